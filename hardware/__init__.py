@@ -1,0 +1,1 @@
+"""What a device can run, and what it costs there."""

@@ -1,0 +1,1 @@
+"""The search: configuration, evaluation, strategies, front, report."""

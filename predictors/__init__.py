@@ -1,0 +1,1 @@
+"""Light predictors of accuracy, latency and size from a genome."""

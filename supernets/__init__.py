@@ -1,0 +1,1 @@
+"""Weight-sharing super-networks and how they are tuned."""

@@ -1,0 +1,103 @@
+"""LINAS: measure a round, fit predictors, search them, choose the next round.
+
+Cummings et al. 2022, "A Hardware-Aware Framework for Accelerating Neural Architecture Search
+Across Modalities", algorithm 1, is `acquisition: rank`. `acquisition: hypervolume` starts with
+rows that cover the space and chooses by the expected gain in hypervolume.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem
+from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
+
+from nas.acquisition import pick_round
+from nas.front import front, reference_point
+from nas.genetic import evolve
+from nas.objectives import FloatArray
+from nas.problem import History, SearchProblem, new_rows, sample_new
+from nas.search_settings import SearchSettings
+from nas.start import covering_start
+from nas.surrogate import Surrogate
+from supernets.space import Genomes
+
+_FEWEST = 8  # measured candidates below which a predictor is not worth fitting
+
+
+class Linas:
+    """Predictors in the loop, a genetic algorithm over them."""
+
+    def __init__(self, problem: SearchProblem, settings: SearchSettings, seed: int) -> None:
+        self.problem, self.settings, self.seed = problem, settings, seed
+
+    def propose(self, history: History, n: int) -> Genomes:
+        """The next `n` candidates: of the start while it lasts, then by the predictors."""
+        rng = np.random.default_rng([self.seed, len(history)])
+        plain = self.settings.acquisition == "rank"
+        start = max(self.settings.round_size, _FEWEST)
+        if len(history) < start or len(history.good) < _FEWEST:
+            rows = self._covering(start + n) if not plain else self.problem.space.sample(0, rng)
+            rows = new_rows(rows, history.genomes)[: min(n, max(start - len(history), 1))]
+            return rows if len(rows) else sample_new(self.problem.space, n, history.genomes, rng)
+        surrogate = Surrogate.fit(self.problem, history, self.seed)
+        pick = self._by_rank if plain else self._by_hypervolume
+        rows = pick(surrogate, history, n, rng)
+        known = np.concatenate([history.genomes, rows])
+        return np.concatenate([rows, sample_new(self.problem.space, n - len(rows), known, rng)])
+
+    def _covering(self, n: int) -> Genomes:
+        return covering_start(self.problem.space, n, np.random.default_rng(self.seed))
+
+    def _by_rank(
+        self, surrogate: Surrogate, history: History, n: int, rng: np.random.Generator
+    ) -> Genomes:
+        start = self.problem.space.sample(self.settings.population, rng)
+        last, _ = self._evolve(surrogate, start, rng)
+        rows = new_rows(last, history.genomes)
+        costs, violations = surrogate.score(rows)
+        return rows[rank_and_crowding(costs, violations, n)]
+
+    def _by_hypervolume(
+        self, surrogate: Surrogate, history: History, n: int, rng: np.random.Generator
+    ) -> Genomes:
+        problem, good = self.problem, history.good
+        costs = problem.costs(good.values)
+        feasible = (problem.violations(good.values) == 0).all(axis=1)
+        half = self.settings.population // 2
+        best = good.genomes[front(costs)][:half]
+        fill = problem.space.sample(self.settings.population - len(best), rng)
+        last, visited = self._evolve(surrogate, np.concatenate([best, fill]), rng)
+        rows = new_rows(np.concatenate([last, visited]), history.genomes)
+        rows = self._promising(surrogate, rows, 4 * self.settings.population)
+        values, stds = surrogate.values(rows), surrogate.stds(rows)
+        chosen = pick_round(
+            costs[feasible],
+            problem.costs(values),
+            stds[:, : len(problem.objectives)],
+            surrogate.feasibility(values, stds),
+            reference_point(costs),
+            n,
+        )
+        return rows[chosen]
+
+    def _promising(self, surrogate: Surrogate, rows: Genomes, n: int) -> Genomes:
+        costs, violations = surrogate.score(rows)
+        return rows[rank_and_crowding(costs, violations, n)]
+
+    def _evolve(
+        self, surrogate: Surrogate, start: Genomes, rng: np.random.Generator
+    ) -> tuple[Genomes, Genomes]:
+        seed = int(rng.integers(2**31))
+        return evolve(self.problem.space, surrogate.score, start, self.settings.generations, seed)
+
+
+def rank_and_crowding(costs: FloatArray, violations: FloatArray, n: int) -> Genomes:
+    """Positions of the best `n` rows by non-dominated rank, then by crowding."""
+    if len(costs) <= n:
+        return np.arange(len(costs))
+    frame = Problem(n_var=1, n_obj=costs.shape[1], n_ieq_constr=violations.shape[1])
+    rows = Population.new("X", np.arange(len(costs))[:, None], "F", costs, "G", violations)
+    rows.set("CV", violations.sum(axis=1, keepdims=True))
+    kept = RankAndCrowding().do(frame, rows, n_survive=n)
+    return np.asarray(kept.get("X")[:, 0], dtype=np.int64)

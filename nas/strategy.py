@@ -1,0 +1,50 @@
+"""The one interface of all search strategies, and their names."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from nas.linas import Linas
+from nas.problem import History, SearchProblem, sample_new
+from nas.search_settings import SearchSettings
+from supernets.space import Genomes
+
+
+class Strategy(Protocol):
+    """Chooses what to measure next."""
+
+    def __init__(self, problem: SearchProblem, settings: SearchSettings, seed: int) -> None: ...
+
+    def propose(self, history: History, n: int) -> Genomes:
+        """Up to `n` canonical, distinct, never measured genomes, `(n, n_genes)`.
+
+        Depends on the seed and the history alone, so a resumed run goes on as if never stopped.
+        Fewer rows than `n` may come at a boundary between phases; none only when everything in
+        the space has been measured.
+        """
+        ...
+
+
+class RandomSearch:
+    """Every choice of every gene equally likely."""
+
+    def __init__(self, problem: SearchProblem, settings: SearchSettings, seed: int) -> None:
+        self.problem, self.seed = problem, seed
+
+    def propose(self, history: History, n: int) -> Genomes:
+        """`n` random candidates that have not been measured."""
+        rng = np.random.default_rng([self.seed, len(history)])
+        return sample_new(self.problem.space, n, history.genomes, rng)
+
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "linas": Linas,
+    "random": RandomSearch,
+}
+
+
+def make_strategy(problem: SearchProblem, settings: SearchSettings, seed: int) -> Strategy:
+    """The strategy `settings.strategy` names."""
+    return STRATEGIES[settings.strategy](problem, settings, seed)

@@ -1,0 +1,133 @@
+"""The best regressor for the data at hand, judged on data it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+from sklearn.model_selection import KFold
+
+from predictors.regressors import REGRESSORS, Regressor, RidgeRegressor, from_json
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well predictions of unseen samples rank and match them."""
+
+    kendall_tau: float
+    rmse: float
+
+    @classmethod
+    def of(cls, y: FloatArray, predicted: FloatArray) -> Self:
+        """Compare predictions with the truth; tau is 0 where it is undefined (a constant)."""
+        tau = float(kendalltau(y, predicted).statistic)
+        return cls(tau if np.isfinite(tau) else 0.0, float(np.sqrt(np.mean((y - predicted) ** 2))))
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The chosen regressor, every contender's held-out score, and the baselines'.
+
+    spread: standard deviation of its held-out error, used where it has no posterior of its own.
+    """
+
+    name: str
+    regressor: Regressor
+    scores: Mapping[str, Score]
+    baselines: Mapping[str, Score]
+    spread: float
+
+    @property
+    def score(self) -> Score:
+        """Held-out score of the chosen regressor."""
+        return self.scores[self.name]
+
+    @property
+    def beats_baselines(self) -> bool:
+        """Whether it ranks better than every baseline does."""
+        return all(self.score.kendall_tau > base.kendall_tau for base in self.baselines.values())
+
+    def predict(self, X: FloatArray) -> FloatArray:
+        """Predict `(n_samples,)`."""
+        return self.regressor.predict(X)
+
+    def predict_std(self, X: FloatArray) -> FloatArray:
+        """Standard deviation of the prediction `(n_samples,)`."""
+        if self.regressor.has_posterior:
+            return self.regressor.predict_std(X)
+        return np.full(len(X), self.spread)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and dicts, read back by `from_json`."""
+        return {
+            "name": self.name,
+            "regressor": self.regressor.to_json(),
+            "scores": {name: asdict(score) for name, score in self.scores.items()},
+            "baselines": {name: asdict(score) for name, score in self.baselines.items()},
+            "beats_baselines": self.beats_baselines,
+            "spread": self.spread,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        return cls(
+            data["name"],
+            from_json(data["regressor"]),
+            {name: Score(**score) for name, score in data["scores"].items()},
+            {name: Score(**score) for name, score in data["baselines"].items()},
+            data["spread"],
+        )
+
+
+def select(
+    X: FloatArray,
+    y: FloatArray,
+    cheap: FloatArray | None = None,
+    contenders: Sequence[str] = tuple(REGRESSORS),
+    seed: int = 0,
+    folds: int = 5,
+) -> Predictor:
+    """Choose a regressor by held-out Kendall tau, then fit it on everything.
+
+    Args:
+        X: features `(n_samples, n_features)`.
+        y: what to predict `(n_samples,)`.
+        cheap: columns such as MACs and bytes; ridge on them alone is a baseline beside the mean.
+        contenders: keys of `REGRESSORS`.
+        seed: seed of the folds.
+        folds: parts of the cross-validation (fewer if there are fewer samples).
+
+    Raises:
+        ValueError: fewer than 4 samples.
+    """
+    if len(y) < 4:
+        raise ValueError(
+            f"predictors: {len(y)} measured candidates are too few to fit and judge a predictor; "
+            "at least 4 must succeed"
+        )
+    splits = list(KFold(min(folds, len(y) // 2), shuffle=True, random_state=seed).split(X))
+
+    def held_out(regressor: Regressor, data: FloatArray) -> FloatArray:
+        predicted = np.empty(len(y))
+        for train, test in splits:
+            predicted[test] = regressor.fit(data[train], y[train]).predict(data[test])
+        return predicted
+
+    predictions = {name: held_out(REGRESSORS[name](), X) for name in contenders}
+    scores = {name: Score.of(y, predicted) for name, predicted in predictions.items()}
+    chosen = max(contenders, key=lambda name: (scores[name].kendall_tau, -scores[name].rmse))
+    means = np.empty(len(y))
+    for train, test in splits:
+        means[test] = y[train].mean()
+    baselines = {"mean": Score(0.0, Score.of(y, means).rmse)}
+    if cheap is not None:
+        baselines["costs"] = Score.of(y, held_out(RidgeRegressor(), cheap))
+    regressor = REGRESSORS[chosen]().fit(X, y)
+    return Predictor(chosen, regressor, scores, baselines, scores[chosen].rmse)

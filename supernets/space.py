@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Choice = int | str
 Genomes = NDArray[np.int64]
+PRECISION_SUFFIX = ".precision"
 
 
 class Requires(NamedTuple):
@@ -74,7 +75,7 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """Number of distinct networks: genomes that differ only in switched-off genes count once."""
+        """Number of distinct networks; genomes that differ only in switched-off genes count once."""
         parents = {gene.requires.gene for gene in self.genes if gene.requires is not None}
         total = 1
         for gene in self.genes:
@@ -167,5 +168,5 @@ class SearchSpace:
             assert isinstance(name, str)
             assert isinstance(choices, list)
             assert requires is None or isinstance(requires, list)
-            genes.append(Gene(name, tuple(choices), requires and Requires(*requires)))
+            genes.append(Gene(name, tuple(choices), Requires(*requires) if requires else None))
         return cls(tuple(genes))

@@ -1,0 +1,72 @@
+"""Batches, splits and tasks: what training and evaluation see of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Network inputs by name, each with the batch first, and labels `(B,)`."""
+
+    inputs: Mapping[str, Tensor]
+    labels: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Move to a device."""
+        return Batch({k: v.to(device) for k, v in self.inputs.items()}, self.labels.to(device))
+
+
+class Split(Protocol):
+    """One part of a data set."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def batches(
+        self, batch_size: int, *, generator: torch.Generator | None = None, start: int = 0
+    ) -> Iterator[Batch]:
+        """Yield batches from number `start` on, the last one possibly smaller.
+
+        With a generator they are shuffled and augmented, the same way for the same generator state
+        whatever `start` is; without one they come in order and unchanged.
+        """
+
+
+class Preprocessor(Protocol):
+    """What turns raw samples into network inputs; travels with every exported model."""
+
+    def save(self, folder: Path) -> None:
+        """Write the files a Hugging Face client reads (preprocessor_config.json or a tokenizer)."""
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A classification task; the test split is for the final table only."""
+
+    train: Split
+    validation: Split
+    test: Split
+    label_names: tuple[str, ...]
+    preprocessor: Preprocessor
+
+
+def batch_indices(
+    n: int, batch_size: int, generator: torch.Generator | None, start: int
+) -> Iterator[tuple[Tensor, torch.Generator | None]]:
+    """Indices of each batch, and a generator of its own for augmentation.
+
+    All randomness is drawn at the beginning, so that starting in the middle gives the same batches.
+    """
+    n_batches = -(-n // batch_size)
+    order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    seeds = None if generator is None else torch.randint(2**62, (n_batches,), generator=generator)
+    for number in range(start, n_batches):
+        own = None if seeds is None else torch.Generator().manual_seed(int(seeds[number]))
+        yield order[number * batch_size : (number + 1) * batch_size], own

@@ -1,0 +1,207 @@
+"""Training: one network plainly, or a whole super-network by InstaTune.
+
+A trainer is resumable at every step: batches, sub-networks and learning rate follow from the seed
+and the step number alone, so its state is the weights, the optimizer's moments and that number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from supernets.base import SuperNetwork, split_values
+from supernets.data import Batch, Split
+from supernets.settings import TrainSettings, TuneSettings
+from supernets.space import SearchSpace
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+
+
+def schedule(step: int, total: int, warmup_fraction: float) -> float:
+    """Part of the highest learning rate at a step: linear warm-up, then a cosine down to zero."""
+    warmup = round(total * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the student from the teacher, times temperature squared."""
+    divergence = F.kl_div(
+        F.log_softmax(student / temperature, dim=-1),
+        F.log_softmax(teacher / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * temperature**2
+
+
+class Trainer:
+    """Trains the full network on the labels."""
+
+    def __init__(
+        self, network: SuperNetwork, split: Split, settings: TrainSettings, seed: int
+    ) -> None:
+        if not len(split):
+            raise ValueError("data: the training split is empty; give at least one sample")
+        self.network, self.split, self.settings, self.seed = network, split, settings, seed
+        self.step_number = 0
+        self.steps_per_epoch = -(-len(split) // settings.batch_size)
+        self.total_steps = settings.epochs * self.steps_per_epoch
+        self.optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": [p for p in network.parameters() if p.ndim > 1],
+                    "weight_decay": settings.weight_decay,
+                },
+                {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+        )
+        self._batches = self._stream()
+
+    def _stream(self) -> Iterator[Batch]:
+        """Batches from the current step to the end of training."""
+        epoch, start = divmod(self.step_number, self.steps_per_epoch)
+        while True:
+            generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+            yield from self.split.batches(
+                self.settings.batch_size, generator=generator, start=start
+            )
+            epoch, start = epoch + 1, 0
+
+    def step(self) -> dict[str, float]:
+        """Train on the next batch; returns the step's losses by name."""
+        rate = schedule(self.step_number, self.total_steps, self.settings.warmup_fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * rate
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self.backward(next(self._batches))
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
+        self.optimizer.step()
+        self.step_number += 1
+        return {name: float(loss) for name, loss in losses.items()}
+
+    def backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradients of one batch; returns the losses by name."""
+        loss = self.cross_entropy(self.network(**batch.inputs), batch.labels)
+        loss.backward()
+        return {"loss": loss.detach()}
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss on the labels, smoothed as the settings say."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+
+    def run(
+        self,
+        progress: Progress | None = None,
+        checkpoint: Callable[[Trainer], None] | None = None,
+    ) -> None:
+        """Train to the end; `checkpoint` is called after every step and decides what to do."""
+        while self.step_number < self.total_steps:
+            losses = self.step()
+            if progress is not None:
+                progress(self.step_number, self.total_steps, losses)
+            if checkpoint is not None:
+                checkpoint(self)
+        self.network.activate({})
+        self.network.eval()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to continue, as flat tensors for a safetensors file."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        return tensors | {"step": torch.tensor(self.step_number)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from what `state` gave."""
+        network: dict[str, Tensor] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(".")
+            if kind == "network":
+                network[name] = tensor
+            elif kind == "optimizer":
+                index, _, moment = name.partition(".")
+                moments.setdefault(int(index), {})[moment] = tensor
+        self.network.load_state_dict(network)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.step_number = int(tensors["step"])
+        self._batches = self._stream()
+
+
+class InstaTuner(Trainer):
+    """Trains the full network and sampled sub-networks together.
+
+    Sridhar et al. 2023, "InstaTune", equation 1: cross-entropy of all, and distillation of the
+    sub-networks from the full network, or of all from a frozen teacher.
+    """
+
+    settings: TuneSettings
+
+    def __init__(
+        self,
+        network: SuperNetwork,
+        space: SearchSpace,
+        split: Split,
+        settings: TuneSettings,
+        seed: int,
+    ) -> None:
+        super().__init__(network, split, settings, seed)
+        self.space = space
+        self.teacher: nn.Module | None = None
+        if settings.teacher:
+            network.activate({})
+            self.teacher = deepcopy(network).eval().requires_grad_(False)
+
+    def backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Gradients of the full network, then of each sampled sub-network."""
+        teacher = self._teach(batch)
+        self.network.activate({})
+        full = self.network(**batch.inputs)
+        losses = {"loss": self._backward(full, batch.labels, teacher)}
+        target = full.detach() if teacher is None else teacher
+        for number in range(self.settings.subnetworks):
+            self._draw(number)
+            logits = self.network(**batch.inputs)
+            losses[f"subnetwork_{number}"] = self._backward(logits, batch.labels, target)
+        return losses
+
+    @torch.no_grad()
+    def _teach(self, batch: Batch) -> Tensor | None:
+        return None if self.teacher is None else self.teacher(**batch.inputs)
+
+    def _draw(self, number: int) -> None:
+        """Activate a random sub-network, decided by seed, step and number alone."""
+        rng = np.random.default_rng((self.seed, self.step_number, number))
+        architecture, _policy = split_values(self.space.decode(self.space.sample(1, rng)[0]))
+        self.network.activate(architecture)
+
+    def _backward(self, logits: Tensor, labels: Tensor, target: Tensor | None) -> Tensor:
+        weight = self.settings.hard_label_weight
+        loss = weight * self.cross_entropy(logits, labels)
+        if target is not None:
+            soft = distillation(logits, target, self.settings.temperature)
+            loss = loss + (1 - weight) * soft
+        loss.backward()
+        return loss.detach()
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, split: Split, batch_size: int = 128) -> float:
+    """Part of the samples classified correctly."""
+    network.eval()
+    correct = sum(
+        int((network(**batch.inputs).argmax(dim=-1) == batch.labels).sum())
+        for batch in split.batches(batch_size)
+    )
+    return correct / len(split)

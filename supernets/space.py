@@ -75,7 +75,7 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """Number of distinct networks; genomes that differ only in switched-off genes count once."""
+        """Number of distinct networks; genomes that differ in switched-off genes alone are one."""
         parents = {gene.requires.gene for gene in self.genes if gene.requires is not None}
         total = 1
         for gene in self.genes:

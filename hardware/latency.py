@@ -1,0 +1,101 @@
+"""Latency of models measured alternately, with spread, and compared only where it allows."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from hardware.session import Arrays
+
+Seconds = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one inference: median, quartiles, and how many runs they come from."""
+
+    median_ms: float
+    q1_ms: float
+    q3_ms: float
+    repeats: int
+
+    @classmethod
+    def of(cls, seconds: Seconds) -> Latency:
+        """Summarise `(repeats,)` run times."""
+        q1, median, q3 = np.quantile(seconds * 1e3, [0.25, 0.5, 0.75])
+        return cls(float(median), float(q1), float(q3), len(seconds))
+
+
+class Ratio(NamedTuple):
+    """Latency of a model divided by a reference's, with a 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """`faster`, `slower`, or `undecided` when the interval holds 1: no ranking then."""
+        if self.high < 1:
+            return "faster"
+        return "slower" if self.low > 1 else "undecided"
+
+
+def run_times(
+    sessions: Mapping[str, onnxruntime.InferenceSession],
+    inputs: Mapping[str, Arrays],
+    *,
+    repeats: int,
+    warmup: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Seconds]:
+    """Run every session in turn, `repeats` rounds: a disturbance hits all of them alike.
+
+    Returns seconds per name, `(repeats,)`; entry r of all names comes from the same round.
+    """
+    feeds = {name: dict(inputs[name]) for name in sessions}
+    for name, session in sessions.items():
+        for _ in range(warmup):
+            session.run(None, feeds[name])
+    seconds = {name: np.empty(repeats) for name in sessions}
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for turn in range(repeats):
+            for name, session in sessions.items():
+                start = clock()
+                session.run(None, feeds[name])
+                seconds[name][turn] = clock() - start
+    finally:
+        if collecting:
+            gc.enable()
+    return seconds
+
+
+def measure(
+    sessions: Mapping[str, onnxruntime.InferenceSession],
+    inputs: Mapping[str, Arrays],
+    *,
+    repeats: int,
+    warmup: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Latency]:
+    """Latency of every session, measured alternately."""
+    times = run_times(sessions, inputs, repeats=repeats, warmup=warmup, clock=clock)
+    return {name: Latency.of(seconds) for name, seconds in times.items()}
+
+
+def ratio(model: Seconds, reference: Seconds, rng: np.random.Generator, draws: int = 1000) -> Ratio:
+    """Ratio of medians; whole rounds are resampled, so that what disturbed both cancels."""
+    assert len(model) == len(reference), "both come from the same rounds"
+    rounds = rng.integers(0, len(model), size=(draws, len(model)))
+    ratios = np.median(model[rounds], axis=1) / np.median(reference[rounds], axis=1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return Ratio(float(np.median(model) / np.median(reference)), float(low), float(high))

@@ -52,7 +52,7 @@ class Linas:
     def _by_rank(
         self, surrogate: Surrogate, history: History, n: int, rng: np.random.Generator
     ) -> Genomes:
-        start = self.problem.space.sample(self.settings.population, rng)
+        start = self.problem.space.sample(self.settings.predicted_population, rng)
         last, _ = self._evolve(surrogate, start, rng)
         rows = new_rows(last, history.genomes)
         costs, violations = surrogate.score(rows)
@@ -64,12 +64,12 @@ class Linas:
         problem, good = self.problem, history.good
         costs = problem.costs(good.values)
         feasible = (problem.violations(good.values) == 0).all(axis=1)
-        half = self.settings.population // 2
+        half = self.settings.predicted_population // 2
         best = good.genomes[front(costs)][:half]
-        fill = problem.space.sample(self.settings.population - len(best), rng)
+        fill = problem.space.sample(self.settings.predicted_population - len(best), rng)
         last, visited = self._evolve(surrogate, np.concatenate([best, fill]), rng)
         rows = new_rows(np.concatenate([last, visited]), history.genomes)
-        rows = self._promising(surrogate, rows, 4 * self.settings.population)
+        rows = self._promising(surrogate, rows, 4 * self.settings.predicted_population)
         values, stds = surrogate.values(rows), surrogate.stds(rows)
         chosen = pick_round(
             costs[feasible],

@@ -29,7 +29,12 @@ class SearchSettings(BaseModel):
         "uncertainty after a covering start, or predicted rank alone after a random start "
         "(plain LINAS).",
     )
-    population: int = Field(100, ge=4, description="Population of the genetic algorithm.")
+    population: int | None = Field(
+        None,
+        ge=4,
+        description="Population of the genetic algorithm; by default 100 over predictors and 20 "
+        "where every individual is measured.",
+    )
     generations: int = Field(
         60, ge=1, description="Generations of the genetic algorithm over the predictors per round."
     )
@@ -42,3 +47,13 @@ class SearchSettings(BaseModel):
                 f"(search.round_size: {self.round_size}); raise the first or lower the second"
             )
         return self
+
+    @property
+    def predicted_population(self) -> int:
+        """Population of the genetic algorithm over the predictors."""
+        return self.population or 100
+
+    @property
+    def measured_population(self) -> int:
+        """Population of a genetic algorithm whose every individual is measured."""
+        return self.population or 20

@@ -7,7 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from nas.linas import Linas
+from nas.optuna_strategies import OptunaGP, OptunaNSGA2, OptunaNSGA3, OptunaTPE
 from nas.problem import History, SearchProblem, sample_new
+from nas.pymoo_strategies import MeasuredNSGA2
 from nas.search_settings import SearchSettings
 from supernets.space import Genomes
 
@@ -41,7 +43,12 @@ class RandomSearch:
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "linas": Linas,
+    "nsga2": MeasuredNSGA2,
     "random": RandomSearch,
+    "optuna-tpe": OptunaTPE,
+    "optuna-nsga2": OptunaNSGA2,
+    "optuna-nsga3": OptunaNSGA3,
+    "optuna-gp": OptunaGP,
 }
 
 

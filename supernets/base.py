@@ -135,7 +135,7 @@ class SuperNetwork(nn.Module, ABC):
         return None
 
     def space(self, settings: SpaceSettings) -> SearchSpace:
-        """All genes: sizes first, then one precision per layer that a pattern fits.
+        """All genes: sizes first, then one precision per layer; one that no pattern fits stays FP32.
 
         Raises ValueError for sizes the network does not have and patterns that fit no layer.
         """
@@ -158,13 +158,13 @@ class SuperNetwork(nn.Module, ABC):
                 )
         for name in names:
             fitting = [c for pattern, c in settings.precision.items() if fnmatchcase(name, pattern)]
-            if fitting:
-                choices = sorted(set(fitting[-1]), key=lambda precision: precision.bits)
-                yield Gene(
-                    name + PRECISION_SUFFIX,
-                    tuple(precision.value for precision in choices),
-                    self.requirement(name, sizes),
-                )
+            allowed = fitting[-1] if fitting else (Precision.FP32,)
+            choices = sorted(set(allowed), key=lambda precision: precision.bits)
+            yield Gene(
+                name + PRECISION_SUFFIX,
+                tuple(precision.value for precision in choices),
+                self.requirement(name, sizes),
+            )
 
     def save(self, folder: Path, space: SearchSpace) -> None:
         """Write config.json, space.json and model.safetensors; each appears whole or not at all."""

@@ -140,6 +140,13 @@ class SearchSpace:
             raise ValueError(f"genes without a value: {missing}")
         return np.where(active, genome, 0)
 
+    def holds(self, values: Mapping[str, Choice]) -> bool:
+        """Whether every value is a choice of one of the genes."""
+        return all(
+            name in self.column and value in self.genes[self.column[name]].choices
+            for name, value in values.items()
+        )
+
     def smallest(self) -> Genomes:
         """The genome with every gene at its first choice, `(n_genes,)`."""
         return np.zeros(len(self.genes), dtype=np.int64)

@@ -118,6 +118,8 @@ def _proto(model: ir.Model, parameters: Mapping[str, object]) -> onnx.ModelProto
         node.metadata_props["scope"] = scope
         node.doc_string = None
         node.name = f"{scope or 'network'}/{node.op_type}_{position}"
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.metadata_props.clear()
     model.producer_name, model.producer_version = "simqnas", None

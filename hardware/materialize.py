@@ -36,8 +36,8 @@ def materialize(
     """Write the candidate's graph: sliced weights, dropped blocks bypassed, every layer's format.
 
     `weights` is the extracted network's state dict in the torch layout; modules without parameters
-    in it are bypassed. `policy` names every layer that is left. Pass one `memo` for all candidates
-    of a run, and only changed weights are quantized again.
+    in it are bypassed. Layers that `policy` does not name stay FP32. One `memo` for all
+    candidates of a run saves quantizing the same weights again.
     Raises ValueError for weights or a policy that do not fit the template.
     """
     kept = _kept_nodes(template, weights)
@@ -46,11 +46,13 @@ def materialize(
     for node in kept:
         layer = template.layer_of.get(node.name)
         if layer is not None:
-            _write_layer(graph, node, layer, weights, policy[layer.name], scheme, store)
+            _write_layer(
+                graph, node, layer, weights, policy.get(layer.name, Precision.FP32), scheme, store
+            )
         else:
             _copy_parameters(graph, node, weights)
             graph.copy(_with_heads(node, template, weights))
-    return _model(template, graph)
+    return assemble(template, graph)
 
 
 def save_model(model: onnx.ModelProto, path: str | Path) -> None:
@@ -89,11 +91,10 @@ def _kept_nodes(template: Template, weights: Weights) -> list[onnx.NodeProto]:
 
 def _check_policy(template: Template, kept: list[onnx.NodeProto], policy: QuantPolicy) -> None:
     layers = {template.layer_of[node.name].name for node in kept if node.name in template.layer_of}
-    missing, unknown = sorted(layers - set(policy)), sorted(set(policy) - layers)
-    if missing or unknown:
+    unknown = sorted(set(policy) - layers)
+    if unknown:
         raise ValueError(
-            f"policy: every layer of the network needs a precision; without one: {missing}, "
-            f"not in the network: {unknown}"
+            f"policy: {unknown} are no layers of this network; it has {sorted(layers)}"
         )
 
 
@@ -107,9 +108,8 @@ def _write_layer(
     memo: WeightMemo,
 ) -> None:
     bias = weights[node.input[2]] if len(node.input) > 2 else None
-    values = LayerValues(
-        layer.name, node.input[0], node.output[0], weights[f"{layer.name}.weight"], bias
-    )
+    weight = weights[f"{layer.name}.weight"]
+    values = LayerValues(layer.name, node.input[0], node.output[0], weight, bias)
     write_linear(graph, values, precision, scheme, memo)
 
 
@@ -135,11 +135,11 @@ def _with_heads(node: onnx.NodeProto, template: Template, weights: Weights) -> o
     return node
 
 
-def _model(template: Template, graph: GraphWriter) -> onnx.ModelProto:
+def assemble(template: Template, graph: GraphWriter) -> onnx.ModelProto:
+    """The model around the nodes and tensors of a graph: inputs, outputs, constants, functions."""
     source = template.model
     used = {name for node in graph.nodes for name in node.input}
     constants = [tensor for tensor in source.graph.initializer if tensor.name in used]
-    inputs = [value for value in source.graph.input if value.name in used]
     opsets = [entry for entry in source.opset_import if entry.domain != DOMAIN]
     functions = [FUNCTIONS[name] for name in sorted(graph.functions)]
     if functions:
@@ -153,7 +153,7 @@ def _model(template: Template, graph: GraphWriter) -> onnx.ModelProto:
             name="network",
             node=graph.nodes,
             initializer=[*constants, *graph.tensors],
-            input=inputs,
+            input=source.graph.input,
             output=source.graph.output,
         ),
     )

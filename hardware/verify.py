@@ -135,18 +135,18 @@ def read_policy(model: onnx.ModelProto) -> QuantPolicy:
 
 
 def verify(model: onnx.ModelProto, policy: QuantPolicy) -> Coverage:
-    """Compare a written graph with the policy, layer by layer.
+    """Compare a written graph with the policy, layer by layer; layers not named must be FP32.
 
     Raises PolicyError naming every layer that is missing, has another precision, or is stored in
     low precision but computed in float.
     """
     formats = read_formats(model)
+    asked_of = {**dict.fromkeys(formats, Precision.FP32), **policy}
     wrong = [
         f"{name}: asked {asked}, found {_found(formats.get(name))}"
-        for name, asked in policy.items()
+        for name, asked in asked_of.items()
         if not _holds(formats.get(name), asked)
     ]
-    wrong += [f"{name}: in the graph but not in the policy" for name in formats.keys() - policy]
     if wrong:
         raise PolicyError("written graph differs from its policy:\n  " + "\n  ".join(sorted(wrong)))
     return _coverage(formats)

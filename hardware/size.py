@@ -1,0 +1,211 @@
+"""Exact file size of candidates, without writing them.
+
+The layer writers of `kernels.py` run dry: on weights that have a shape but no memory, into a
+writer that counts protobuf bytes. Prediction and file therefore cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx.helper import make_opsetid, np_dtype_to_tensor_dtype
+
+from hardware.functions import FUNCTIONS
+from hardware.graph import GraphWriter
+from hardware.kernels import LayerValues, write_linear
+from hardware.materialize import assemble
+from hardware.memo import WeightMemo
+from hardware.precision import Precision, QuantScheme
+from hardware.quantize import Floats, Int4Weight, Int8s, Int8Weight
+from hardware.template import DOMAIN, Layer, Template
+
+Counts = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+PRECISION_OF_BITS = {precision.bits: precision for precision in Precision}
+
+
+class LayerSize(NamedTuple):
+    """Bytes that a layer alone adds to the file, and bytes of what it may share with others."""
+
+    own_bytes: int
+    shared_bytes: dict[str, int]
+
+
+class SizeModel:
+    """File size of any candidate of a template, vectorised over genomes."""
+
+    def __init__(self, template: Template, scheme: QuantScheme) -> None:
+        self._template, self._scheme = template, scheme
+        self._remembered: dict[tuple[str, int, int, int], LayerSize] = {}
+
+    def file_bytes(
+        self, layers: Sequence[str], out_features: Counts, in_features: Counts, bits: Counts
+    ) -> Counts:
+        """Bytes of the written file for every genome, `(n_samples,)`.
+
+        `layers` names the columns of the three `(n_samples, n_layers)` arrays: sizes as in
+        `LayerSpec` (channels of a convolution, rows in and width out of an embedding), both 0
+        where a layer is dropped, and `Precision.bits`. Exact but for a few bytes per dropped block.
+        """
+        samples = len(out_features)
+        total, shared = np.zeros(samples, np.int64), dict[str, Counts]()
+        for column, name in enumerate(layers):
+            codes = (out_features[:, column] << 31 | in_features[:, column]) << 6 | bits[:, column]
+            for code in np.unique(codes).tolist():
+                out, inputs, width = code >> 37, code >> 6 & (1 << 31) - 1, code & 63
+                if out:
+                    mask = codes == code
+                    size = self.layer_size(name, out, inputs, PRECISION_OF_BITS[width])
+                    total[mask] += size.own_bytes
+                    for key, count in size.shared_bytes.items():
+                        shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
+        functions = _sum([array for key, array in shared.items() if key in FUNCTIONS], samples)
+        functions[functions > 0] += _field(make_opsetid(DOMAIN, 1).ByteSize())
+        total += _sum([array for key, array in shared.items() if key not in FUNCTIONS], samples)
+        total += self._other_bytes(layers, out_features > 0)
+        graph = np.array([_field(int(count)) for count in total], np.int64)
+        return graph + functions + self._frame_bytes
+
+    def layer_size(self, name: str, out: int, inputs: int, precision: Precision) -> LayerSize:
+        """What one layer of these sizes adds to the file."""
+        key = (name, out, inputs, precision.bits)
+        if key not in self._remembered:
+            self._remembered[key] = self._count(name, out, inputs, precision)
+        return self._remembered[key]
+
+    def _count(self, name: str, out: int, inputs: int, precision: Precision) -> LayerSize:
+        layer, node = self._layers[name]
+        weight = np.broadcast_to(np.float32(0), _shape(layer, out, inputs))
+        bias = np.broadcast_to(np.float32(0), (out,)) if len(node.input) > 2 else None
+        values = LayerValues(name, node.input[0], node.output[0], weight, bias)
+        counter = _ByteCounter(name)
+        write_linear(counter, values, precision, self._scheme, _ShapeMemo())
+        return LayerSize(counter.own_bytes, counter.shared_bytes)
+
+    @cached_property
+    def _layers(self) -> dict[str, tuple[Layer, onnx.NodeProto]]:
+        nodes = self._template.model.graph.node
+        found = [(self._template.layer_of.get(node.name), node) for node in nodes]
+        return {layer.name: (layer, node) for layer, node in found if layer is not None}
+
+    @cached_property
+    def _frame_bytes(self) -> int:
+        """Everything outside the graph field, functions not counted."""
+        model = assemble(self._template, GraphWriter())
+        return int(model.ByteSize()) - _field(model.graph.ByteSize())
+
+    def _other_bytes(self, layers: Sequence[str], present: Mask) -> Counts:
+        """Nodes and parameters that belong to no layer, where their block is present."""
+        empty = assemble(self._template, GraphWriter()).graph.ByteSize()
+        total = np.full(len(present), empty, np.int64)
+        counted: set[str] = set()
+        for node in self._template.model.graph.node:
+            if node.name in self._template.layer_of:
+                continue
+            mask = self._module_mask(node.metadata_props[0].value, layers, present)
+            total[mask] += self._node_bytes(node, counted)
+        return total
+
+    def _node_bytes(self, node: onnx.NodeProto, counted: set[str]) -> int:
+        counter = _ByteCounter("")
+        bare = onnx.NodeProto()
+        bare.CopyFrom(node)
+        del bare.metadata_props[:]
+        counter.copy(bare)
+        constants = {tensor.name: tensor for tensor in self._template.model.graph.initializer}
+        extra = 0
+        for name in set(node.input) - counted:
+            if name in self._template.parameters:
+                shape = self._template.parameters[name]
+                counter.tensor(name, np.broadcast_to(np.float32(0), shape))
+                counted.add(name)
+            elif name in constants:
+                extra += _field(constants[name].ByteSize())
+                counted.add(name)
+        return counter.own_bytes + extra + sum(counter.shared_bytes.values())
+
+    def _module_mask(self, scope: str, layers: Sequence[str], present: Mask) -> Mask:
+        """Where the droppable block around `scope` keeps at least one layer."""
+        mask = np.ones(len(present), bool)
+        for path in self._template.bypasses:
+            if scope == path or scope.startswith(path + "."):
+                inside = [i for i, name in enumerate(layers) if name.startswith(path + ".")]
+                mask &= present[:, inside].any(axis=1)
+        return mask
+
+
+class _ByteCounter(GraphWriter):
+    """A writer that keeps sizes only; what does not carry the layer's name is shared."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self.own_bytes, self.shared_bytes = 0, dict[str, int]()
+        self._layer, self._outputs = layer, set[str]()
+
+    def copy(self, node: onnx.NodeProto) -> None:
+        self._known.update(node.output)
+        if node.op_type == "DynamicQuantizeLinear":
+            self.shared_bytes[node.output[0]] = _field(node.ByteSize())
+        else:
+            self.own_bytes += _field(node.ByteSize())
+
+    def call(self, function: onnx.FunctionProto, inputs: Sequence[str], output: str) -> str:
+        self.shared_bytes[function.name] = _field(function.ByteSize(), tag_bytes=2)
+        return super().call(function, inputs, output)
+
+    def tensor(self, name: str, array: NDArray[np.generic]) -> str:
+        kind = np_dtype_to_tensor_dtype(array.dtype)
+        return self._count(name, kind, array.shape, array.size * array.itemsize)
+
+    def int4(self, name: str, values: Int8s) -> str:
+        return self._count(name, onnx.TensorProto.INT4, values.shape, -(-values.size // 2))
+
+    def _count(self, name: str, kind: int, shape: Sequence[int], raw_bytes: int) -> str:
+        header = onnx.TensorProto(name=name, data_type=kind, dims=shape).ByteSize()
+        size = _field(header + _field(raw_bytes))
+        if name.startswith(self._layer):
+            self.own_bytes += size
+        else:
+            self.shared_bytes[name] = size
+        return name
+
+
+class _ShapeMemo(WeightMemo):
+    """Quantized weights of the right shapes without values."""
+
+    def int8(self, layer: str, weight: Floats) -> Int8Weight:
+        return Int8Weight(_empty(*weight.shape), _scale(len(weight)))
+
+    def int4(self, layer: str, weight: Floats, group_size: int | None) -> Int4Weight:
+        group = group_size or weight.shape[1]
+        groups = -(-weight.shape[1] // group)
+        out = len(weight)
+        return Int4Weight(_empty(out, groups, group), _empty(out, groups), _scale(out))
+
+
+def _empty(*shape: int) -> Int8s:
+    return np.broadcast_to(np.int8(0), shape)
+
+
+def _scale(rows: int) -> Floats:
+    return np.broadcast_to(np.float32(0), (rows,))
+
+
+def _shape(layer: Layer, out: int, inputs: int) -> tuple[int, ...]:
+    """Weight shape in torch's layout."""
+    return (inputs, out) if layer.kind == "embedding" else (out, inputs, *layer.shape[2:])
+
+
+def _sum(arrays: Sequence[Counts], samples: int) -> Counts:
+    return sum(arrays, np.zeros(samples, np.int64))
+
+
+def _field(length: int, tag_bytes: int = 1) -> int:
+    """Bytes of a length-delimited protobuf field: tag, length as varint, content."""
+    return tag_bytes + max(1, -(-length.bit_length() // 7)) + length

@@ -10,15 +10,19 @@ from scipy.special import ndtr
 
 from nas.objectives import FloatArray
 from nas.problem import History, SearchProblem
-from predictors.features import one_hot
+from predictors.features import levels, one_hot
 from predictors.selection import Predictor, select
 from supernets.space import Genomes
 
 
 def predictor_features(problem: SearchProblem, genomes: Genomes, metric: str) -> FloatArray:
-    """One-hot genes, the problem's structural features, the metric's prior: one row each."""
+    """Genes one-hot and as levels, structural features, prior: `(n_samples, n_features)`."""
     space = problem.space
-    blocks = [one_hot(genomes, space.n_choices, space.active(genomes))]
+    active = space.active(genomes)
+    blocks = [
+        one_hot(genomes, space.n_choices, active),
+        levels(genomes, space.n_choices, active),
+    ]
     if problem.features is not None:
         blocks.append(problem.features(genomes))
     if metric in problem.priors:

@@ -25,6 +25,15 @@ def one_hot(
     return columns
 
 
+def levels(
+    indices: IntArray, n_choices: IntArray, active: NDArray[np.bool_] | None = None
+) -> FloatArray:
+    """Each gene's choice as a number from 0 (first) to 1 (last), 0 where switched off."""
+    varied = n_choices > 1
+    columns = indices[:, varied] / (n_choices[varied] - 1)
+    return np.asarray(columns if active is None else columns * active[:, varied])
+
+
 def cost_by_precision(
     cost: FloatArray, precision: IntArray, n_precisions: int, per_layer: bool = True
 ) -> FloatArray:

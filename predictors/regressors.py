@@ -6,45 +6,53 @@ uses nothing but the fitted arrays, so what `to_json` stores predicts the same w
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+from scipy.stats import yeojohnson, yeojohnson_llf
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.svm import SVR
 
 FloatArray = NDArray[np.float64]
 
+_FARTHEST = 0.05  # keeps the inverse of a power transform finite where it has a bound
+
 
 class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
     """Standardising base: subclasses fit and predict centred, scaled numbers.
 
+    With `warp` the target also goes through the Yeo-Johnson power transform (Yeo & Johnson 2000)
+    that makes it most nearly normal, which evens out saturating or long-tailed quantities.
     Fitted arrays and numbers are attributes whose names end in an underscore.
     """
 
     has_posterior: ClassVar[bool] = False
+    warp: bool
 
     def fit(self, X: FloatArray, y: FloatArray) -> Self:
         """Fit on `X`, `y`."""
         self.mean_ = X.mean(axis=0)
         spread = X.std(axis=0)
         self.scale_ = np.where(spread > 1e-12, spread, 1.0)
-        self.y_mean_ = float(y.mean())
-        self.y_scale_ = float(y.std()) or 1.0
         self.n_features_in_ = X.shape[1]
-        self._fit((X - self.mean_) / self.scale_, (y - self.y_mean_) / self.y_scale_)
+        self.target_ = TargetScale.of(y, self.warp)
+        self._fit((X - self.mean_) / self.scale_, self.target_.forward(y))
         return self
 
     def predict(self, X: FloatArray) -> FloatArray:
         """Predict `(n_samples,)`."""
-        return np.asarray(
-            self._predict((X - self.mean_) / self.scale_) * self.y_scale_ + self.y_mean_
-        )
+        return self.target_.backward(self._predict((X - self.mean_) / self.scale_))
 
     def predict_std(self, X: FloatArray) -> FloatArray:
         """Standard deviation of the prediction's error, noise left out, `(n_samples,)`."""
-        return np.asarray(self._predict_std((X - self.mean_) / self.scale_) * self.y_scale_)
+        scaled = (X - self.mean_) / self.scale_
+        mean, std = self._predict(scaled), self._predict_std(scaled)
+        high, low = self.target_.backward(mean + std), self.target_.backward(mean - std)
+        return np.asarray((high - low) / 2)
 
     def to_json(self) -> dict[str, Any]:
         """Name, parameters and fitted arrays as plain lists."""
@@ -53,6 +61,7 @@ class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn
             for name, value in sorted(vars(self).items())
             if name.endswith("_") and not name.startswith("_")
         }
+        fitted["target_"] = asdict(self.target_)
         return {"name": NAMES[type(self)], "parameters": self.get_params(), "fitted": fitted}
 
     def _fit(self, X: FloatArray, y: FloatArray) -> None:
@@ -65,12 +74,56 @@ class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class TargetScale:
+    """How a target becomes a number with mean 0 and deviation 1: shift, power, shift again."""
+
+    mean: float
+    scale: float
+    power: float = 1.0
+    warped_mean: float = 0.0
+    warped_scale: float = 1.0
+
+    @classmethod
+    def of(cls, y: FloatArray, warp: bool) -> Self:
+        """Fit to `y`; the power is the most likely one between -1 and 3."""
+        mean, scale = float(y.mean()), float(y.std()) or 1.0
+        if not warp or y.std() == 0:
+            return cls(mean, scale)
+        z = (y - mean) / scale
+        found = minimize_scalar(lambda p: -yeojohnson_llf(p, z), bounds=(-1, 3), method="bounded")
+        warped = yeojohnson(z, found.x)
+        return cls(mean, scale, float(found.x), float(warped.mean()), float(warped.std()))
+
+    def forward(self, y: FloatArray) -> FloatArray:
+        """Target -> number to fit."""
+        z = (y - self.mean) / self.scale
+        return np.asarray((yeojohnson(z, self.power) - self.warped_mean) / self.warped_scale)
+
+    def backward(self, fitted: FloatArray) -> FloatArray:
+        """Fitted number -> target; what no target can reach gives the farthest one."""
+        w, power = fitted * self.warped_scale + self.warped_mean, self.power
+        up, down = np.maximum(w, 0.0), np.maximum(-w, 0.0)
+        if power == 0:
+            above = np.expm1(up)
+        else:
+            above = np.maximum(1 + power * up, _FARTHEST) ** (1 / power) - 1
+        if power == 2:
+            below = np.expm1(down)
+        else:
+            below = np.maximum(1 + (2 - power) * down, _FARTHEST) ** (1 / (2 - power)) - 1
+        return np.asarray((above - below) * self.scale + self.mean)
+
+
 class RidgeRegressor(Regressor):
     """Linear regression with an L2 penalty chosen by leave-one-out error (closed form)."""
 
     has_posterior = True
 
-    def __init__(self, alphas: tuple[float, ...] = tuple(np.logspace(-2, 4, 19))) -> None:
+    def __init__(
+        self, warp: bool = False, alphas: tuple[float, ...] = tuple(np.logspace(-2, 4, 19))
+    ) -> None:
+        self.warp = warp
         self.alphas = alphas
 
     def _fit(self, X: FloatArray, y: FloatArray) -> None:
@@ -104,7 +157,10 @@ class RidgeRegressor(Regressor):
 class SupportVectorRegressor(Regressor):
     """Support vector regression with a Gaussian kernel of width `sqrt(n_features / gamma)`."""
 
-    def __init__(self, C: float = 10.0, epsilon: float = 0.02, gamma: float = 0.3) -> None:
+    def __init__(
+        self, warp: bool = False, C: float = 10.0, epsilon: float = 0.02, gamma: float = 0.3
+    ) -> None:
+        self.warp = warp
         self.C = C
         self.epsilon = epsilon
         self.gamma = gamma
@@ -125,8 +181,14 @@ class BoostingRegressor(Regressor):
     """Gradient-boosted regression trees of equal, small depth."""
 
     def __init__(
-        self, n_trees: int = 150, depth: int = 3, learning_rate: float = 0.08, seed: int = 0
+        self,
+        warp: bool = False,
+        n_trees: int = 80,
+        depth: int = 3,
+        learning_rate: float = 0.12,
+        seed: int = 0,
     ) -> None:
+        self.warp = warp
         self.n_trees = n_trees
         self.depth = depth
         self.learning_rate = learning_rate
@@ -167,60 +229,81 @@ class BoostingRegressor(Regressor):
 
 
 class GaussianProcess(Regressor):
-    """Gaussian process whose kernel mixes a linear and a Gaussian part.
+    """Gaussian process: a linear plus a Gaussian kernel with one relevance per feature.
 
-    Mixture, width and noise maximise the marginal likelihood (Rasmussen & Williams 2006,
-    eq. 5.8) over a small grid; the kernel's amplitude has a closed form.
+    Relevances, amplitudes and noise maximise the marginal likelihood (Rasmussen & Williams 2006,
+    eq. 5.8) times log-normal priors, which keep many features and few samples from overfitting.
     """
 
     has_posterior = True
 
-    def __init__(
-        self,
-        mixtures: tuple[float, ...] = (0.05, 0.3, 0.6, 0.9, 0.98),
-        widths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0),
-        noises: tuple[float, ...] = tuple(np.logspace(-5, 0, 11)),
-    ) -> None:
-        self.mixtures = mixtures
-        self.widths = widths
-        self.noises = noises
+    def __init__(self, warp: bool = False, prior_std: float = 1.0, iterations: int = 60) -> None:
+        self.warp = warp
+        self.prior_std = prior_std
+        self.iterations = iterations
 
     def _fit(self, X: FloatArray, y: FloatArray) -> None:
-        linear, distances = X @ X.T / X.shape[1], squared_distances(X, X) / X.shape[1]
-        best = (-np.inf, 0.0, 0.0, 0.0, 0.0)
-        for width in self.widths:
-            gaussian = np.exp(-0.5 * distances / width**2)
-            for mixture in self.mixtures:
-                values, vectors = np.linalg.eigh(mixture * linear + (1 - mixture) * gaussian)
-                target = (vectors.T @ y) ** 2
-                spectra = np.maximum(values, 0.0) + np.array(self.noises)[:, None]
-                amplitude = (target / spectra).mean(axis=1)
-                evidence = -0.5 * (np.log(spectra).sum(axis=1) + len(y) * np.log(amplitude))
-                top = int(np.argmax(evidence))
-                found = (float(evidence[top]), mixture, width, self.noises[top], amplitude[top])
-                best = max(best, found)
-        _, self.mixture_, self.width_, noise, amplitude = best
-        self.noise_, self.amplitude_ = float(noise), float(amplitude)
+        usual = np.log([*np.full(X.shape[1], 1 / X.shape[1]), 0.5, 0.5, 0.01])
+        widths = np.array([*np.full(X.shape[1], self.prior_std), 2.0, 2.0, 2.0])
+
+        def loss(logs: FloatArray) -> tuple[float, FloatArray]:
+            value, slope = _negative_evidence(logs, X, y)
+            away = (logs - usual) / widths
+            return value + 0.5 * float(away @ away), slope + away / widths
+
+        options = {"maxiter": self.iterations}
+        bounds = [(log - 10, log + 10) for log in usual]
+        best = minimize(loss, usual, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        parameters = np.exp(best.x)
+        self.relevance_, self.noise_ = parameters[:-3], float(parameters[-1])
+        self.linear_, self.gaussian_ = float(parameters[-3]), float(parameters[-2])
         self.train_ = X
-        kernel = self._kernel(X) + self.noise_ * np.eye(len(X))
-        self.inverse_ = np.linalg.inv(kernel)
+        self.inverse_ = np.linalg.inv(self._kernel(X) + (self.noise_ + _JITTER) * np.eye(len(X)))
         self.dual_ = self.inverse_ @ y
 
     def _kernel(self, X: FloatArray) -> FloatArray:
-        n_features = X.shape[1]
-        gaussian = np.exp(squared_distances(X, self.train_) * (-0.5 / n_features / self.width_**2))
-        return np.asarray(
-            self.mixture_ / n_features * (X @ self.train_.T) + (1 - self.mixture_) * gaussian
-        )
+        linear, gaussian = _kernels(X, self.train_, self.relevance_)
+        return self.linear_ * linear + self.gaussian_ * gaussian
 
     def _predict(self, X: FloatArray) -> FloatArray:
         return np.asarray(self._kernel(X) @ self.dual_)
 
     def _predict_std(self, X: FloatArray) -> FloatArray:
         cross = self._kernel(X)
-        own = self.mixture_ * (X**2).mean(axis=1) + 1 - self.mixture_
-        explained = np.einsum("ij,jk,ik->i", cross, self.inverse_, cross, optimize=True)
-        return np.asarray(np.sqrt(self.amplitude_ * np.maximum(own - explained, 0.0)))
+        own = self.linear_ * (X**2 @ self.relevance_) + self.gaussian_
+        explained = ((cross @ self.inverse_) * cross).sum(axis=1)
+        return np.asarray(np.sqrt(np.maximum(own - explained, 0.0)))
+
+
+_JITTER = 1e-6
+
+
+def _kernels(A: FloatArray, B: FloatArray, relevance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Linear and Gaussian kernel of all pairs of rows, each `(len(A), len(B))`."""
+    linear = (A * relevance) @ B.T
+    distances = (A**2 @ relevance)[:, None] + B**2 @ relevance - 2 * linear
+    return linear, np.exp(-0.5 * np.maximum(distances, 0.0))
+
+
+def _negative_evidence(logs: FloatArray, X: FloatArray, y: FloatArray) -> tuple[float, FloatArray]:
+    """Negative log marginal likelihood (constant left out) and its slope in the log parameters.
+
+    With W = a a' - K^-1 the slope in a parameter t is -tr(W dK/dt) / 2 (eq. 5.9); the sums over
+    pairs of samples that the relevances need collapse into matrix products.
+    """
+    relevance, (linear, gaussian, noise) = np.exp(logs[:-3]), np.exp(logs[-3:])
+    flat, bell = _kernels(X, X, relevance)
+    covariance = linear * flat + gaussian * bell + (noise + _JITTER) * np.eye(len(y))
+    lower = np.linalg.cholesky(covariance)
+    inverse = np.linalg.inv(covariance)
+    dual = inverse @ y
+    W = np.outer(dual, dual) - inverse
+    G = gaussian * W * bell
+    by_linear = linear * (X * (W @ X)).sum(axis=0)
+    by_gaussian = (X * (G @ X)).sum(axis=0) - G.sum(axis=1) @ X**2
+    slopes = [*((by_linear + by_gaussian) * relevance), linear * (W * flat).sum(), G.sum()]
+    slope = -0.5 * np.array([*slopes, noise * np.trace(W)])
+    return float(0.5 * y @ dual + np.log(np.diag(lower)).sum()), slope
 
 
 def squared_distances(A: FloatArray, B: FloatArray) -> FloatArray:
@@ -242,6 +325,8 @@ def from_json(data: dict[str, Any]) -> Regressor:
     """Inverse of `Regressor.to_json`."""
     parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in data["parameters"].items()}
     regressor = REGRESSORS[data["name"]](**parameters)
-    for name, value in data["fitted"].items():
+    fitted = dict(data["fitted"])
+    regressor.target_ = TargetScale(**fitted.pop("target_"))
+    for name, value in fitted.items():
         setattr(regressor, name, np.array(value) if isinstance(value, list) else value)
     return regressor

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
+from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from predictors.regressors import REGRESSORS, Regressor, RidgeRegressor, from_json
 
 FloatArray = NDArray[np.float64]
+
+
+CONTENDERS: dict[str, Regressor] = {
+    f"{name}-warped" if warp else name: kind(warp=warp)
+    for name, kind in REGRESSORS.items()
+    for warp in (False, True)
+    if not (warp and name == "boosting")  # trees hardly see a monotone transform
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ def select(
     X: FloatArray,
     y: FloatArray,
     cheap: FloatArray | None = None,
-    contenders: Sequence[str] = tuple(REGRESSORS),
+    contenders: Mapping[str, Regressor] = CONTENDERS,
     seed: int = 0,
     folds: int = 5,
 ) -> Predictor:
@@ -100,7 +109,7 @@ def select(
         X: features `(n_samples, n_features)`.
         y: what to predict `(n_samples,)`.
         cheap: columns such as MACs and bytes; ridge on them alone is a baseline beside the mean.
-        contenders: keys of `REGRESSORS`.
+        contenders: what to choose from; the estimators themselves stay unfitted.
         seed: seed of the folds.
         folds: parts of the cross-validation (fewer if there are fewer samples).
 
@@ -120,7 +129,7 @@ def select(
             predicted[test] = regressor.fit(data[train], y[train]).predict(data[test])
         return predicted
 
-    predictions = {name: held_out(REGRESSORS[name](), X) for name in contenders}
+    predictions = {name: held_out(clone(kind), X) for name, kind in contenders.items()}
     scores = {name: Score.of(y, predicted) for name, predicted in predictions.items()}
     chosen = max(contenders, key=lambda name: (scores[name].kendall_tau, -scores[name].rmse))
     means = np.empty(len(y))
@@ -129,5 +138,5 @@ def select(
     baselines = {"mean": Score(0.0, Score.of(y, means).rmse)}
     if cheap is not None:
         baselines["costs"] = Score.of(y, held_out(RidgeRegressor(), cheap))
-    regressor = REGRESSORS[chosen]().fit(X, y)
+    regressor = clone(contenders[chosen]).fit(X, y)
     return Predictor(chosen, regressor, scores, baselines, scores[chosen].rmse)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+from sample_networks import images, random_policy, random_vit, vit
+from torch import nn
+
+from hardware import quantize
+from hardware.materialize import materialize
+from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.session import open_session, predict
+from hardware.target import Target
+from supernets import fake_quant
+
+
+@pytest.mark.parametrize("name", ["INT4_MIN", "INT4_MAX", "INT8_MAX", "MULTIPLIER_MAX", "SHRINKS"])
+def test_constants_equal_the_exporters(name):
+    assert getattr(fake_quant, name) == getattr(quantize, name)
+
+
+@pytest.mark.parametrize("inputs", [96, 50])
+@pytest.mark.parametrize("group_size", [16, 32, None])
+def test_rounded_weights_equal_the_exporters_to_the_last_bit(inputs, group_size):
+    weight = torch.randn(40, inputs, generator=torch.Generator().manual_seed(0))
+    int8 = quantize.int8_weight(weight.numpy())
+    assert np.array_equal(int8.values * int8.scale[:, None], fake_quant.int8_weight(weight))
+    int4 = quantize.int4_weight(weight.numpy(), group_size)
+    decoded = (int4.integers * int4.scale[:, None])[:, :inputs]
+    assert np.array_equal(decoded, fake_quant.int4_weight(weight, group_size))
+
+
+class Quantized(nn.Module):
+    """A linear layer that computes as its exported form does."""
+
+    def __init__(self, layer: nn.Linear, precision: Precision, scheme: QuantScheme) -> None:
+        super().__init__()
+        self.layer, self.precision, self.scheme = layer, precision, scheme
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.layer.weight, self.layer.bias
+        return fake_quant.linear(x, weight, bias, self.precision, self.scheme)
+
+
+def quantized(network: nn.Module, policy: QuantPolicy, scheme: QuantScheme) -> nn.Module:
+    for name, precision in policy.items():
+        layer = network.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        network.set_submodule(name, Quantized(layer, precision, scheme))
+    return network
+
+
+@pytest.mark.parametrize(("seed", "group_size"), [(0, 32), (1, 16), (2, 64), (3, None)])
+def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(seed, group_size):
+    _, template = vit()
+    rng, scheme = np.random.default_rng(seed), QuantScheme(group_size=group_size)
+    network, weights = random_vit(rng)
+    policy = random_policy(template, weights, rng, ("fp32", "int8", "int4"))
+    model = materialize(template, weights, policy, scheme)
+    x = images(400)
+    session = open_session(model.SerializeToString(), Target())
+    exact = predict(session, [{"pixel_values": x.numpy()}])
+    with torch.no_grad():
+        fake = quantized(network, policy, scheme)(x).numpy()
+    assert np.linalg.norm(fake - exact) <= 1e-2 * np.linalg.norm(exact)
+    assert (fake.argmax(1) == exact.argmax(1)).mean() >= 0.995
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
+def test_gradients_pass_straight_through(precision):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 32, generator=generator, requires_grad=True)
+    weight = torch.randn(8, 32, generator=generator, requires_grad=True)
+    y = fake_quant.linear(x, weight, None, precision, QuantScheme())
+    y.sum().backward()
+    rounded_x = fake_quant.activation(x.detach())
+    rounded_weight = fake_quant.quantized_weight(weight.detach(), precision, QuantScheme())
+    assert weight.grad is not None
+    assert x.grad is not None
+    torch.testing.assert_close(weight.grad, rounded_x.sum(0).expand(8, 32))
+    torch.testing.assert_close(x.grad, rounded_weight.sum(0).expand(6, 32))

@@ -1,0 +1,53 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from hardware.latency import Latency, ratio, run_times
+
+
+class Recorder:
+    """A session that notes who ran."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def run(self, outputs: None, feeds: dict[str, object]) -> list[object]:
+        self.log.append(self.name)
+        return []
+
+
+def ticks() -> Iterator[float]:
+    now = 0.0
+    while True:
+        yield now
+        now += 0.5
+
+
+def test_sessions_run_alternately_after_warming_up():
+    log: list[str] = []
+    sessions = {name: Recorder(name, log) for name in "ab"}
+    clock = ticks()
+    times = run_times(sessions, {"a": {}, "b": {}}, repeats=3, warmup=2, clock=lambda: next(clock))
+    assert log == ["a", "a", "b", "b"] + ["a", "b"] * 3
+    assert np.array_equal(times["a"], [0.5, 0.5, 0.5])
+
+
+def test_latency_is_median_and_quartiles_in_milliseconds():
+    assert Latency.of(np.array([0.001, 0.002, 0.003, 0.004, 0.1])) == Latency(3.0, 2.0, 4.0, 5)
+
+
+def test_ratio_recovers_a_known_factor_under_common_disturbance():
+    rng = np.random.default_rng(0)
+    disturbance = rng.lognormal(0, 0.5, 200)
+    reference = 0.010 * disturbance * rng.normal(1, 0.01, 200)
+    found = ratio(0.8 * reference, reference, rng)
+    assert found.value == pytest.approx(0.8)
+    assert found.low <= 0.8 <= found.high
+    assert found.verdict == "faster"
+
+
+def test_models_that_cannot_be_told_apart_are_not_ranked():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.01, 0.001, (2, 30))
+    assert ratio(a, b, rng).verdict == "undecided"

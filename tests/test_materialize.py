@@ -1,0 +1,116 @@
+import os
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from sample_networks import images, layers_of, random_policy, random_vit, vit
+
+from hardware.materialize import arrays, materialize, save_model
+from hardware.memo import WeightMemo
+from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.session import open_session, predict
+from hardware.target import Target
+from hardware.template import Template
+
+
+def run(model: onnx.ModelProto, x: torch.Tensor) -> np.ndarray:
+    session = open_session(model.SerializeToString(), Target())
+    return predict(session, [{"pixel_values": x.numpy()}])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sliced_fp32_graph_equals_the_extracted_torch_network(seed):
+    _, template = vit()
+    network, weights = random_vit(np.random.default_rng(seed))
+    model = materialize(template, weights, QuantPolicy({}), QuantScheme())
+    onnx.checker.check_model(model, full_check=True)
+    with torch.no_grad():
+        expected = network(images(5)).numpy()
+    np.testing.assert_allclose(run(model, images(5)), expected, atol=1e-4, rtol=1e-5)
+
+
+def test_every_batch_size_runs():
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    model = materialize(template, weights, QuantPolicy({}), QuantScheme())
+    whole = run(model, images(7))
+    alone = np.concatenate([run(model, image[None]) for image in images(7)])
+    np.testing.assert_allclose(whole, alone, atol=1e-5)
+
+
+def test_memo_gives_the_same_bytes_and_notices_changed_weights():
+    _, template = vit()
+    rng, memo = np.random.default_rng(4), WeightMemo()
+    for _ in range(4):
+        _, weights = random_vit(rng)
+        policy = random_policy(template, weights, rng, ("fp32", "int8", "int4"))
+        remembered = materialize(template, weights, policy, QuantScheme(), memo=memo)
+        fresh = materialize(template, weights, policy, QuantScheme())
+        assert remembered.SerializeToString() == fresh.SerializeToString()
+    changed = {name: array * 1.5 for name, array in weights.items()}
+    remembered = materialize(template, changed, policy, QuantScheme(), memo=memo)
+    fresh = materialize(template, changed, policy, QuantScheme())
+    assert remembered.SerializeToString() == fresh.SerializeToString()
+
+
+def test_query_key_and_value_share_one_quantized_activation():
+    _, template = vit()
+    network, _ = vit()
+    network.activate({})
+    weights = arrays(network.extract().state_dict())
+    int8 = QuantPolicy.uniform(layers_of(template, weights), Precision.INT8)
+    graph = materialize(template, weights, int8, QuantScheme()).graph
+    quantizers = [node for node in graph.node if node.op_type == "DynamicQuantizeLinear"]
+    assert len(quantizers) == 2 + 4 * 3, "patch_embed, head, and four per block"
+
+
+def test_template_reads_back_equal(tmp_path):
+    _, template = vit()
+    template.save(tmp_path / "template.onnx")
+    again = Template.load(tmp_path / "template.onnx")
+    assert again == template
+    assert again.layers == template.layers
+
+
+def test_weights_that_no_dropped_block_explains_are_an_error():
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    broken = {name: array for name, array in weights.items() if name != "norm.weight"}
+    with pytest.raises(ValueError, match=r"norm\.weight.*blocks\.0"):
+        materialize(template, broken, QuantPolicy({}), QuantScheme())
+
+
+def test_a_policy_for_a_layer_that_is_not_there_is_an_error():
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    policy = QuantPolicy({"blocks.9.mlp.fc1": Precision.INT8})
+    with pytest.raises(ValueError, match=r"blocks\.9\.mlp\.fc1"):
+        materialize(template, weights, policy, QuantScheme())
+
+
+def test_heads_cut_in_the_middle_are_an_error():
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    query = next(name for name in weights if name.endswith("query.weight"))
+    with pytest.raises(ValueError, match="head size 12"):
+        materialize(
+            template, {**weights, query: weights[query][:7]}, QuantPolicy({}), QuantScheme()
+        )
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    model = materialize(template, weights, QuantPolicy({}), QuantScheme())
+    with pytest.raises(OSError, match="disk full"):
+        save_model(model, path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["model.onnx"]

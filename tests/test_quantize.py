@@ -1,0 +1,86 @@
+import itertools
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardware.quantize import (
+    INT4_MAX,
+    INT4_MIN,
+    MULTIPLIER_MAX,
+    SHRINKS,
+    int4_weight,
+    int8_weight,
+    pack_int4,
+)
+
+
+def weights(rows: int, inputs: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_t(4, (rows, inputs)).astype(np.float32)
+
+
+def test_int8_is_the_nearest_of_255_symmetric_levels():
+    weight = weights(7, 33)
+    values, scale = int8_weight(weight)
+    levels = np.arange(-127, 128, dtype=np.float32)
+    for row, row_values, row_scale in zip(weight, values, scale, strict=True):
+        nearest = np.abs(row[:, None] - levels * row_scale).argmin(axis=1) - 127
+        assert np.array_equal(row_values, nearest)
+    assert np.array_equal(np.abs(values).max(axis=1), np.full(7, 127))
+
+
+def test_int4_multiplier_has_the_least_squared_error_of_those_tried():
+    weight = weights(5, 64)
+    quantized = int4_weight(weight, 16)
+    for row, group in itertools.product(range(5), range(4)):
+        part = weight[row, group * 16 : (group + 1) * 16] / quantized.scale[row]
+        ideal = part[np.abs(part).argmax()] / INT4_MIN
+        errors = []
+        for shrink in SHRINKS:
+            m = np.clip(np.rint(ideal * np.float32(shrink)), -MULTIPLIER_MAX, MULTIPLIER_MAX) or 1
+            errors.append(
+                np.square(part - m * np.clip(np.rint(part / m), INT4_MIN, INT4_MAX)).sum()
+            )
+        chosen = quantized.multiplier[row, group] * quantized.values[row, group].astype(np.float32)
+        assert np.square(part - chosen).sum() == pytest.approx(min(errors), rel=1e-5)
+
+
+def test_int4_error_is_no_larger_than_onnxruntimes_block_quantizer():
+    weight = weights(96, 256)
+    groups = weight.reshape(96, 8, 32)
+    peak = np.take_along_axis(groups, np.abs(groups).argmax(-1)[..., None], -1)
+    reference = np.clip(np.rint(groups / (peak / -8)), -8, 7) * (peak / -8)
+    ours = int4_weight(weight, 32)
+    decoded = ours.integers * ours.scale[:, None]
+    assert np.square(weight - decoded).sum() <= np.square(groups - reference).sum()
+
+
+@given(
+    rows=st.integers(1, 9),
+    inputs=st.integers(1, 70),
+    group=st.sampled_from([16, 32, 64, None]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_int4_rows_are_independent_padded_with_zeros_and_inside_int8(rows, inputs, group, seed):
+    weight = weights(rows, inputs, seed)
+    weight[0] = 0
+    whole = int4_weight(weight, group)
+    part = int4_weight(weight[: rows // 2 + 1], group)
+    for kept, alone in zip(whole.rows(rows // 2 + 1), part, strict=True):
+        assert np.array_equal(kept, alone)
+    assert not whole.integers[:, inputs:].any()
+    assert np.abs(whole.integers.astype(int)).max() <= 8 * MULTIPLIER_MAX
+    error = np.abs(weight - (whole.integers * whole.scale[:, None])[:, :inputs])
+    assert (error <= np.abs(weight).max(axis=1, keepdims=True) / 4).all()
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (3, 5), (1, 1)])
+def test_packed_int4_reads_back_in_onnx(shape):
+    values = np.random.default_rng(0).integers(-8, 8, shape).astype(np.int8)
+    tensor = onnx.TensorProto(
+        data_type=onnx.TensorProto.INT4, dims=shape, raw_data=pack_int4(values)
+    )
+    assert np.array_equal(onnx.numpy_helper.to_array(tensor).astype(np.int8), values)

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from sample_networks import random_policy, random_vit, vit
+
+from hardware.materialize import materialize
+from hardware.precision import QuantScheme
+from hardware.size import SizeModel
+
+
+@pytest.mark.parametrize(
+    "scheme", [QuantScheme(), QuantScheme(group_size=64), QuantScheme(group_size=None)]
+)
+def test_predicted_bytes_equal_the_written_ones(scheme):
+    network, template = vit()
+    names = [layer.name for layer in network.layers]
+    rng = np.random.default_rng(0)
+    table, written = [], []
+    for _ in range(12):
+        _, weights = random_vit(rng)
+        policy = random_policy(template, weights, rng, ("fp32", "int8", "int4"))
+        model = materialize(template, weights, policy, scheme)
+        written.append(len(model.SerializeToString()))
+        table.append(
+            [
+                (*weights[f"{name}.weight"].shape, policy[name].bits)
+                if name in policy
+                else (0,) * 3
+                for name in names
+            ]
+        )
+    out, inputs, bits = np.moveaxis(np.array(table), -1, 0)
+    predicted = SizeModel(template, scheme).file_bytes(names, out, inputs, bits)
+    assert np.array_equal(predicted, written)

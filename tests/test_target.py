@@ -1,0 +1,32 @@
+import pytest
+
+from hardware.precision import Precision
+from hardware.target import Target, TargetError, cpu_flags, cpu_name
+
+
+def test_a_missing_provider_names_the_wheel(monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(TargetError, match="onnxruntime-gpu"):
+        _ = Target(provider="cuda").execution_provider
+    assert Target().execution_provider == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("threads", 0), ("batch_size", -1), ("provider", "npu")]
+)
+def test_impossible_targets_are_refused_by_field(field, value):
+    with pytest.raises(TargetError, match=rf"target\.{field}.*{value}"):
+        Target(**{field: value})
+
+
+def test_int8_is_no_precision_of_cuda():
+    assert Precision.INT8 not in Target(provider="cuda").precisions
+    assert Precision.INT8 in Target(provider="tensorrt").precisions
+
+
+def test_flags_are_read_from_the_kernel(tmp_path):
+    info = tmp_path / "cpuinfo"
+    info.write_text("model name\t: Example 9000\nflags\t\t: fpu avx2 avx512_vnni\n")
+    assert cpu_flags(info) == ("avx2", "avx512_vnni")
+    assert cpu_name(info) == "Example 9000"
+    assert cpu_flags(tmp_path / "absent") == ()

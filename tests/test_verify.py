@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from sample_networks import layers_of, random_policy, random_vit, vit
+
+from hardware.materialize import materialize
+from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.verify import PolicyError, read_policy, verify
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_written_policy_is_read_back(seed):
+    _, template = vit()
+    rng = np.random.default_rng(seed)
+    _, weights = random_vit(rng)
+    policy = random_policy(template, weights, rng, ("fp32", "int8", "int4"))
+    model = materialize(template, weights, policy, QuantScheme())
+    assert read_policy(model) == policy
+    coverage = verify(model, policy)
+    assert coverage.layers == len(policy)
+    assert coverage.low_precision_layers == sum(p != Precision.FP32 for p in policy.values())
+
+
+def test_coverage_counts_weights_as_fp32_bytes():
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    names = layers_of(template, weights)
+    policy = QuantPolicy({**dict.fromkeys(names, Precision.INT8), "head": Precision.FP32})
+    coverage = verify(materialize(template, weights, policy, QuantScheme()), policy)
+    bytes_of = {name: weights[f"{name}.weight"].nbytes for name in names}
+    assert coverage.weight_bytes_fp32 == sum(bytes_of.values())
+    assert coverage.low_precision_bytes_fp32 == sum(bytes_of.values()) - bytes_of["head"]
+    assert str(coverage).startswith(f"{len(names) - 1} of {len(names)} layers")
+
+
+def test_a_difference_is_an_error_that_names_the_layer():
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    int8 = QuantPolicy.uniform(layers_of(template, weights), Precision.INT8)
+    model = materialize(template, weights, int8, QuantScheme())
+    asked = QuantPolicy({**int8, "head": Precision.INT4, "gone": Precision.INT8})
+    with pytest.raises(
+        PolicyError, match=r"(?s)gone: .*no such layer.*head: asked int4, found int8"
+    ):
+        verify(model, asked)
+
+
+def test_weight_only_int8_is_not_taken_for_int8_arithmetic():
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    int8 = QuantPolicy({"head": Precision.INT8})
+    model = materialize(template, weights, int8, QuantScheme())
+    call = next(node for node in model.graph.node if node.op_type == "Int8MatMul")
+    x = next(n.input[0] for n in model.graph.node if n.op_type == "DynamicQuantizeLinear")
+    weight, scale = call.input[3:5]
+    decode = model.graph.node.add(op_type="DequantizeLinear", input=[weight, scale], output=["w"])
+    decode.attribute.add(name="axis", i=1, type=2)
+    call.CopyFrom(type(call)(op_type="MatMul", input=[x, "w"], output=call.output))
+    with pytest.raises(PolicyError, match=r"head: asked int8, found int8 \(MatMul, float\)"):
+        verify(model, int8)

@@ -44,6 +44,7 @@ class Predictor:
     """The chosen regressor, every contender's held-out score, and the baselines'.
 
     spread: standard deviation of its held-out error, used where it has no posterior of its own.
+    held_out: its cross-validated predictions of the samples it was chosen on, in their order.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Predictor:
     scores: Mapping[str, Score]
     baselines: Mapping[str, Score]
     spread: float
+    held_out: tuple[float, ...]
 
     @property
     def score(self) -> Score:
@@ -81,6 +83,7 @@ class Predictor:
             "baselines": {name: asdict(score) for name, score in self.baselines.items()},
             "beats_baselines": self.beats_baselines,
             "spread": self.spread,
+            "held_out": list(self.held_out),
         }
 
     @classmethod
@@ -92,6 +95,7 @@ class Predictor:
             {name: Score(**score) for name, score in data["scores"].items()},
             {name: Score(**score) for name, score in data["baselines"].items()},
             data["spread"],
+            tuple(data["held_out"]),
         )
 
 
@@ -139,4 +143,5 @@ def select(
     if cheap is not None:
         baselines["costs"] = Score.of(y, held_out(RidgeRegressor(), cheap))
     regressor = clone(contenders[chosen]).fit(X, y)
-    return Predictor(chosen, regressor, scores, baselines, scores[chosen].rmse)
+    judged = tuple(predictions[chosen].tolist())
+    return Predictor(chosen, regressor, scores, baselines, scores[chosen].rmse, judged)

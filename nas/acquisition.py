@@ -13,6 +13,7 @@ from nas.objectives import FloatArray
 
 _POINTS = {1: 1, 2: 400, 3: 60}  # front points the gain is computed against, by objectives
 _POINTS_MANY = 12
+_SHORTLIST = 400  # candidates whose gain is followed while a round is put together
 
 
 def gain_boxes(costs: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -85,12 +86,18 @@ def pick_round(
         n: how many to choose.
     """
     limit = _POINTS.get(mean.shape[1], _POINTS_MANY)
+
+    def gain(rows: NDArray[np.intp], points: FloatArray) -> FloatArray:
+        boxes = gain_boxes(points[spread(points, limit)], reference)
+        return expected_gain(mean[rows], std[rows], boxes) * feasible[rows]
+
+    alone = gain(np.arange(len(mean)), measured)
+    rows = np.argsort(-alone, kind="stable")[: _SHORTLIST + n]
     chosen: list[int] = []
     points = measured
     for _ in range(min(n, len(mean))):
-        boxes = gain_boxes(points[spread(points, limit)], reference)
-        gain = expected_gain(mean, std, boxes) * feasible
-        gain[chosen] = -1.0
-        chosen.append(int(np.argmax(gain)))
+        gains = gain(rows, points)
+        gains[np.isin(rows, chosen)] = -1.0
+        chosen.append(int(rows[np.argmax(gains)]))
         points = np.vstack([points, mean[chosen[-1:]]])
     return np.array(chosen, dtype=np.intp)

@@ -16,10 +16,11 @@ from nas.acquisition import pick_round
 from nas.front import front, reference_point
 from nas.genetic import evolve
 from nas.objectives import FloatArray
-from nas.problem import History, SearchProblem, new_rows, sample_new
+from nas.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
 from nas.search_settings import SearchSettings
 from nas.start import covering_start
 from nas.surrogate import Surrogate
+from predictors.selection import CONTENDERS
 from supernets.space import Genomes
 
 _FEWEST = 8  # measured candidates below which a predictor is not worth fitting
@@ -40,7 +41,8 @@ class Linas:
             rows = self._covering(start + n) if not plain else self.problem.space.sample(0, rng)
             rows = new_rows(rows, history.genomes)[: min(n, max(start - len(history), 1))]
             return rows if len(rows) else sample_new(self.problem.space, n, history.genomes, rng)
-        surrogate = Surrogate.fit(self.problem, history, self.seed)
+        contenders = {name: CONTENDERS[name] for name in ("ridge", "svr")} if plain else CONTENDERS
+        surrogate = Surrogate.fit(self.problem, history, self.seed, contenders)
         pick = self._by_rank if plain else self._by_hypervolume
         rows = pick(surrogate, history, n, rng)
         known = np.concatenate([history.genomes, rows])
@@ -64,12 +66,7 @@ class Linas:
         problem, good = self.problem, history.good
         costs = problem.costs(good.values)
         feasible = (problem.violations(good.values) == 0).all(axis=1)
-        half = self.settings.predicted_population // 2
-        best = good.genomes[front(costs)][:half]
-        fill = problem.space.sample(self.settings.predicted_population - len(best), rng)
-        last, visited = self._evolve(surrogate, np.concatenate([best, fill]), rng)
-        rows = new_rows(np.concatenate([last, visited]), history.genomes)
-        rows = self._promising(surrogate, rows, 4 * self.settings.predicted_population)
+        rows = new_rows(self._pool(surrogate, good.genomes[front(costs)], rng), history.genomes)
         values, stds = surrogate.values(rows), surrogate.stds(rows)
         chosen = pick_round(
             costs[feasible],
@@ -81,9 +78,15 @@ class Linas:
         )
         return rows[chosen]
 
-    def _promising(self, surrogate: Surrogate, rows: Genomes, n: int) -> Genomes:
-        costs, violations = surrogate.score(rows)
-        return rows[rank_and_crowding(costs, violations, n)]
+    def _pool(self, surrogate: Surrogate, best: Genomes, rng: np.random.Generator) -> Genomes:
+        """What is worth a closer look: the whole of a small space, else what evolution visits."""
+        everything = enumerate_space(self.problem.space)
+        if everything is not None:
+            return everything
+        best = best[: self.settings.predicted_population // 2]
+        fill = self.problem.space.sample(self.settings.predicted_population - len(best), rng)
+        last, visited = self._evolve(surrogate, np.concatenate([best, fill]), rng)
+        return np.concatenate([last, visited])
 
     def _evolve(
         self, surrogate: Surrogate, start: Genomes, rng: np.random.Generator

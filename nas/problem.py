@@ -16,7 +16,7 @@ from supernets.space import Genomes, SearchSpace
 
 PerGenome = Callable[[Genomes], FloatArray]
 
-_ENUMERABLE = 200_000  # genomes that fit in memory at once, whatever the number of genes
+_ENUMERABLE = 50_000  # genomes that are quickly listed and predicted
 
 
 @dataclass(frozen=True)

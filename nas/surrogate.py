@@ -11,7 +11,8 @@ from scipy.special import ndtr
 from nas.objectives import FloatArray
 from nas.problem import History, SearchProblem
 from predictors.features import levels, one_hot
-from predictors.selection import Predictor, select
+from predictors.regressors import Regressor
+from predictors.selection import CONTENDERS, Predictor, select
 from supernets.space import Genomes
 
 
@@ -38,7 +39,13 @@ class Surrogate:
     predictors: Mapping[str, Predictor]
 
     @classmethod
-    def fit(cls, problem: SearchProblem, history: History, seed: int) -> Surrogate:
+    def fit(
+        cls,
+        problem: SearchProblem,
+        history: History,
+        seed: int,
+        contenders: Mapping[str, Regressor] = CONTENDERS,
+    ) -> Surrogate:
         """Choose and fit a predictor per metric on the candidates that did not fail."""
         good = history.good
         cheap = None if problem.cheap is None else problem.cheap(good.genomes)
@@ -47,7 +54,8 @@ class Surrogate:
                 predictor_features(problem, good.genomes, metric.name),
                 good.values[:, column],
                 cheap,
-                seed=seed,
+                contenders,
+                seed,
             )
             for column, metric in enumerate(problem.metrics)
             if metric.name not in problem.exact

@@ -1,0 +1,151 @@
+"""Compare search strategies on surfaces whose true Pareto front is known.
+
+    python -m benchmarks.search run --cache DIR [--surface NAME] [--method NAME] [--seeds 10]
+    python -m benchmarks.search table --cache DIR
+
+`run` stores the genomes each run measured, in order, and skips runs already stored; `table` prints
+the Markdown tables of benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.surfaces import Surface, nas_bench_macro, synthetic
+from nas.front import hypervolume
+from nas.objectives import FloatArray
+from nas.problem import History
+from nas.search_settings import SearchSettings
+from nas.strategy import make_strategy
+from supernets.space import Genomes
+
+BUDGETS = (25, 50, 100, 200, 400)
+MACRO = Path(__file__).parents[2] / "shared/data/nas-bench-macro/nas-bench-macro_cifar10.json"
+SURFACES: dict[str, Callable[[], Surface]] = {
+    "nas-bench-macro": lambda: nas_bench_macro(MACRO),
+    "synthetic": synthetic,
+}
+METHODS: dict[str, dict[str, object]] = {
+    "random": {"strategy": "random"},
+    "pymoo NSGA-II": {"strategy": "nsga2"},
+    "Optuna NSGA-II": {"strategy": "optuna-nsga2"},
+    "Optuna TPE": {"strategy": "optuna-tpe"},
+    "plain LINAS": {"strategy": "linas", "acquisition": "rank"},
+    "ours": {"strategy": "linas"},
+}
+
+
+def search(surface: Surface, settings: SearchSettings, seed: int) -> Genomes:
+    """The genomes one run measures, in order, `(evaluations, n_genes)`."""
+    noise = np.random.default_rng([seed, 1])
+    strategy = make_strategy(surface.problem, settings, seed)
+    history = History.empty(surface.problem)
+    while len(history) < settings.evaluations:
+        n = min(settings.round_size, settings.evaluations - len(history))
+        genomes = strategy.propose(history, n)
+        history = history.append(genomes, surface.measure(genomes, noise))
+    return history.genomes
+
+
+def curve(surface: Surface, genomes: Genomes) -> FloatArray:
+    """Share of the true hypervolume after 1, 2, ... evaluations."""
+    costs = surface.problem.costs(surface.truth(genomes))
+    whole = hypervolume(surface.front, surface.reference)
+    volumes = [hypervolume(costs[: k + 1], surface.reference) for k in range(len(costs))]
+    return np.array(volumes) / whole
+
+
+def stored(cache: Path, surface: str, method: str, seed: int) -> Path:
+    """Where a run's genomes are kept."""
+    return cache / f"{surface}--{method.replace(' ', '_')}--{seed}.npy"
+
+
+def run(cache: Path, surfaces: list[str], methods: list[str], seeds: range) -> None:
+    """Run what is not stored yet."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for name in surfaces:
+        surface = SURFACES[name]()
+        for seed in seeds:
+            for method in methods:
+                path = stored(cache, name, method, seed)
+                if path.exists():
+                    continue
+                began = time.perf_counter()
+                settings = SearchSettings(evaluations=BUDGETS[-1], **METHODS[method])
+                genomes = search(surface, settings, seed)
+                np.save(path, genomes.astype(np.int8))
+                shares = curve(surface, genomes)[np.array(BUDGETS) - 1]
+                print(
+                    f"{name:16} {method:15} seed {seed} "
+                    + " ".join(f"{share:.4f}" for share in shares)
+                    + f"  {time.perf_counter() - began:.0f} s",
+                    flush=True,
+                )
+
+
+def table(cache: Path) -> str:
+    """Median (quartiles) of the share of the true hypervolume, in percent, per surface."""
+    parts = []
+    for name, make in SURFACES.items():
+        surface = make()
+        curves = {}
+        for method in METHODS:
+            paths = sorted(cache.glob(stored(cache, name, method, 0).name.replace("--0.", "--*.")))
+            if paths:
+                curves[method] = np.stack([curve(surface, np.load(p).astype(int)) for p in paths])
+        if curves:
+            parts.append(_surface_table(name, curves))
+    return "\n\n".join(parts)
+
+
+def _surface_table(name: str, curves: dict[str, FloatArray]) -> str:
+    final = np.median(curves["pymoo NSGA-II"][:, -1]) if "pymoo NSGA-II" in curves else np.inf
+    lines = [
+        f"**{name}** ({len(next(iter(curves.values())))} seeds)",
+        "",
+        "| method | " + " | ".join(str(b) for b in BUDGETS) + " | to NSGA-II's end | to 99 % |",
+        "|---|" + "---|" * (len(BUDGETS) + 2),
+    ]
+    for method, shares in curves.items():
+        cells = []
+        for budget in BUDGETS:
+            low, middle, high = 100 * np.percentile(shares[:, budget - 1], (25, 50, 75))
+            cells.append(f"{middle:.2f} ({low:.2f}-{high:.2f})")
+        cells += [_reached(shares, final), _reached(shares, 0.99)]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _reached(shares: FloatArray, level: float) -> str:
+    """Median number of evaluations after which the share is at least `level`."""
+    never = shares.shape[1] + 1
+    firsts = [int(np.argmax(s >= level)) + 1 if (s >= level).any() else never for s in shares]
+    middle = float(np.median(firsts))
+    return f"{middle:.0f}" if middle < never else "-"
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=("run", "table"))
+    parser.add_argument("--cache", type=Path, required=True, help="folder for finished runs")
+    parser.add_argument("--surface", choices=SURFACES, action="append")
+    parser.add_argument("--method", choices=METHODS, action="append")
+    parser.add_argument("--seeds", type=int, default=10)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    if arguments.command == "run":
+        surfaces = arguments.surface or list(SURFACES)
+        run(arguments.cache, surfaces, arguments.method or list(METHODS), range(arguments.seeds))
+    else:
+        print(table(arguments.cache))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,25 +15,14 @@ from hardware.template import DOMAIN
 
 OPSET = 23
 
+Nodes = list[onnx.NodeProto]
 
-def _function(
-    name: str, inputs: Sequence[str], nodes: Sequence[onnx.NodeProto]
-) -> onnx.FunctionProto:
+
+def _function(name: str, inputs: Sequence[str], nodes: Nodes) -> onnx.FunctionProto:
     return make_function(DOMAIN, name, inputs, ["y"], nodes, [make_opsetid("", OPSET)])
 
 
-def _decode_int4() -> list[onnx.NodeProto]:
-    """INT4 (groups, group, out) times INT8 (groups, 1, out) -> INT8 `w` (groups * group, out)."""
-    return [
-        make_node("Cast", ["weight"], ["values"], to=TensorProto.FLOAT),
-        make_node("Cast", ["multiplier"], ["factors"], to=TensorProto.FLOAT),
-        make_node("Mul", ["values", "factors"], ["grouped"]),
-        make_node("Flatten", ["grouped"], ["flat"], axis=2),
-        make_node("Cast", ["flat"], ["w"], to=TensorProto.INT8),
-    ]
-
-
-def _integer_product(weight: str) -> list[onnx.NodeProto]:
+def _integer_product(weight: str) -> Nodes:
     """The pattern that becomes MatMulIntegerToFloat or DynamicQuantizeMatMul."""
     return [
         make_node("MatMulInteger", ["x", weight, "x_zero_point"], ["sums"]),
@@ -43,25 +32,90 @@ def _integer_product(weight: str) -> list[onnx.NodeProto]:
     ]
 
 
-_X = ("x", "x_scale", "x_zero_point")
+def _decode_int4() -> Nodes:
+    """INT4 times its groups' INT8 multipliers, `grouped`, in floating point."""
+    return [
+        make_node("Cast", ["weight"], ["values"], to=TensorProto.FLOAT),
+        make_node("Cast", ["multiplier"], ["factors"], to=TensorProto.FLOAT),
+        make_node("Mul", ["values", "factors"], ["grouped"]),
+    ]
 
-INT8_MATMUL = _function(
-    "Int8MatMul", [*_X, "weight", "weight_scale"], _integer_product(weight="weight")
+
+def _decode_columns(cut: bool) -> Nodes:
+    """(groups, group, out) -> INT8 `w` (in, out); `cut` drops the last group's padding."""
+    whole = "padded" if cut else "matrix"
+    nodes = [*_decode_int4(), make_node("Flatten", ["grouped"], [whole], axis=2)]
+    if cut:
+        nodes.append(make_node("Slice", [whole, "zero", "in_features", "zero"], ["matrix"]))
+    return [*nodes, make_node("Cast", ["matrix"], ["w"], to=TensorProto.INT8)]
+
+
+def _decode_kernel(cut: bool) -> Nodes:
+    """(out, groups, group) -> INT8 `w` in the shape of a convolution's weight."""
+    whole = "padded" if cut else "matrix"
+    nodes = [*_decode_int4(), make_node("Flatten", ["grouped"], [whole], axis=1)]
+    if cut:
+        nodes.append(make_node("Slice", [whole, "zero", "in_features", "one"], ["matrix"]))
+    return [
+        *nodes,
+        make_node("Reshape", ["matrix", "shape"], ["kernel"]),
+        make_node("Cast", ["kernel"], ["w"], to=TensorProto.INT8),
+    ]
+
+
+def _dequantize(axis: int) -> Nodes:
+    return [make_node("DequantizeLinear", ["w", "weight_scale"], ["y"], axis=axis)]
+
+
+_X = ("x", "x_scale", "x_zero_point")
+_W = ("weight", "multiplier", "weight_scale")
+
+INT8_MATMUL = _function("Int8MatMul", [*_X, "weight", "weight_scale"], _integer_product("weight"))
+"""Product of quantized activations and INT8 weights (in, out)."""
+
+INT4_MATMUL = (
+    _function("Int4MatMul", [*_X, *_W], [*_decode_columns(cut=False), *_integer_product("w")]),
+    _function(
+        "Int4MatMulCut",
+        [*_X, *_W, "zero", "in_features"],
+        [*_decode_columns(cut=True), *_integer_product("w")],
+    ),
 )
-INT4_MATMUL = _function(
-    "Int4MatMul",
-    [*_X, "weight", "multiplier", "weight_scale"],
-    [*_decode_int4(), *_integer_product(weight="w")],
+"""The same with INT4 weights (groups, group, out); the second where padding has to be cut off."""
+
+INT4_COLUMNS = (
+    _function("Int4Columns", [*_W], [*_decode_columns(cut=False), *_dequantize(axis=1)]),
+    _function(
+        "Int4ColumnsCut",
+        [*_W, "zero", "in_features"],
+        [*_decode_columns(cut=True), *_dequantize(axis=1)],
+    ),
 )
-INT4_MATMUL_CUT = _function(
-    "Int4MatMulCut",
-    [*_X, "weight", "multiplier", "weight_scale", "zero", "in_features"],
+"""INT4 weights of a linear layer as the dequantized operand of a QDQ product."""
+
+INT4_KERNEL = (
+    _function("Int4Kernel", [*_W, "shape"], [*_decode_kernel(cut=False), *_dequantize(axis=0)]),
+    _function(
+        "Int4KernelCut",
+        [*_W, "shape", "zero", "one", "in_features"],
+        [*_decode_kernel(cut=True), *_dequantize(axis=0)],
+    ),
+)
+"""INT4 weights of a convolution as the dequantized operand of a QDQ convolution."""
+
+INT8_GATHER = _function(
+    "Int8Gather",
+    ["ids", "weight", "weight_scale"],
     [
-        *_decode_int4(),
-        make_node("Slice", ["w", "zero", "in_features", "zero"], ["cut"]),
-        *_integer_product(weight="cut"),
+        make_node("Gather", ["weight", "ids"], ["rows"]),
+        make_node("Cast", ["rows"], ["wide"], to=TensorProto.FLOAT),
+        make_node("Gather", ["weight_scale", "ids"], ["scales"]),
+        make_node("Mul", ["wide", "scales"], ["y"]),
     ],
 )
-"""`Int4MatMul` for an input size that the group size does not divide."""
+"""Rows of an INT8 table (vocabulary, width), scales (vocabulary, 1)."""
 
-FUNCTIONS = {function.name: function for function in (INT8_MATMUL, INT4_MATMUL, INT4_MATMUL_CUT)}
+FUNCTIONS = {
+    function.name: function
+    for function in (INT8_MATMUL, INT8_GATHER, *INT4_MATMUL, *INT4_COLUMNS, *INT4_KERNEL)
+}

@@ -14,6 +14,8 @@ from onnx.helper import make_node, np_dtype_to_tensor_dtype
 from hardware.quantize import Int8s, pack_int4
 from hardware.template import DOMAIN
 
+AnyArray = NDArray[np.generic] | np.generic
+
 
 class GraphWriter:
     """Collects the nodes and initializers of one graph, and which functions they call."""
@@ -22,6 +24,7 @@ class GraphWriter:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[TensorProto] = []
         self.functions: set[str] = set()
+        self.domains: set[str] = set()
         self._known: set[str] = set()
 
     def knows(self, name: str) -> bool:
@@ -31,6 +34,7 @@ class GraphWriter:
     def copy(self, node: onnx.NodeProto) -> None:
         """Append a node as it is."""
         self.nodes.append(node)
+        self.domains.add(node.domain)
         self._known.update(node.output)
 
     def node(
@@ -46,7 +50,7 @@ class GraphWriter:
         self.copy(make_node(function.name, inputs, [output], domain=DOMAIN))
         return output
 
-    def tensor(self, name: str, array: NDArray[np.generic]) -> str:
+    def tensor(self, name: str, array: AnyArray) -> str:
         """Append an initializer and return its name; one already written is not repeated."""
         kind = np_dtype_to_tensor_dtype(array.dtype)
         return self._tensor(name, kind, array.shape, array.tobytes())

@@ -1,90 +1,224 @@
-"""How a layer of each precision is written into the graph."""
+"""How a layer of each kind and precision is written into the graph."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
-from hardware.functions import INT4_MATMUL, INT4_MATMUL_CUT, INT8_MATMUL
+from hardware.functions import INT4_COLUMNS, INT4_KERNEL, INT4_MATMUL, INT8_GATHER, INT8_MATMUL
 from hardware.graph import GraphWriter
 from hardware.memo import WeightMemo
 from hardware.precision import Precision, QuantScheme
-from hardware.quantize import Floats
+from hardware.quantize import Floats, Int4Weight, Int8s
+from hardware.static import StaticActivations
+from hardware.template import LayerKind
+
+MICROSOFT = "com.microsoft"
+SMALLEST_BLOCK = 16
+"""Least group size of ONNX Runtime's block-quantized operators; all are powers of two."""
 
 
 @dataclass(frozen=True)
 class LayerValues:
-    """One layer of a candidate: its name, the values it connects, and its parameters."""
+    """One layer of a candidate: its template node and its parameters in the torch layout."""
 
     name: str
-    x: str
-    output: str
+    kind: LayerKind
+    node: onnx.NodeProto
     weight: Floats
     bias: Floats | None
 
+    @property
+    def matrix(self) -> Floats:
+        """The weight as (out, everything that one output sums over)."""
+        return self.weight.reshape(len(self.weight), -1)
 
-def write_linear(
-    graph: GraphWriter,
-    layer: LayerValues,
-    precision: Precision,
-    scheme: QuantScheme,
-    memo: WeightMemo,
-) -> None:
-    """Append a linear layer, x @ weight.T + bias, in the format that `precision` means."""
-    product = layer.output if layer.bias is None else f"{layer.name}/product"
-    if precision == Precision.FP32:
-        _float_product(graph, layer, product)
-    elif precision == Precision.INT8:
-        _int8_product(graph, layer, product, memo)
-    elif precision == Precision.INT4 and scheme.int4_kernel == "w4a8":
-        _w4a8_product(graph, layer, product, memo, scheme.group_size)
-    else:
-        raise ValueError(
-            f"{layer.name}: {precision} with {scheme} is not available for linear layers"
+
+@dataclass(frozen=True)
+class LayerWriter:
+    """Writes layers into one graph under one scheme."""
+
+    graph: GraphWriter
+    scheme: QuantScheme
+    memo: WeightMemo
+    activations: StaticActivations
+
+    def write(self, layer: LayerValues, precision: Precision) -> None:
+        """Append the layer's nodes and tensors. Raises ValueError if the format does not exist."""
+        if precision == Precision.FP16:
+            raise ValueError(f"{layer.name}: fp16 is a precision of whole models, for CUDA")
+        if layer.kind == "conv":
+            self._convolution(layer, precision)
+        elif layer.kind == "embedding":
+            self._embedding(layer, precision)
+        else:
+            self._linear(layer, precision)
+
+    def _linear(self, layer: LayerValues, precision: Precision) -> None:
+        output = layer.node.output[0]
+        product = output if layer.bias is None else f"{layer.name}/product"
+        if precision == Precision.FP32:
+            self._float_product(layer, product)
+        elif precision == Precision.INT4 and self.scheme.int4_kernel == "matmulnbits":
+            self._block_product(layer, product)
+        elif self.scheme.linear == "static":
+            self._static_product(layer, precision, product)
+        else:
+            self._dynamic_product(layer, precision, product)
+        if layer.bias is not None:
+            bias = self.graph.tensor(f"{layer.name}.bias", layer.bias)
+            self.graph.node("Add", [product, bias], [output])
+
+    def _float_product(self, layer: LayerValues, product: str) -> None:
+        """The weight keeps torch's layout; sessions fold the Transpose when they load."""
+        weight = self.graph.tensor(f"{layer.name}.weight", layer.weight)
+        columns = self.graph.node("Transpose", [weight], [f"{layer.name}/columns"], perm=[1, 0])
+        x = self.activations.reader(layer.node.input[0])
+        self.graph.node("MatMul", [x, columns], [product])
+
+    def _dynamic_product(self, layer: LayerValues, precision: Precision, product: str) -> None:
+        """Activations are quantized from their own range at run time, weights beforehand."""
+        x = self._dynamic_activation(self.activations.reader(layer.node.input[0]))
+        if precision == Precision.INT8:
+            self.graph.call(INT8_MATMUL, [*x, *self._int8_columns(layer)], product)
+        else:
+            weight, cut = self._int4_columns(layer)
+            self.graph.call(INT4_MATMUL[bool(cut)], [*x, *weight, *cut], product)
+
+    def _static_product(self, layer: LayerValues, precision: Precision, product: str) -> None:
+        """QDQ: sessions fuse the two dequantized operands into an INT8 product."""
+        x = self.activations.rounded(layer.node.input[0])
+        columns = f"{layer.name}/columns"
+        if precision == Precision.INT8:
+            self.graph.node("DequantizeLinear", self._int8_columns(layer), [columns], axis=1)
+        else:
+            weight, cut = self._int4_columns(layer)
+            self.graph.call(INT4_COLUMNS[bool(cut)], [*weight, *cut], columns)
+        self.graph.node("MatMul", [x, columns], [product])
+
+    def _block_product(self, layer: LayerValues, product: str) -> None:
+        """ONNX Runtime's weight-only INT4; accuracy level 4 rounds activations per group."""
+        out, in_features = layer.weight.shape
+        group = block_size(self.scheme)
+        quantized = self.memo.block_int4(layer.name, layer.weight, group)
+        inputs = [
+            self.activations.reader(layer.node.input[0]),
+            self.graph.tensor(f"{layer.name}.weight", quantized.packed),
+            self.graph.tensor(f"{layer.name}.weight_scale", quantized.scale),
+        ]
+        sizes = {"K": in_features, "N": out, "bits": 4, "block_size": group, "accuracy_level": 4}
+        self.graph.node("MatMulNBits", inputs, [product], domain=MICROSOFT, **sizes)
+
+    def _embedding(self, layer: LayerValues, precision: Precision) -> None:
+        name, output, ids = layer.name, layer.node.output[0], layer.node.input[1]
+        if precision == Precision.FP32:
+            weight = self.graph.tensor(f"{name}.weight", layer.weight)
+            self.graph.node("Gather", [weight, ids], [output])
+        elif precision == Precision.INT8:
+            quantized = self.memo.int8(name, layer.weight)
+            weight = self.graph.tensor(f"{name}.weight", quantized.values)
+            scale = self.graph.tensor(f"{name}.weight_scale", quantized.scale[:, None])
+            self.graph.call(INT8_GATHER, [ids, weight, scale], output)
+        else:
+            self._int4_embedding(layer, ids, output)
+
+    def _int4_embedding(self, layer: LayerValues, ids: str, output: str) -> None:
+        """INT4 rows in groups; sessions fold multipliers and row scales to a scale per group."""
+        name, width = layer.name, layer.weight.shape[1]
+        group = self.scheme.group_size
+        quantized = self.memo.int4(name, layer.weight, group)
+        values = quantized.values.reshape(len(layer.weight), -1)[:, :width]
+        multiplier = self.graph.tensor(f"{name}.weight_multiplier", quantized.multiplier)
+        scale = self.graph.tensor(f"{name}.weight_scale", quantized.scale[:, None])
+        factors = self.graph.node("Cast", [multiplier], [f"{name}/factors"], to=1)
+        scales = self.graph.node("Mul", [factors, scale], [f"{name}/scales"])
+        block = group or max(SMALLEST_BLOCK, 1 << (width - 1).bit_length())
+        self.graph.node(
+            "GatherBlockQuantized",
+            [self.graph.int4(f"{name}.weight", values), ids, scales],
+            [output],
+            domain=MICROSOFT,
+            block_size=block,
+            quantize_axis=1,
         )
-    if layer.bias is not None:
-        bias = graph.tensor(f"{layer.name}.bias", layer.bias)
-        graph.node("Add", [product, bias], [layer.output])
+
+    def _dynamic_activation(self, x: str) -> list[str]:
+        """Quantize `x` once for all layers that read it (query, key and value)."""
+        names = [f"{x}/uint8", f"{x}/scale", f"{x}/zero_point"]
+        if not self.graph.knows(names[0]):
+            self.graph.node("DynamicQuantizeLinear", [x], names)
+        return names
+
+    def _int8_columns(self, layer: LayerValues) -> list[str]:
+        """INT8 weights (in, out) and a scale per output."""
+        quantized = self.memo.int8(layer.name, layer.weight)
+        weight = self.graph.tensor(f"{layer.name}.weight", quantized.values.T)
+        return [weight, self.graph.tensor(f"{layer.name}.weight_scale", quantized.scale)]
+
+    def _int4_columns(self, layer: LayerValues) -> tuple[list[str], list[str]]:
+        """INT4 weights (groups, group, out), their multipliers and scales; how to cut padding."""
+        quantized = self.memo.int4(layer.name, layer.weight, self.scheme.group_size)
+        values = np.moveaxis(quantized.values, 0, -1)
+        stored = self._int4_tensors(layer, quantized, values, quantized.multiplier.T[:, None])
+        return stored, self._cut(layer, quantized, ["zero"])
+
+    def _convolution(self, layer: LayerValues, precision: Precision) -> None:
+        node, name = layer.node, layer.name
+        if precision == Precision.FP32:
+            x = self.activations.reader(node.input[0])
+            weight = self.graph.tensor(f"{name}.weight", layer.weight)
+        else:
+            x = self.activations.rounded(node.input[0])
+            weight = self._dequantized_kernel(layer, precision)
+        bias = [] if layer.bias is None else [self.graph.tensor(f"{name}.bias", layer.bias)]
+        written = onnx.NodeProto()
+        written.CopyFrom(node)
+        written.input[:] = [x, weight, *bias]
+        self.graph.copy(written)
+
+    def _dequantized_kernel(self, layer: LayerValues, precision: Precision) -> str:
+        """QDQ weights of a convolution, one scale per output channel."""
+        output, name = f"{layer.name}/kernel", layer.name
+        if precision == Precision.INT8:
+            quantized = self.memo.int8(name, layer.matrix)
+            values = quantized.values.reshape(layer.weight.shape)
+            weight = self.graph.tensor(f"{name}.weight", values)
+            scale = self.graph.tensor(f"{name}.weight_scale", quantized.scale)
+            return self.graph.node("DequantizeLinear", [weight, scale], [output], axis=0)
+        int4 = self.memo.int4(name, layer.matrix, self.scheme.group_size)
+        stored = self._int4_tensors(layer, int4, int4.values, int4.multiplier[..., None])
+        shape = self.graph.tensor(f"{name}.shape", np.array(layer.weight.shape, np.int64))
+        cut = self._cut(layer, int4, ["zero", "one"])
+        return self.graph.call(INT4_KERNEL[bool(cut)], [*stored, shape, *cut], output)
+
+    def _int4_tensors(
+        self, layer: LayerValues, weight: Int4Weight, values: Int8s, multiplier: Int8s
+    ) -> list[str]:
+        return [
+            self.graph.int4(f"{layer.name}.weight", values),
+            self.graph.tensor(f"{layer.name}.weight_multiplier", multiplier),
+            self.graph.tensor(f"{layer.name}.weight_scale", weight.scale),
+        ]
+
+    def _cut(self, layer: LayerValues, weight: Int4Weight, constants: list[str]) -> list[str]:
+        """Inputs that cut the last group's padding off; none if the groups divide the input."""
+        in_features = layer.matrix.shape[1]
+        if weight.in_features == in_features:
+            return []
+        values = {"zero": 0, "one": 1}
+        places = [self.graph.tensor(n, np.array([values[n]], np.int64)) for n in constants]
+        end = self.graph.tensor(f"{layer.name}.in_features", np.array([in_features], np.int64))
+        return [*places, end]
 
 
-def _float_product(graph: GraphWriter, layer: LayerValues, product: str) -> None:
-    """The weight keeps torch's layout; sessions fold the Transpose when they load."""
-    weight = graph.tensor(f"{layer.name}.weight", layer.weight)
-    columns = graph.node("Transpose", [weight], [f"{layer.name}/columns"], perm=[1, 0])
-    graph.node("MatMul", [layer.x, columns], [product])
-
-
-def _int8_product(graph: GraphWriter, layer: LayerValues, product: str, memo: WeightMemo) -> None:
-    """Weights INT8 (in, out) with a scale per output, activations quantized at run time."""
-    quantized = memo.int8(layer.name, layer.weight)
-    weight = graph.tensor(f"{layer.name}.weight", quantized.values.T)
-    scale = graph.tensor(f"{layer.name}.weight_scale", quantized.scale)
-    graph.call(INT8_MATMUL, [*dynamic_activation(graph, layer.x), weight, scale], product)
-
-
-def _w4a8_product(
-    graph: GraphWriter, layer: LayerValues, product: str, memo: WeightMemo, group: int | None
-) -> None:
-    """INT4 storage (groups, group, out) that sessions decode into the INT8 kernel's weights."""
-    quantized, in_features = memo.int4(layer.name, layer.weight, group), layer.weight.shape[1]
-    stored = [
-        graph.int4(f"{layer.name}.weight", np.moveaxis(quantized.values, 0, -1)),
-        graph.tensor(f"{layer.name}.weight_multiplier", quantized.multiplier.T[:, None]),
-        graph.tensor(f"{layer.name}.weight_scale", quantized.scale),
-    ]
-    inputs = [*dynamic_activation(graph, layer.x), *stored]
-    if quantized.in_features == in_features:
-        graph.call(INT4_MATMUL, inputs, product)
-    else:
-        zero = graph.tensor("zero", np.array([0], np.int64))
-        end = graph.tensor(f"{layer.name}.in_features", np.array([in_features], np.int64))
-        graph.call(INT4_MATMUL_CUT, [*inputs, zero, end], product)
-
-
-def dynamic_activation(graph: GraphWriter, x: str) -> list[str]:
-    """Quantize `x` from its own range, once for all layers that read it (query, key, value)."""
-    names = [f"{x}/uint8", f"{x}/scale", f"{x}/zero_point"]
-    if not graph.knows(names[0]):
-        graph.node("DynamicQuantizeLinear", [x], names)
-    return names
+def block_size(scheme: QuantScheme) -> int:
+    """The group size MatMulNBits is to use. Raises ValueError for one it does not have."""
+    group = scheme.group_size or 0
+    if group < SMALLEST_BLOCK or group & (group - 1):
+        raise ValueError(
+            f"scheme.group_size: matmulnbits needs a power of two from {SMALLEST_BLOCK}, got "
+            f"{scheme.group_size}; take 32, or int4_kernel: w4a8"
+        )
+    return group

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,11 @@ from onnx.helper import make_opsetid
 
 from hardware.functions import FUNCTIONS
 from hardware.graph import GraphWriter
-from hardware.kernels import LayerValues, write_linear
+from hardware.kernels import LayerValues, LayerWriter
 from hardware.memo import WeightMemo
 from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.quantize import Floats
+from hardware.static import Ranges, StaticActivations, has_static_kernel, plan
 from hardware.template import DOMAIN, Layer, Template
 
 IR_VERSION = 10
@@ -30,29 +31,47 @@ def materialize(
     weights: Weights,
     policy: QuantPolicy,
     scheme: QuantScheme,
-    *,
+    ranges: Ranges | None = None,
     memo: WeightMemo | None = None,
 ) -> onnx.ModelProto:
     """Write the candidate's graph: sliced weights, dropped blocks bypassed, every layer's format.
 
     `weights` is the extracted network's state dict in the torch layout; modules without parameters
-    in it are bypassed. Layers that `policy` does not name stay FP32. One `memo` for all
-    candidates of a run saves quantizing the same weights again.
+    in it are bypassed. Layers that `policy` does not name stay FP32. `ranges` are needed where
+    activations are static (see `calibrate`). One `memo` for all candidates of a run saves
+    quantizing the same weights again.
     Raises ValueError for weights or a policy that do not fit the template.
     """
-    kept = _kept_nodes(template, weights)
+    kept = kept_nodes(template, weights)
     _check_policy(template, kept, policy)
-    graph, store = GraphWriter(), memo or WeightMemo()
+    graph = GraphWriter()
+    rounding = plan(kept, static_layers(template, kept, policy, scheme), constants(template))
+    activations = StaticActivations(graph, rounding, ranges or Ranges({}))
+    writer = LayerWriter(graph, scheme, memo or WeightMemo(), activations)
     for node in kept:
         layer = template.layer_of.get(node.name)
         if layer is not None:
-            _write_layer(
-                graph, node, layer, weights, policy.get(layer.name, Precision.FP32), scheme, store
-            )
+            precision = policy.get(layer.name, Precision.FP32)
+            writer.write(_layer_values(node, layer, weights), precision)
         else:
-            _copy_parameters(graph, node, weights)
-            graph.copy(_with_heads(node, template, weights))
+            _write_other(graph, _with_heads(node, template, weights), weights, activations)
+        activations.written(node.output)
     return assemble(template, graph)
+
+
+def static_layers(
+    template: Template, nodes: Iterable[onnx.NodeProto], policy: QuantPolicy, scheme: QuantScheme
+) -> dict[str, np.bool_]:
+    """Node name of every layer that could have static activations -> whether it has."""
+    found = {}
+    for node in nodes:
+        layer = template.layer_of.get(node.name)
+        if layer is not None and has_static_kernel(layer.kind, scheme):
+            precision = policy.get(layer.name, Precision.FP32)
+            blocks = layer.kind == "linear" and scheme.int4_kernel == "matmulnbits"
+            static = precision == Precision.INT8 or (precision == Precision.INT4 and not blocks)
+            found[node.name] = np.bool_(static)
+    return found
 
 
 def save_model(model: onnx.ModelProto, path: str | Path) -> None:
@@ -69,7 +88,7 @@ def save_model(model: onnx.ModelProto, path: str | Path) -> None:
         raise
 
 
-def _kept_nodes(template: Template, weights: Weights) -> list[onnx.NodeProto]:
+def kept_nodes(template: Template, weights: Weights) -> list[onnx.NodeProto]:
     """Copies of the nodes outside dropped modules, reading around the gaps."""
     paths = template.dropped(weights)
     renamed = {template.bypasses[path].output: template.bypasses[path].input for path in paths}
@@ -98,25 +117,26 @@ def _check_policy(template: Template, kept: list[onnx.NodeProto], policy: QuantP
         )
 
 
-def _write_layer(
-    graph: GraphWriter,
-    node: onnx.NodeProto,
-    layer: Layer,
-    weights: Weights,
-    precision: Precision,
-    scheme: QuantScheme,
-    memo: WeightMemo,
-) -> None:
+def _layer_values(node: onnx.NodeProto, layer: Layer, weights: Weights) -> LayerValues:
     bias = weights[node.input[2]] if len(node.input) > 2 else None
-    weight = weights[f"{layer.name}.weight"]
-    values = LayerValues(layer.name, node.input[0], node.output[0], weight, bias)
-    write_linear(graph, values, precision, scheme, memo)
+    return LayerValues(layer.name, layer.kind, node, weights[f"{layer.name}.weight"], bias)
 
 
-def _copy_parameters(graph: GraphWriter, node: onnx.NodeProto, weights: Weights) -> None:
-    for name in node.input:
+def _write_other(
+    graph: GraphWriter, node: onnx.NodeProto, weights: Weights, activations: StaticActivations
+) -> None:
+    """Copy a node that is no layer, with the parameters it reads."""
+    for place, name in enumerate(node.input):
         if name in weights:
             graph.tensor(name, weights[name])
+        else:
+            node.input[place] = activations.reader(name)
+    graph.copy(node)
+
+
+def constants(template: Template) -> set[str]:
+    """Values of a template that are no activations."""
+    return {*template.parameters, *(tensor.name for tensor in template.model.graph.initializer)}
 
 
 def _with_heads(node: onnx.NodeProto, template: Template, weights: Weights) -> onnx.NodeProto:
@@ -142,8 +162,7 @@ def assemble(template: Template, graph: GraphWriter) -> onnx.ModelProto:
     constants = [tensor for tensor in source.graph.initializer if tensor.name in used]
     opsets = [entry for entry in source.opset_import if entry.domain != DOMAIN]
     functions = [FUNCTIONS[name] for name in sorted(graph.functions)]
-    if functions:
-        opsets.append(make_opsetid(DOMAIN, 1))
+    opsets += [make_opsetid(domain, 1) for domain in sorted(graph.domains - {""})]
     return onnx.ModelProto(
         ir_version=IR_VERSION,
         producer_name="simqnas",

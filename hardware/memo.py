@@ -7,7 +7,15 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from hardware.quantize import Floats, Int4Weight, Int8Weight, int4_weight, int8_weight
+from hardware.quantize import (
+    BlockInt4Weight,
+    Floats,
+    Int4Weight,
+    Int8Weight,
+    block_int4_weight,
+    int4_weight,
+    int8_weight,
+)
 
 
 class _Rows(Protocol):
@@ -38,6 +46,7 @@ class WeightMemo:
     def __init__(self) -> None:
         self._int8: _Store[Int8Weight] = _Store()
         self._int4: _Store[Int4Weight] = _Store()
+        self._blocks: _Store[BlockInt4Weight] = _Store()
 
     def int8(self, layer: str, weight: Floats) -> Int8Weight:
         """`int8_weight` of a matrix (out, in)."""
@@ -47,3 +56,8 @@ class WeightMemo:
         """`int4_weight` of a matrix (out, in)."""
         key = (layer, weight.shape[1], group_size)
         return self._int4.recall(key, weight, lambda w: int4_weight(w, group_size))
+
+    def block_int4(self, layer: str, weight: Floats, group_size: int) -> BlockInt4Weight:
+        """`block_int4_weight` of a matrix (out, in)."""
+        key = (layer, weight.shape[1], group_size)
+        return self._blocks.recall(key, weight, lambda w: block_int4_weight(w, group_size))

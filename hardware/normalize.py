@@ -110,6 +110,18 @@ def _slim_expand(graph: ir.Graph, node: ir.Node) -> None:
             _constant_input(graph, concat, place, [1])
 
 
+def convolutions(graph: ir.Graph) -> None:
+    """Drop the zero bias that the exporter gives to convolutions without one."""
+    for node in graph:
+        if node.op_type == "Conv" and len(node.inputs) > 2:
+            bias = node.inputs[2]
+            if bias is None or bias.is_initializer():
+                continue
+            values = ir.convenience.get_const_tensor(bias)
+            if values is not None and not values.numpy().any():
+                node.resize_inputs(2)
+
+
 def slices(graph: ir.Graph) -> None:
     """Remove slices that keep everything (start 0, step 1, open end)."""
     for node in tuple(graph):
@@ -133,6 +145,7 @@ def attention(graph: ir.Graph) -> None:
 
     The Reshape and Transpose nodes around it, and the head counts inside them, disappear.
     """
+    masks: dict[ir.Value, ir.Value] = {}
     for node in tuple(graph):
         if node.op_type != "Attention" or node.domain != "":
             continue
@@ -153,7 +166,25 @@ def attention(graph: ir.Graph) -> None:
         if node.attributes.get_int("is_causal", 0):
             kept["is_causal"] = node.attributes["is_causal"]
         attributes = [*kept.values(), *(ir.AttrInt64(name, n) for name, n in counts.items())]
-        _replace(graph, merged, "Attention", [query, key, value, *node.inputs[3:4]], attributes)
+        mask = [_square_mask(graph, entry, masks) for entry in node.inputs[3:4] if entry]
+        _replace(graph, merged, "Attention", [query, key, value, *mask], attributes)
+
+
+def _square_mask(graph: ir.Graph, mask: ir.Value, known: dict[ir.Value, ir.Value]) -> ir.Value:
+    """Widen a (B, 1, 1, T) mask to (B, 1, T, T), which ONNX Runtime insists on; once for all."""
+    if mask.shape is None or len(mask.shape) != 4 or mask.shape[2] != 1:
+        return mask
+    if mask not in known:
+        producer = mask.producer()
+        assert producer is not None, "a mask of four dimensions is computed"
+        one = ir.Node("", "Constant", [], [ir.AttrInt64s("value_ints", [1])])
+        tokens = ir.Node("", "Shape", [mask], [ir.AttrInt64("start", 3)])
+        sizes = [one.outputs[0], one.outputs[0], tokens.outputs[0], one.outputs[0]]
+        shape = ir.Node("", "Concat", sizes, [ir.AttrInt64("axis", 0)])
+        square = ir.Node("", "Expand", [mask, shape.outputs[0]])
+        graph.insert_after(producer, [one, tokens, shape, square])
+        known[mask] = square.outputs[0]
+    return known[mask]
 
 
 def _split_heads(value: ir.Value | None) -> tuple[ir.Value, int] | None:

@@ -110,6 +110,51 @@ def _int4_rows(weight: Floats) -> Int4Weight:
     return Int4Weight(values.astype(np.int8), multiplier[..., 0].astype(np.int8), scale)
 
 
+class BlockInt4Weight(NamedTuple):
+    """weight ~ values * scale; values (out, groups, group) in -8..7, scale (out, groups)."""
+
+    values: Int8s
+    scale: Floats
+
+    def rows(self, count: int) -> BlockInt4Weight:
+        """The first outputs: exact, since every row is quantized on its own."""
+        return BlockInt4Weight(self.values[:count], self.scale[:count])
+
+    @property
+    def packed(self) -> NDArray[np.uint8]:
+        """MatMulNBits' layout: zero at 8, two values per byte, (out, groups, group / 2)."""
+        unsigned = (self.values + 8).astype(np.uint8)
+        packed: NDArray[np.uint8] = unsigned[..., 0::2] | unsigned[..., 1::2] << np.uint8(4)
+        return packed
+
+
+def block_int4_weight(weight: Floats, group_size: int) -> BlockInt4Weight:
+    """MatMulNBits' format of a matrix (out, in): a floating scale per group, by squared error."""
+    groups = -(-weight.shape[1] // group_size)
+    values = np.empty((len(weight), groups, group_size), np.int8)
+    scale = np.empty((len(weight), groups), np.float32)
+    for rows in _chunks(weight):
+        padded = np.pad(weight[rows], ((0, 0), (0, groups * group_size - weight.shape[1])))
+        grouped = padded.reshape(-1, groups, group_size)
+        values[rows], scale[rows] = _block_int4_rows(grouped)
+    return BlockInt4Weight(values, scale)
+
+
+def _block_int4_rows(weight: Floats) -> BlockInt4Weight:
+    peak = np.take_along_axis(weight, np.abs(weight).argmax(-1)[..., None], -1)
+    values, best = np.zeros_like(weight), np.ones_like(peak)
+    error = np.full(peak.shape, np.inf, np.float32)
+    for shrink in SHRINKS:
+        scale = _nonzero(peak * np.float32(shrink) / np.float32(INT4_MIN))
+        rounded = np.clip(np.rint(weight / scale), INT4_MIN, INT4_MAX)
+        tried_error = np.square(weight - rounded * scale).sum(-1, keepdims=True)
+        better = tried_error < error
+        np.copyto(error, tried_error, where=better)
+        np.copyto(best, scale, where=better)
+        np.copyto(values, rounded, where=better)
+    return BlockInt4Weight(values.astype(np.int8), best[..., 0])
+
+
 def pack_int4(values: Int8s) -> bytes:
     """ONNX's INT4 layout: two values per byte in row-major order, the first in the low bits."""
     flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)

@@ -6,7 +6,7 @@ writer that counts protobuf bytes. Prediction and file therefore cannot drift ap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 from onnx.helper import make_opsetid, np_dtype_to_tensor_dtype
 
 from hardware.functions import FUNCTIONS
-from hardware.graph import GraphWriter
-from hardware.kernels import LayerValues, write_linear
-from hardware.materialize import assemble
+from hardware.graph import AnyArray, GraphWriter
+from hardware.kernels import MICROSOFT, LayerValues, LayerWriter
+from hardware.materialize import assemble, constants
 from hardware.memo import WeightMemo
 from hardware.precision import Precision, QuantScheme
-from hardware.quantize import Floats, Int4Weight, Int8s, Int8Weight
+from hardware.quantize import BlockInt4Weight, Floats, Int4Weight, Int8s, Int8Weight
+from hardware.static import ROUNDED, Plan, Ranges, StaticActivations, has_static_kernel, plan
 from hardware.template import DOMAIN, Layer, Template
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+OUTSIDE = {*FUNCTIONS, MICROSOFT}
+"""Shared entries that lie in the file beside the graph."""
 PRECISION_OF_BITS = {precision.bits: precision for precision in Precision}
 
 
@@ -65,9 +68,11 @@ class SizeModel:
                     total[mask] += size.own_bytes
                     for key, count in size.shared_bytes.items():
                         shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
-        functions = _sum([array for key, array in shared.items() if key in FUNCTIONS], samples)
-        functions[functions > 0] += _field(make_opsetid(DOMAIN, 1).ByteSize())
-        total += _sum([array for key, array in shared.items() if key not in FUNCTIONS], samples)
+        for key, mask, count in self._rounding(layers, out_features > 0, bits):
+            shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
+        functions = _sum([array for key, array in shared.items() if key in OUTSIDE], samples)
+        functions[functions > 0] += _opset_bytes(DOMAIN)
+        total += _sum([array for key, array in shared.items() if key not in OUTSIDE], samples)
         total += self._other_bytes(layers, out_features > 0)
         graph = np.array([_field(int(count)) for count in total], np.int64)
         return graph + functions + self._frame_bytes
@@ -83,10 +88,44 @@ class SizeModel:
         layer, node = self._layers[name]
         weight = np.broadcast_to(np.float32(0), _shape(layer, out, inputs))
         bias = np.broadcast_to(np.float32(0), (out,)) if len(node.input) > 2 else None
-        values = LayerValues(name, node.input[0], node.output[0], weight, bias)
+        bare = onnx.NodeProto()
+        bare.CopyFrom(node)
+        del bare.metadata_props[:]
         counter = _ByteCounter(name)
-        write_linear(counter, values, precision, self._scheme, _ShapeMemo())
+        activations = _NamesOnly(counter, Plan(), Ranges({}))
+        writer = LayerWriter(counter, self._scheme, _ShapeMemo(), activations)
+        writer.write(LayerValues(name, layer.kind, bare, weight, bias), precision)
         return LayerSize(counter.own_bytes, counter.shared_bytes)
+
+    def _rounding(
+        self, layers: Sequence[str], present: Mask, bits: Counts
+    ) -> Iterator[tuple[str, Mask, int]]:
+        """What calibrated activations add: (name, where it is written, bytes)."""
+        nodes, low = self._template.model.graph.node, dict[str, Mask]()
+        for column, name in enumerate(layers):
+            layer, node = self._layers[name]
+            if has_static_kernel(layer.kind, self._scheme):
+                low[node.name] = present[:, column] & (bits[:, column] <= Precision.INT8.bits)
+        gaps = {
+            bypass.output: (bypass.input, ~self._kept(path, layers, present))
+            for path, bypass in self._template.bypasses.items()
+        }
+        found = plan(nodes, low, constants(self._template), gaps)
+        for value, mask in _moved(found, gaps).items():
+            counter = _ByteCounter(value)
+            StaticActivations(counter, found, _AnyRange({})).rounded(value)
+            yield f"{value}/static", mask, counter.own_bytes
+            for name, count in counter.shared_bytes.items():
+                yield name, mask, count
+        for node in nodes:
+            for name in set(node.input) & found.whole.keys():
+                renamed = found.whole[name] & ~low.get(node.name, np.bool_(False))
+                yield f"{node.name} reads {name}", np.asarray(renamed), len(ROUNDED)
+
+    def _kept(self, path: str, layers: Sequence[str], present: Mask) -> Mask:
+        """Where a droppable block has at least one of its layers."""
+        inside = [i for i, name in enumerate(layers) if name.startswith(path + ".")]
+        return np.asarray(present[:, inside].any(axis=1))
 
     @cached_property
     def _layers(self) -> dict[str, tuple[Layer, onnx.NodeProto]]:
@@ -135,8 +174,7 @@ class SizeModel:
         mask = np.ones(len(present), bool)
         for path in self._template.bypasses:
             if scope == path or scope.startswith(path + "."):
-                inside = [i for i, name in enumerate(layers) if name.startswith(path + ".")]
-                mask &= present[:, inside].any(axis=1)
+                mask &= self._kept(path, layers, present)
         return mask
 
 
@@ -154,12 +192,14 @@ class _ByteCounter(GraphWriter):
             self.shared_bytes[node.output[0]] = _field(node.ByteSize())
         else:
             self.own_bytes += _field(node.ByteSize())
+        if node.domain == MICROSOFT:
+            self.shared_bytes[MICROSOFT] = _opset_bytes(MICROSOFT)
 
     def call(self, function: onnx.FunctionProto, inputs: Sequence[str], output: str) -> str:
         self.shared_bytes[function.name] = _field(function.ByteSize(), tag_bytes=2)
         return super().call(function, inputs, output)
 
-    def tensor(self, name: str, array: NDArray[np.generic]) -> str:
+    def tensor(self, name: str, array: AnyArray) -> str:
         kind = np_dtype_to_tensor_dtype(array.dtype)
         return self._count(name, kind, array.shape, array.size * array.itemsize)
 
@@ -176,6 +216,31 @@ class _ByteCounter(GraphWriter):
         return name
 
 
+class _NamesOnly(StaticActivations):
+    """Names of rounded activations without writing them: they are counted once per value."""
+
+    def rounded(self, value: str) -> str:
+        return value + ROUNDED
+
+
+class _AnyRange(Ranges):
+    def __getitem__(self, value: str) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+
+def _moved(found: Plan, gaps: Mapping[str, tuple[str, Mask]]) -> dict[str, Mask]:
+    """Where each value is rounded; behind a dropped block that happens at the block's input."""
+    no = np.bool_(False)
+    values = [*found.whole, *(value for value in found.edge if value not in found.whole)]
+    masks = {v: found.whole.get(v, no) | found.edge.get(v, no) for v in values}
+    for value in reversed(list(masks)):
+        if value in gaps:
+            before, dropped = gaps[value]
+            masks[before] = masks.get(before, no) | (masks[value] & dropped)
+            masks[value] = masks[value] & ~dropped
+    return {value: np.asarray(mask) for value, mask in masks.items() if mask.any()}
+
+
 class _ShapeMemo(WeightMemo):
     """Quantized weights of the right shapes without values."""
 
@@ -187,6 +252,11 @@ class _ShapeMemo(WeightMemo):
         groups = -(-weight.shape[1] // group)
         out = len(weight)
         return Int4Weight(_empty(out, groups, group), _empty(out, groups), _scale(out))
+
+    def block_int4(self, layer: str, weight: Floats, group_size: int) -> BlockInt4Weight:
+        out, groups = len(weight), -(-weight.shape[1] // group_size)
+        scale = np.broadcast_to(np.float32(0), (out, groups))
+        return BlockInt4Weight(_empty(out, groups, group_size), scale)
 
 
 def _empty(*shape: int) -> Int8s:
@@ -204,6 +274,10 @@ def _shape(layer: Layer, out: int, inputs: int) -> tuple[int, ...]:
 
 def _sum(arrays: Sequence[Counts], samples: int) -> Counts:
     return sum(arrays, np.zeros(samples, np.int64))
+
+
+def _opset_bytes(domain: str) -> int:
+    return _field(make_opsetid(domain, 1).ByteSize())
 
 
 def _field(length: int, tag_bytes: int = 1) -> int:

@@ -19,7 +19,9 @@ STORED: dict[int, Precision] = {
     TensorProto.INT8: Precision.INT8,
     TensorProto.INT4: Precision.INT4,
 }
-COMPUTE = {"MatMul": 1, "MatMulInteger": 1, "MatMulNBits": 1, "Conv": 1, "Gemm": 1, "Gather": 0}
+LOOKUPS = {"Gather": 0, "GatherBlockQuantized": 0}
+PRODUCTS = {"MatMul": 1, "MatMulInteger": 1, "MatMulNBits": 1, "Conv": 1, "Gemm": 1}
+COMPUTE = {**LOOKUPS, **PRODUCTS}
 """Operators that consume a layer's weight, and at which input."""
 WEIGHT_OPS = {"Cast", "Mul", "Flatten", "Reshape", "Slice", "Transpose", "DequantizeLinear"}
 """Operators that may lie between a stored weight and the operator that consumes it."""
@@ -156,7 +158,7 @@ def _holds(entry: LayerFormat | None, asked: Precision) -> bool:
     if entry is None or entry.precision != asked:
         return False
     quantized = asked in (Precision.INT8, Precision.INT4)
-    return not quantized or entry.integer_compute or entry.operator == "Gather"
+    return not quantized or entry.integer_compute or entry.operator in LOOKUPS
 
 
 def _found(entry: LayerFormat | None) -> str:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hardware.precision import Precision, QuantPolicy
+from hardware.precision import Precision, QuantPolicy, QuantScheme
 from supernets.cost import Cost, LayerSpec
-from supernets.elastic import ElasticLinear
+from supernets.data import Batch
+from supernets.elastic import ElasticConv2d, ElasticEmbedding, ElasticLinear, Quantizable
 from supernets.importance import Units
-from supernets.settings import Settings, SpaceSettings, Widths
+from supernets.settings import (
+    DEFAULT_PRECISION,
+    BertConfig,
+    ResNetConfig,
+    SpaceSettings,
+    VitConfig,
+    Widths,
+)
 from supernets.space import PRECISION_SUFFIX, Choice, Gene, Genomes, Requires, SearchSpace
 
 Architecture = Mapping[str, int]
@@ -54,6 +62,20 @@ def resolve(widths: Widths, full: int, field: str, multiple: int = 1) -> tuple[i
     return tuple(sorted(sizes))
 
 
+def layer_spec(name: str, module: nn.Module) -> LayerSpec | None:
+    """Describe a layer that can be quantized, None for other modules."""
+    if isinstance(module, ElasticLinear):
+        has_bias = module.bias is not None
+        return LayerSpec(name, "linear", module.in_features, module.out_features, bias=has_bias)
+    if isinstance(module, ElasticConv2d):
+        channels, size = (module.in_channels, module.out_channels), module.kernel_size[0]
+        return LayerSpec(name, "conv", *channels, kernel_size=size)
+    if isinstance(module, ElasticEmbedding):
+        rows, width = module.num_embeddings, module.embedding_dim
+        return LayerSpec(name, "embedding", rows, width, bias=False)
+    return None
+
+
 class SuperNetwork(nn.Module, ABC):
     """A network whose sub-networks share its weights.
 
@@ -61,7 +83,7 @@ class SuperNetwork(nn.Module, ABC):
     first d of them, run in their original order.
     """
 
-    config: Settings
+    config: VitConfig | BertConfig | ResNetConfig
     num_labels: int
     block_order: dict[str, list[int]]
 
@@ -99,23 +121,51 @@ class SuperNetwork(nn.Module, ABC):
         """Parameters that end a block's branches: all zero means that the block does nothing."""
 
     @abstractmethod
-    def cost(self, space: SearchSpace, genomes: Genomes) -> Cost:
-        """Sizes, MACs and parameters of the sub-networks of `genomes` `(n, n_genes)`."""
+    def cost(
+        self, space: SearchSpace, genomes: Genomes, sequence_length: int | None = None
+    ) -> Cost:
+        """Sizes, MACs and parameters of the sub-networks of `genomes` `(n, n_genes)`.
+
+        MACs are for one sample; of texts, one of `sequence_length` tokens.
+        """
+
+    def deploy(self, calibration: Iterable[Batch] = ()) -> nn.Module:
+        """The active sub-network as it is exported.
+
+        `calibration` are training batches from which a network with BatchNorm takes its statistics.
+        """
+        return self.extract()
+
+    def adapt_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Inputs as the active sub-network takes them, from those of the full network."""
+        return dict(inputs)
+
+    def indispensable(self, block: str) -> bool:
+        """Whether every depth keeps this block."""
+        return False
 
     @property
     def layers(self) -> tuple[LayerSpec, ...]:
         """Every layer that can be quantized, at full size."""
-        return tuple(
-            LayerSpec(
-                name,
-                "linear",
-                module.in_features,
-                module.out_features,
-                bias=module.bias is not None,
+        found = ((name, layer_spec(name, module)) for name, module in self.named_modules())
+        return tuple(spec for _, spec in found if spec is not None)
+
+    def apply_policy(self, policy: Mapping[str, Precision], scheme: QuantScheme) -> None:
+        """Imitate low precision from now on; layers the policy does not name compute in FP32."""
+        for layer in self.layers:
+            module = self.get_submodule(layer.name)
+            assert isinstance(module, Quantizable)
+            module.precision = policy.get(layer.name, Precision.FP32)
+            module.scheme = scheme
+
+    def refuse(self, settings: SpaceSettings, *fields: str) -> None:
+        """Raise ValueError if the settings vary something this family does not have."""
+        given = [field for field in fields if getattr(settings, field) is not None]
+        if given:
+            raise ValueError(
+                f"space.{', space.'.join(given)}: a {self.config.family} network has no such axis; "
+                "remove it"
             )
-            for name, module in self.named_modules()
-            if isinstance(module, ElasticLinear)
-        )
 
     def kept_blocks(self, depth_gene: str, depth: int) -> list[int]:
         """Indices of the blocks that a depth keeps, in order of execution."""
@@ -135,10 +185,11 @@ class SuperNetwork(nn.Module, ABC):
         return None
 
     def space(self, settings: SpaceSettings) -> SearchSpace:
-        """All genes: sizes first, then one precision per layer; one that no pattern fits stays FP32.
+        """All genes: sizes first, then a precision per layer; one no pattern fits stays FP32.
 
         Raises ValueError for sizes the network does not have and patterns that fit no layer.
         """
+        settings = settings.resolved()
         sizes = {gene.name: gene for gene in self.architecture_genes(settings)}
         required = [
             Gene(gene.name, gene.choices, self.requirement(gene.name, sizes))
@@ -150,14 +201,15 @@ class SuperNetwork(nn.Module, ABC):
         self, settings: SpaceSettings, sizes: Mapping[str, Gene]
     ) -> Iterator[Gene]:
         names = [layer.name for layer in self.layers]
-        for pattern in settings.precision:
+        patterns = settings.precision or DEFAULT_PRECISION
+        for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ValueError(
                     f"space.precision: pattern {pattern!r} fits no layer; "
                     f"layers are {', '.join(names)}"
                 )
         for name in names:
-            fitting = [c for pattern, c in settings.precision.items() if fnmatchcase(name, pattern)]
+            fitting = [c for pattern, c in patterns.items() if fnmatchcase(name, pattern)]
             allowed = fitting[-1] if fitting else (Precision.FP32,)
             choices = sorted(set(allowed), key=lambda precision: precision.bits)
             yield Gene(

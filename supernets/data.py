@@ -48,13 +48,17 @@ class Preprocessor(Protocol):
 
 @dataclass(frozen=True)
 class TaskData:
-    """A classification task; the test split is for the final table only."""
+    """A classification task; the test split is for the final table only.
+
+    `notes` tell the user what was decided in opening it.
+    """
 
     train: Split
     validation: Split
     test: Split
     label_names: tuple[str, ...]
     preprocessor: Preprocessor
+    notes: tuple[str, ...] = ()
 
 
 def batch_indices(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
@@ -11,23 +12,24 @@ from torch.nn import functional as F
 from supernets.data import TaskData
 from supernets.images import Augmentation, ImagePreprocessor, ImageSplit, RandomAffine
 
+Rows = NDArray[np.int64]
+
 N_VALIDATION, N_TEST = 397, 400
+DARKEST = 16  # scikit-learn's scale
 SPLIT_SEED = 0  # a property of the data set, not of a run
 
 
-def load(image_size: int, augment: bool) -> TaskData:
-    """Digits as grey RGB images of `image_size`, split 1000 / 397 / 400, classes in proportion."""
+def load(preprocessor: ImagePreprocessor, augment: bool) -> TaskData:
+    """Digits as grey images of the preprocessor's size, split 1000 / 397 / 400 by class."""
     data = load_digits()
     coarse = torch.tensor(data.images, dtype=torch.float32)[:, None]
-    fine = F.interpolate(coarse, size=(image_size, image_size), mode="bilinear")
-    pixels = (fine * (255 / 16)).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+    size = (preprocessor.image_size, preprocessor.image_size)
+    fine = F.interpolate(coarse, size=size, mode="bilinear") * (255 / DARKEST)
+    channels = len(preprocessor.mean)
+    pixels = fine.round().to(torch.uint8).expand(-1, channels, -1, -1).contiguous()
     labels = torch.tensor(data.target, dtype=torch.int64)
     rest, test = _split(np.arange(len(labels)), data.target, N_TEST)
     train, validation = _split(rest, data.target, N_VALIDATION)
-    values = pixels[train].float() / 255
-    preprocessor = ImagePreprocessor(
-        image_size, (float(values.mean()),) * 3, (float(values.std()),) * 3
-    )
     augmentation: Augmentation | None = RandomAffine(10, 0.06, 0.1) if augment else None
     return TaskData(
         ImageSplit(pixels[train], labels[train], preprocessor, augmentation),
@@ -38,7 +40,7 @@ def load(image_size: int, augment: bool) -> TaskData:
     )
 
 
-def _split(rows: np.ndarray, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _split(rows: Rows, labels: Rows, size: int) -> tuple[Rows, Rows]:
     first, second = train_test_split(
         rows, test_size=size, stratify=labels[rows], random_state=SPLIT_SEED
     )

@@ -1,4 +1,4 @@
-"""Images in memory: normalisation, augmentation, splits.
+"""Images: preprocessing, augmentation, splits.
 
 B batch, C channels, H height, W width
 """
@@ -7,54 +7,131 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from supernets.data import Batch, batch_indices
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+IMAGE_PROCESSOR_FILE = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
 class ImagePreprocessor:
-    """Resize to a square, scale to 0..1, subtract the mean and divide by the deviation."""
+    """Resize to a square, scale to 0..1, subtract the mean and divide by the deviation.
+
+    shortest_edge: resize this way and cut the centre; None resizes both sides to `image_size`.
+    resample: PIL's number of the interpolation. config: other keys to write back on saving.
+    """
 
     image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    shortest_edge: int | None = None
+    resample: int = Image.Resampling.BILINEAR.value
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """Turn an image into bytes `(C, H, W)` of the final size."""
+        size, resample = self.image_size, Image.Resampling(self.resample)
+        image = image.convert("L" if len(self.mean) == 1 else "RGB")
+        if self.shortest_edge is None:
+            image = image.resize((size, size), resample)
+        else:
+            scale = self.shortest_edge / min(image.size)
+            width, height = (round(side * scale) for side in image.size)
+            left, top = (width - size) // 2, (height - size) // 2
+            image = image.resize((width, height), resample)
+            image = image.crop((left, top, left + size, top + size))
+        array = np.array(image, dtype=np.uint8)
+        return torch.from_numpy(array.reshape(size, size, -1)).permute(2, 0, 1).contiguous()
 
     def normalise(self, pixels_BCHW: Tensor) -> Tensor:
         """Turn bytes into network inputs."""
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return (pixels_BCHW.float() / 255 - mean) / std
 
-    def save(self, folder: Path) -> None:
-        """Write preprocessor_config.json as transformers' ViTImageProcessor reads it."""
-        config = {
+    def save(self, folder: Path, image_size: int | None = None) -> None:
+        """Write preprocessor_config.json as transformers reads it, at another size if given."""
+        size = image_size or self.image_size
+        config: dict[str, Any] = {
             "image_processor_type": "ViTImageProcessor",
             "do_resize": True,
-            "size": {"height": self.image_size, "width": self.image_size},
-            "resample": 2,
+            "size": {"height": size, "width": size},
+            "resample": self.resample,
             "do_rescale": True,
             "rescale_factor": 1 / 255,
             "do_normalize": True,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
         }
+        config |= self.config if size == self.image_size else {}
         text = json.dumps(config, indent=2)
-        (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
+        (folder / IMAGE_PROCESSOR_FILE).write_text(text, encoding="utf-8")
+
+
+def read_preprocessor(folder: Path, image_size: int | None) -> ImagePreprocessor:
+    """Take a checkpoint's image preprocessing over, at another size if given.
+
+    Raises ValueError for a preprocessing we cannot reproduce.
+    """
+    file = folder / IMAGE_PROCESSOR_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"model.checkpoint: {folder} has no {IMAGE_PROCESSOR_FILE}; add the one the model was "
+            "trained with (mean, deviation, size)"
+        )
+    config = json.loads(file.read_text(encoding="utf-8"))
+    size, shortest = _sizes(config, file)
+    asked = image_size or size
+    if shortest is not None:
+        shortest = round(shortest * asked / size)
+    return ImagePreprocessor(
+        asked,
+        tuple(config.get("image_mean") or (0.0, 0.0, 0.0)),
+        tuple(config.get("image_std") or (1.0, 1.0, 1.0)),
+        shortest,
+        config.get("resample", Image.Resampling.BILINEAR.value),
+        config if asked == size else {},
+    )
+
+
+def _sizes(config: Mapping[str, Any], file: Path) -> tuple[int, int | None]:
+    """Final size, and the shortest edge before cutting the centre if that is done."""
+    size = config.get("size", 224)
+    size = {"height": size, "width": size} if isinstance(size, int) else size
+    if config.get("do_center_crop") and isinstance(config.get("crop_size"), (int, dict)):
+        crop = config["crop_size"]
+        side = crop if isinstance(crop, int) else crop["height"]
+        return side, size.get("shortest_edge", size.get("height"))
+    if "shortest_edge" in size:
+        edge, crop_pct = size["shortest_edge"], config.get("crop_pct") or 224 / 256
+        return edge, edge if edge >= 384 else int(edge / crop_pct)
+    if size.get("height") != size.get("width") or "height" not in size:
+        raise ValueError(f"model.checkpoint: {file} asks for size {size}; only squares work")
+    return size["height"], None
+
+
+class Pixels(Protocol):
+    """Images as bytes `(C, H, W)`, by row."""
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        """The images of these rows, `(B, C, H, W)`."""
 
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """Images held as bytes `(n, C, H, W)` with labels `(n,)`."""
+    """Images as bytes with labels `(n,)`."""
 
-    pixels: Tensor
+    pixels: Pixels
     labels: Tensor
     preprocessor: ImagePreprocessor
     augmentation: Augmentation | None = None
@@ -76,19 +153,25 @@ class ImageSplit:
 
 @dataclass(frozen=True)
 class RandomAffine:
-    """Turn, shift and scale each image by its own small random amount."""
+    """Turn, shift, scale and flip each image by its own random amount.
+
+    degrees: largest turn. shift: largest shift as part of the side. scale: largest relative change
+    of size. flip: whether half of the images are mirrored left to right.
+    """
 
     degrees: float
     shift: float
     scale: float
+    flip: bool = False
 
     def __call__(self, pixels_BCHW: Tensor, generator: torch.Generator) -> Tensor:
         """Sample bilinearly; what comes in from outside repeats the border."""
         n = len(pixels_BCHW)
-        angle, dx, dy, zoom = (torch.rand(4, n, generator=generator) * 2 - 1).unbind()
+        angle, dx, dy, zoom, side = (torch.rand(5, n, generator=generator) * 2 - 1).unbind()
         angle, zoom = angle * math.radians(self.degrees), 1 + zoom * self.scale
+        mirror = torch.where(side < 0, -1.0, 1.0) if self.flip else torch.ones(n)
         cos, sin = angle.cos() / zoom, angle.sin() / zoom
-        rows = [cos, -sin, dx * 2 * self.shift, sin, cos, dy * 2 * self.shift]
+        rows = [cos * mirror, -sin, dx * 2 * self.shift, sin * mirror, cos, dy * 2 * self.shift]
         theta = torch.stack(rows, dim=1).view(n, 2, 3)
         grid = F.affine_grid(theta, list(pixels_BCHW.shape), align_corners=False)
         return F.grid_sample(pixels_BCHW, grid, padding_mode="border", align_corners=False)

@@ -81,8 +81,9 @@ def order_by_importance(network: SuperNetwork, batches: Iterable[Batch]) -> None
             score += gate_gradient(group).abs()
         for gene, score in block_scores.items():
             for index in range(len(score)):
-                outputs = network.branch_outputs(network.block_path(gene, index))
-                score[index] += abs(_branch_gradient(outputs))
+                path = network.block_path(gene, index)
+                gradient = _branch_gradient(network.branch_outputs(path))
+                score[index] += torch.inf if network.indispensable(path) else abs(gradient)
     network.zero_grad(set_to_none=True)
     for score, group in zip(unit_scores, units, strict=True):
         permute(group, score.argsort(descending=True, stable=True))

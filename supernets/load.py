@@ -1,45 +1,30 @@
-"""Where data and super-network come from."""
+"""The super-network of an experiment: from a checkpoint, from scratch, or one saved before."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
-from supernets import digits
 from supernets.base import CONFIG_FILE, WEIGHTS_FILE, SuperNetwork
+from supernets.bert import BertSuperNetwork
+from supernets.checkpoint import open_checkpoint
 from supernets.data import TaskData
-from supernets.settings import DataSettings, ModelSettings, VitConfig
+from supernets.hf_names import Config
+from supernets.images import ImagePreprocessor
+from supernets.resnet import ResNetSuperNetwork
+from supernets.settings import BertConfig, ModelSettings, ResNetConfig, VitConfig
+from supernets.sources import initialise, load_weights, model_config
+from supernets.tasks import load_data
+from supernets.text import TextPreprocessor
 from supernets.vit import ViTSuperNetwork
 
-INITIAL_STD = 0.02
-
-
-def initialise(network: SuperNetwork, generator: torch.Generator) -> None:
-    """Draw all weights anew: truncated normal, biases zero, norms one."""
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            module = network.get_submodule(name.rpartition(".")[0])
-            if isinstance(module, nn.LayerNorm):
-                parameter.fill_(float(name.endswith("weight")))
-            elif name.endswith("bias"):
-                parameter.zero_()
-            elif isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(parameter, generator=generator)
-            else:
-                nn.init.trunc_normal_(parameter, std=INITIAL_STD, generator=generator)
-
-
-def load_data(settings: DataSettings, model: ModelSettings) -> TaskData:
-    """Open the data set in the form the model takes."""
-    if settings.name == "digits":
-        assert model.vit is not None
-        return digits.load(model.vit.image_size, settings.augment)
-    raise ValueError(f"data.name: {settings.name!r} is not a known data set; built in are: digits")
+__all__ = ["Start", "load_data", "load_saved", "load_supernet", "supernet"]
 
 
 @dataclass(frozen=True)
@@ -50,19 +35,52 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
+def supernet(config: Config, num_labels: int) -> SuperNetwork:
+    """A super-network of these sizes; its weights are not set."""
+    if isinstance(config, VitConfig):
+        return ViTSuperNetwork(config, num_labels)
+    if isinstance(config, BertConfig):
+        return BertSuperNetwork(config, num_labels)
+    return ResNetSuperNetwork(config, num_labels)
+
+
 def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
-    """Build the super-network from the checkpoint, or with random weights at the given sizes."""
-    assert settings.vit is not None
-    network = ViTSuperNetwork(settings.vit, len(data.label_names))
+    """Build the super-network from the checkpoint, or with random weights at the given sizes.
+
+    Weights that the checkpoint does not have, such as a new classifier's, are random too. Raises
+    ValueError for a checkpoint that cannot be used.
+    """
+    config = _fitted(model_config(settings), data, settings.checkpoint is None)
+    network = supernet(config, len(data.label_names))
     initialise(network, torch.Generator().manual_seed(seed))
-    return Start(network)
+    notes: list[str] = []
+    if settings.checkpoint is not None:
+        checkpoint = open_checkpoint(settings.checkpoint)
+        notes = load_weights(network, checkpoint, data.label_names, settings.head)
+    return Start(network.eval(), tuple(notes))
+
+
+def _fitted(config: Config, data: TaskData, from_scratch: bool) -> Config:
+    """Sizes that follow from the data: of the images, and of a vocabulary trained on it."""
+    update: dict[str, Any] = {}
+    if isinstance(data.preprocessor, ImagePreprocessor):
+        update["image_size"] = data.preprocessor.image_size
+    elif isinstance(data.preprocessor, TextPreprocessor) and from_scratch:
+        update["vocab_size"] = data.preprocessor.vocab_size
+    return read_sizes({**config.model_dump(), **update})
+
+
+def read_sizes(sizes: Mapping[str, Any]) -> Config:
+    """Sizes from plain values; `family` says of what."""
+    if sizes["family"] == "vit":
+        return VitConfig.model_validate(sizes)
+    return (BertConfig if sizes["family"] == "bert" else ResNetConfig).model_validate(sizes)
 
 
 def load_saved(folder: Path) -> SuperNetwork:
     """Read back what `SuperNetwork.save` wrote."""
     description = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    config = VitConfig.model_validate(description["config"])
-    network = ViTSuperNetwork(config, description["num_labels"])
+    network = supernet(read_sizes(description["config"]), description["num_labels"])
     network.block_order = description["block_order"]
     network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     network.activate({})

@@ -7,11 +7,16 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from hardware.precision import Precision
+from supernets.presets import PRESETS
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Width = PositiveInt | Fraction
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
 Precisions = Annotated[tuple[Precision, ...], Field(min_length=1)]
+
+DEFAULT_PRECISION: dict[str, tuple[Precision, ...]] = {
+    "*": (Precision.INT4, Precision.INT8, Precision.FP32)
+}
 
 
 class Settings(BaseModel):
@@ -46,6 +51,11 @@ class VitConfig(Settings):
         """Width of one attention head."""
         return self.embed_dim // self.num_heads
 
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
         if self.embed_dim % self.num_heads:
@@ -59,6 +69,99 @@ class VitConfig(Settings):
         if self.head_tokens > self.prefix_tokens:
             raise ValueError(
                 f"head_tokens {self.head_tokens} exceeds prefix_tokens {self.prefix_tokens}"
+            )
+        return self
+
+
+class BertConfig(Settings):
+    """Sizes of a BERT."""
+
+    family: Literal["bert"] = "bert"
+    vocab_size: PositiveInt = Field(4096, description="Entries of the vocabulary.")
+    max_positions: PositiveInt = Field(128, description="Most tokens a text may have.")
+    token_types: PositiveInt = Field(2, description="Kinds of segments, two for text pairs.")
+    embed_dim: PositiveInt = Field(128, description="Width of the residual stream.")
+    depth: PositiveInt = Field(4, description="Number of transformer blocks.")
+    num_heads: PositiveInt = Field(4, description="Attention heads per block.")
+    hidden_dim: PositiveInt = Field(512, description="Neurons between the two MLP layers.")
+    layer_norm_eps: float = Field(1e-12, gt=0, description="Added to the variance in LayerNorm.")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.embed_dim // self.num_heads
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"embed_dim {self.embed_dim} must be divisible by num_heads {self.num_heads}"
+            )
+        return self
+
+
+class ResNetConfig(Settings):
+    """Sizes of a ResNet; the lists have one entry per stage."""
+
+    family: Literal["resnet"] = "resnet"
+    image_size: PositiveInt = Field(32, description="Height and width of the input in pixels.")
+    channels: PositiveInt = Field(3, description="Channels of the input image.")
+    block: Literal["basic", "bottleneck"] = Field(
+        "basic", description="Two 3x3 convolutions, or 1x1, 3x3, 1x1."
+    )
+    stem_width: PositiveInt = Field(16, description="Output channels of the first convolution.")
+    stem_kernel: Literal[3, 5, 7] = Field(3, description="Kernel size of the first convolution.")
+    stem_stride: Literal[1, 2] = Field(1, description="Stride of the first convolution.")
+    stem_pool: bool = Field(False, description="Max-pooling by two after the first convolution.")
+    depths: tuple[PositiveInt, ...] = Field((2, 2, 2), description="Blocks per stage.")
+    stage_widths: tuple[PositiveInt, ...] = Field(
+        (16, 32, 64), description="Channels between the blocks of each stage."
+    )
+    inner_widths: tuple[PositiveInt, ...] = Field(
+        (16, 32, 64), description="Channels inside the blocks of each stage."
+    )
+    first_stage_stride: Literal[1, 2] = Field(1, description="Stride of the first stage.")
+    stride_in_first_conv: bool = Field(
+        False, description="Bottleneck: the first 1x1 convolution has the stride, not the 3x3."
+    )
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.depths)
+
+    @property
+    def block_kernels(self) -> tuple[int, ...]:
+        """Kernel size of each convolution of a block."""
+        return (3, 3) if self.block == "basic" else (1, 3, 1)
+
+    def block_widths(self, stage: int, index: int) -> tuple[int, ...]:
+        """Channels before, between and after the convolutions of a block."""
+        before = self.stage_widths[stage]
+        if index == 0:
+            before = self.stage_widths[stage - 1] if stage else self.stem_width
+        inner = [self.inner_widths[stage]] * (len(self.block_kernels) - 1)
+        return (before, *inner, self.stage_widths[stage])
+
+    def block_strides(self, stage: int, index: int) -> tuple[int, ...]:
+        """Stride of each convolution of a block."""
+        stride = 1 if index else 2 if stage else self.first_stage_stride
+        if self.block == "basic":
+            return (stride, 1)
+        return (stride, 1, 1) if self.stride_in_first_conv else (1, stride, 1)
+
+    def has_shortcut(self, stage: int, index: int) -> bool:
+        """Whether a block changes width or resolution, so that its shortcut is a convolution."""
+        widths, strides = self.block_widths(stage, index), self.block_strides(stage, index)
+        return widths[0] != widths[-1] or max(strides) > 1
+
+    @model_validator(mode="after")
+    def _one_entry_per_stage(self) -> Self:
+        lengths = {len(self.depths), len(self.stage_widths), len(self.inner_widths)}
+        if lengths != {self.stages} or not self.stages:
+            raise ValueError(
+                "depths, stage_widths and inner_widths must have one entry per stage; given "
+                f"{list(self.depths)}, {list(self.stage_widths)}, {list(self.inner_widths)}"
             )
         return self
 
@@ -110,9 +213,18 @@ class ModelSettings(Settings):
     """The network to start from: a checkpoint, or a family's sizes to train from scratch."""
 
     checkpoint: str | None = Field(
-        None, description="Hugging Face id or local folder with config.json and safetensors."
+        None,
+        description="Hugging Face id, local folder with config.json and safetensors, or a "
+        "safetensors file of a ResNet in torchvision's or timm's naming.",
     )
     vit: VitConfig | None = Field(None, description="A vision transformer from scratch.")
+    bert: BertConfig | None = Field(None, description="A BERT from scratch.")
+    resnet: ResNetConfig | None = Field(None, description="A ResNet from scratch.")
+    head: Literal["auto", "keep", "new"] = Field(
+        "auto",
+        description="The checkpoint's classifier: kept if its labels are the data's, or always, or "
+        "never.",
+    )
     training: TrainSettings | None = Field(
         None,
         description="Plain training before tuning. Without a checkpoint it always happens, with "
@@ -121,10 +233,11 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
-        starts = [key for key in ("checkpoint", "vit") if getattr(self, key) is not None]
+        keys = ("checkpoint", "vit", "bert", "resnet")
+        starts = [key for key in keys if getattr(self, key) is not None]
         if len(starts) != 1:
             raise ValueError(
-                f"give exactly one of checkpoint, vit; given: {', '.join(starts) or 'none'}"
+                f"give exactly one of {', '.join(keys)}; given: {', '.join(starts) or 'none'}"
             )
         return self
 
@@ -132,21 +245,87 @@ class ModelSettings(Settings):
 class DataSettings(Settings):
     """The classification data set."""
 
-    name: str = Field(description="`digits`, a Hugging Face data set id or a local folder.")
-    augment: bool = Field(True, description="Shift and turn training images a little.")
+    name: str = Field(
+        description="Built in: `digits`, `pydoc`. Else a local folder (parquet, csv, jsonl, or "
+        "images in one folder per label) or a Hugging Face data set id.",
+    )
+    config: str | None = Field(None, description="Configuration of the data set, `sst2` of `glue`.")
+    train_split: str | None = Field(None, description="Split to train on; null: found by name.")
+    validation_split: str | None = Field(
+        None, description="Split the search judges by; null: found by name, else part of train."
+    )
+    test_split: str | None = Field(
+        None, description="Split of the final table; null: found by name, else part of train."
+    )
+    holdout: float = Field(
+        0.1, gt=0, lt=0.5, description="Part of train set aside for each split that is missing."
+    )
+    text_column: str | None = Field(None, description="Column of the text; null: found.")
+    text_pair_column: str | None = Field(None, description="Column of a second text, if any.")
+    image_column: str | None = Field(None, description="Column of the image; null: found.")
+    label_column: str | None = Field(None, description="Column of the label; null: found.")
+    max_length: PositiveInt | None = Field(
+        None, description="Longer texts are cut to so many tokens; null: what the model can take."
+    )
+    max_train: PositiveInt | None = Field(None, description="Use at most so many samples.")
+    max_validation: PositiveInt | None = Field(None, description="Use at most so many samples.")
+    max_test: PositiveInt | None = Field(None, description="Use at most so many samples.")
+    image_size: PositiveInt | None = Field(
+        None, description="Height and width images are resized to; null: what the model expects."
+    )
+    augment: bool = Field(
+        True, description="Shift, scale and (except digits) flip training images at random."
+    )
+    skip_broken: bool = Field(
+        False, description="Leave out images that cannot be decoded instead of stopping."
+    )
 
 
 class SpaceSettings(Settings):
     """Which sizes and precisions the search may choose from.
 
-    A whole number is a size, a fraction (0.5, 1.0) a part of the network's own size.
+    A whole number is a size, a fraction (0.5, 1.0) a part of the network's own size. Null is the
+    preset's choice, or without a preset the family's default.
     """
 
-    depth: Widths = Field((0.5, 0.67, 0.83, 1.0), description="Numbers of blocks.")
-    num_heads: Widths = Field((0.5, 0.75, 1.0), description="Attention heads per block.")
-    hidden_dim: Widths = Field((0.25, 0.5, 0.75, 1.0), description="MLP neurons per block.")
-    precision: dict[str, Precisions] = Field(
-        default={"*": (Precision.INT4, Precision.INT8, Precision.FP32)},
-        description="Layer path pattern -> precisions; the last pattern that fits a layer counts, "
-        "one precision alone locks it, and a layer no pattern fits stays fp32.",
+    preset: str | None = Field(
+        None, description="A named space; fields given beside it replace the preset's."
     )
+    depth: Widths | None = Field(None, description="Numbers of transformer blocks.")
+    num_heads: Widths | None = Field(None, description="Attention heads per block.")
+    hidden_dim: Widths | None = Field(None, description="MLP neurons per block.")
+    embed_dim: Widths | None = Field(
+        None, description="Widths of a ViT's residual stream; null: fixed."
+    )
+    resolution: Widths | None = Field(
+        None, description="Input sizes of a ViT in pixels; null: fixed."
+    )
+    dropped_blocks: tuple[int, ...] | None = Field(
+        None, min_length=1, description="How many blocks a ResNet stage may lose: 0, 1, ..."
+    )
+    stage_width: Widths | None = Field(None, description="Channels of a ResNet stage.")
+    inner_width: Widths | None = Field(None, description="Channels inside a residual block.")
+    precision: dict[str, Precisions] | None = Field(
+        None,
+        description="Layer path pattern -> precisions; the last pattern that fits a layer counts, "
+        "one precision alone locks it, a layer no pattern fits stays fp32. Null: int4, int8 and "
+        "fp32 for every layer.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_alone(cls, value: object) -> object:
+        return {"preset": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _preset_exists(self) -> Self:
+        if self.preset is not None and self.preset not in PRESETS:
+            raise ValueError(f"no preset is called {self.preset!r}; there are {', '.join(PRESETS)}")
+        return self
+
+    def resolved(self) -> SpaceSettings:
+        """The preset's choices with the fields given beside it in their place."""
+        if self.preset is None:
+            return self
+        own = self.model_dump(exclude_none=True, exclude={"preset"})
+        return SpaceSettings.model_validate({**PRESETS[self.preset], **own})

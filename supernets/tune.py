@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hardware.precision import QuantScheme
 from supernets.base import SuperNetwork, split_values
 from supernets.data import Batch, Split
 from supernets.settings import TrainSettings, TuneSettings
@@ -42,6 +43,11 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     return divergence * temperature**2
 
 
+def _decays(parameter: Tensor) -> bool:
+    """Matrices and kernels are decayed; norms, biases and learned tokens `(1, T, D)` are not."""
+    return parameter.ndim in (2, 4)
+
+
 class Trainer:
     """Trains the full network on the labels."""
 
@@ -57,10 +63,13 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             [
                 {
-                    "params": [p for p in network.parameters() if p.ndim > 1],
+                    "params": [p for p in network.parameters() if _decays(p)],
                     "weight_decay": settings.weight_decay,
                 },
-                {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+                {
+                    "params": [p for p in network.parameters() if not _decays(p)],
+                    "weight_decay": 0.0,
+                },
             ],
             lr=settings.learning_rate,
         )
@@ -155,9 +164,10 @@ class InstaTuner(Trainer):
         split: Split,
         settings: TuneSettings,
         seed: int,
+        scheme: QuantScheme | None = None,
     ) -> None:
         super().__init__(network, split, settings, seed)
-        self.space = space
+        self.space, self.scheme = space, scheme or QuantScheme()
         self.teacher: nn.Module | None = None
         if settings.teacher:
             network.activate({})
@@ -166,15 +176,20 @@ class InstaTuner(Trainer):
     def backward(self, batch: Batch) -> dict[str, Tensor]:
         """Gradients of the full network, then of each sampled sub-network."""
         teacher = self._teach(batch)
-        self.network.activate({})
+        self._use_full_network()
         full = self.network(**batch.inputs)
         losses = {"loss": self._backward(full, batch.labels, teacher)}
         target = full.detach() if teacher is None else teacher
         for number in range(self.settings.subnetworks):
             self._draw(number)
-            logits = self.network(**batch.inputs)
+            logits = self.network(**self.network.adapt_inputs(batch.inputs))
             losses[f"subnetwork_{number}"] = self._backward(logits, batch.labels, target)
+        self._use_full_network()
         return losses
+
+    def _use_full_network(self) -> None:
+        self.network.activate({})
+        self.network.apply_policy({}, self.scheme)
 
     @torch.no_grad()
     def _teach(self, batch: Batch) -> Tensor | None:
@@ -183,8 +198,10 @@ class InstaTuner(Trainer):
     def _draw(self, number: int) -> None:
         """Activate a random sub-network, decided by seed, step and number alone."""
         rng = np.random.default_rng((self.seed, self.step_number, number))
-        architecture, _policy = split_values(self.space.decode(self.space.sample(1, rng)[0]))
+        architecture, policy = split_values(self.space.decode(self.space.sample(1, rng)[0]))
         self.network.activate(architecture)
+        if self.settings.quantization_aware:
+            self.network.apply_policy(policy, self.scheme)
 
     def _backward(self, logits: Tensor, labels: Tensor, target: Tensor | None) -> Tensor:
         weight = self.settings.hard_label_weight

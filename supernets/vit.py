@@ -10,22 +10,16 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from supernets.attention import (
-    Attention,
-    ElasticAttention,
-    ElasticFeedForward,
-    FeedForward,
-    head_units,
-    neuron_units,
-    transformer_extents,
-)
-from supernets.base import Architecture, SuperNetwork, resolve
-from supernets.cost import Cost, Counts, Extent, Values, collect
+from supernets.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
+from supernets.base import Architecture, resolve
+from supernets.cost import Cost, Extent, Values, collect
 from supernets.elastic import ElasticLayerNorm, ElasticLinear
-from supernets.importance import Units
+from supernets.importance import Part, Units
 from supernets.settings import SpaceSettings, VitConfig
 from supernets.space import Gene, Genomes, SearchSpace
+from supernets.transformer import ElasticBlock, TransformerSuperNetwork
 
 
 class Block(nn.Module):
@@ -44,29 +38,28 @@ class Block(nn.Module):
         return out
 
 
-class ElasticBlock(Block):
-    """Block with elastic layers."""
+class ElasticVitBlock(ElasticBlock, Block):
+    """Pre-norm block of elastic layers."""
 
-    norm1: ElasticLayerNorm
     attention: ElasticAttention
-    norm2: ElasticLayerNorm
     mlp: ElasticFeedForward
+    norm1: ElasticLayerNorm
+    norm2: ElasticLayerNorm
 
     def __init__(self, config: VitConfig) -> None:
         width, eps = config.embed_dim, config.layer_norm_eps
-        super().__init__(
+        Block.__init__(
+            self,
             ElasticLayerNorm(width, eps),
             ElasticAttention(width, config.num_heads, config.head_dim, config.qkv_bias),
             ElasticLayerNorm(width, eps),
             ElasticFeedForward(width, config.hidden_dim),
         )
 
-    def activate(self, embed_dim: int, num_heads: int, hidden_dim: int) -> None:
-        """Use the first heads and neurons."""
-        self.norm1.activate(embed_dim)
-        self.attention.activate(embed_dim, num_heads)
-        self.norm2.activate(embed_dim)
-        self.mlp.activate(embed_dim, hidden_dim)
+    @property
+    def norms(self) -> tuple[ElasticLayerNorm, ElasticLayerNorm]:
+        """The norms before attention and feed-forward part."""
+        return self.norm1, self.norm2
 
     def extract(self) -> Block:
         """Copy the active part into a plain block."""
@@ -103,6 +96,14 @@ class ViT(nn.Module):
         """The blocks to run, in order."""
         return self.blocks.values()
 
+    def prefix(self) -> Tensor:
+        """Learned tokens before the patches, `(1, prefix_tokens, D)`."""
+        return self.cls_token
+
+    def positions(self) -> Tensor:
+        """Position embeddings of all tokens, `(1, T, D)`."""
+        return self.pos_embed
+
     def patches(self, pixels_BCHW: Tensor) -> Tensor:
         """Cut images into patches `(B, P, C*p*p)`, channel first as in a convolution's weight."""
         size = self.patch_size
@@ -112,18 +113,27 @@ class ViT(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Classify images `(B, C, H, W)` into logits `(B, classes)`."""
         x_BPD = self.patch_embed(self.patches(pixel_values))
-        cls_token = self.cls_token.expand(x_BPD.shape[0], -1, -1)
-        x_BTD = torch.cat([cls_token, x_BPD], dim=1) + self.pos_embed
+        prefix = self.prefix().expand(x_BPD.shape[0], -1, -1)
+        x_BTD = torch.cat([prefix, x_BPD], dim=1) + self.positions()
         for block in self.path():
             x_BTD = block(x_BTD)
-        read = self.norm(x_BTD)[:, : self.head_tokens]
-        # With two tokens the classifiers' columns alternate, so that a prefix is a smaller width.
-        logits: Tensor = self.head(read.transpose(1, 2).flatten(1))
+        logits: Tensor = self.head(self._read(x_BTD))
         return logits
 
+    def _read(self, x_BTD: Tensor) -> Tensor:
+        """What the classifier sees, `(B, head_tokens * D)`.
 
-class ViTSuperNetwork(SuperNetwork, ViT):
-    """Vision transformer with elastic depth, heads and feed-forward widths."""
+        Two tokens alternate feature by feature, so that a narrower stream is a prefix of it.
+        """
+        if self.head_tokens == 1:
+            read: Tensor = self.norm(x_BTD[:, 0])
+            return read
+        tokens: Tensor = self.norm(x_BTD[:, : self.head_tokens])
+        return tokens.transpose(1, 2).flatten(1)
+
+
+class ViTSuperNetwork(TransformerSuperNetwork, ViT):
+    """Vision transformer with elastic depth, heads, neurons, stream width and resolution."""
 
     config: VitConfig
     patch_embed: ElasticLinear
@@ -132,13 +142,12 @@ class ViTSuperNetwork(SuperNetwork, ViT):
 
     def __init__(self, config: VitConfig, num_labels: int) -> None:
         width, patch = config.embed_dim, config.patch_size
-        tokens = (config.image_size // patch) ** 2 + config.prefix_tokens
         ViT.__init__(
             self,
             ElasticLinear(config.channels * patch**2, width),
             torch.zeros(1, config.prefix_tokens, width),
-            torch.zeros(1, tokens, width),
-            {index: ElasticBlock(config) for index in range(config.depth)},
+            torch.zeros(1, config.grid**2 + config.prefix_tokens, width),
+            {index: ElasticVitBlock(config) for index in range(config.depth)},
             ElasticLayerNorm(width, config.layer_norm_eps),
             ElasticLinear(width * config.head_tokens, num_labels),
             patch,
@@ -155,37 +164,49 @@ class ViTSuperNetwork(SuperNetwork, ViT):
 
     def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
         """Black images."""
-        size = self.config.image_size
+        size = self.active_size
         return {"pixel_values": torch.zeros(batch_size, self.config.channels, size, size)}
 
-    def block(self, index: int) -> ElasticBlock:
-        """One block by its index."""
-        block = self.blocks[str(index)]
-        assert isinstance(block, ElasticBlock)
-        return block
+    def adapt_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Shrink images to the active resolution."""
+        pixels, size = inputs["pixel_values"], self.active_size
+        if pixels.shape[-1] != size:
+            pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+        return {"pixel_values": pixels}
 
-    def path(self) -> Iterable[nn.Module]:
-        """The active blocks, in order."""
-        return [self.block(index) for index in self.active_blocks]
+    def prefix(self) -> Tensor:
+        """Learned tokens at the active width."""
+        return self.cls_token[..., : self.active_width]
+
+    def positions(self) -> Tensor:
+        """Position embeddings at the active width, interpolated to the active resolution."""
+        positions, grid = self.pos_embed[..., : self.active_width], self.config.grid
+        active_grid = self.active_size // self.patch_size
+        if active_grid == grid:
+            return positions
+        prefix, patches = positions.split([self.config.prefix_tokens, grid**2], dim=1)
+        square = patches.transpose(1, 2).unflatten(2, (grid, grid))
+        small = F.interpolate(square, size=(active_grid, active_grid), mode="bicubic")
+        return torch.cat([prefix, small.flatten(2).transpose(1, 2)], dim=1)
 
     def activate(self, architecture: Architecture) -> None:
         """Use the sub-network of these sizes; a gene left out is at full size."""
         config = self.config
-        self.active_blocks = self.kept_blocks("depth", architecture.get("depth", config.depth))
-        for index in self.active_blocks:
-            self.block(index).activate(
-                config.embed_dim,
-                architecture.get(f"blocks.{index}.attention.num_heads", config.num_heads),
-                architecture.get(f"blocks.{index}.mlp.hidden_dim", config.hidden_dim),
-            )
+        self.active_width = architecture.get("embed_dim", config.embed_dim)
+        self.active_size = architecture.get("resolution", config.image_size)
+        self.activate_blocks(architecture)
+        self.patch_embed.activate(self.patch_embed.in_features, self.active_width)
+        self.norm.activate(self.active_width)
+        self.head.activate(self.active_width * config.head_tokens, self.num_labels)
 
     def extract(self) -> ViT:
         """Copy the active sub-network into a plain ViT, in evaluation mode."""
+        blocks = {index: self.block(index).extract() for index in self.active_blocks}
         return ViT(
             self.patch_embed.extract(),
-            self.cls_token.detach().clone(),
-            self.pos_embed.detach().clone(),
-            {index: self.block(index).extract() for index in self.active_blocks},
+            self.prefix().detach().clone(),
+            self.positions().detach().clone(),
+            {index: block for index, block in blocks.items() if isinstance(block, Block)},
             self.norm.extract(),
             self.head.extract(),
             self.patch_size,
@@ -193,59 +214,48 @@ class ViTSuperNetwork(SuperNetwork, ViT):
         ).eval()
 
     def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
-        """Depth, then heads and neurons of every block."""
+        """Resolution and stream width if asked for, then the blocks' genes."""
+        self.refuse(settings, "dropped_blocks", "inner_width", "stage_width")
         config = self.config
-        heads = resolve(settings.num_heads, config.num_heads, "num_heads")
-        hidden = resolve(settings.hidden_dim, config.hidden_dim, "hidden_dim", multiple=8)
-        genes = [Gene("depth", resolve(settings.depth, config.depth, "depth"))]
-        for index in range(config.depth):
-            genes.append(Gene(f"blocks.{index}.attention.num_heads", heads))
-            genes.append(Gene(f"blocks.{index}.mlp.hidden_dim", hidden))
-        return genes
-
-    def block_path(self, depth_gene: str, index: int) -> str:
-        """Module path of one droppable block."""
-        return f"blocks.{index}"
+        genes = []
+        if settings.resolution is not None:
+            sizes = resolve(settings.resolution, config.image_size, "resolution", config.patch_size)
+            genes.append(Gene("resolution", sizes))
+        if settings.embed_dim is not None:
+            widths = resolve(settings.embed_dim, config.embed_dim, "embed_dim", 8)
+            genes.append(Gene("embed_dim", widths))
+        return [*genes, *self.block_genes(settings)]
 
     def units(self) -> list[Units]:
-        """Heads and neurons of every block."""
-        return [
-            group
-            for index in range(self.config.depth)
-            for group in (
-                head_units(f"blocks.{index}", self.block(index).attention),
-                neuron_units(f"blocks.{index}", self.block(index).mlp),
-            )
+        """The features of the stream, then heads and neurons of every block."""
+        parts = [
+            Part(self.patch_embed.weight, 0),
+            Part(self.patch_embed.bias, 0),
+            Part(self.cls_token, 2),
+            Part(self.pos_embed, 2),
+            *(Part(tensor, 0) for tensor in self.norm.parameters()),
+            Part(self.head.weight, 1, leaves=True),
         ]
+        for index in range(self.config.depth):
+            block = self.block(index)
+            attention, mlp = block.attention, block.mlp
+            readers = (attention.query, attention.key, attention.value, mlp.fc1)
+            parts += [Part(layer.weight, 1, leaves=True) for layer in readers]
+            parts += [Part(t, 0) for layer in (attention.out, mlp.fc2) for t in layer.parameters()]
+            parts += [Part(t, 0) for norm in block.norms for t in norm.parameters()]
+        return [Units("embed_dim", self.config.embed_dim, tuple(parts)), *super().units()]
 
-    def branch_outputs(self, block: str) -> list[Tensor]:
-        """Weights and biases that end attention and feed-forward part."""
-        module = self.get_submodule(block)
-        assert isinstance(module, ElasticBlock)
-        return [*module.attention.out.parameters(), *module.mlp.fc2.parameters()]
-
-    def cost(self, space: SearchSpace, genomes: Genomes) -> Cost:
+    def cost(
+        self, space: SearchSpace, genomes: Genomes, sequence_length: int | None = None
+    ) -> Cost:
         """Sizes, MACs and parameters of the sub-networks of `genomes` `(n, n_genes)`."""
         values, config = Values(space, genomes), self.config
-        width = np.full(len(values), config.embed_dim, dtype=np.int64)
-        patches = (config.image_size // config.patch_size) ** 2
+        width = values.sizes("embed_dim", config.embed_dim)
+        patches = (values.sizes("resolution", config.image_size) // config.patch_size) ** 2
         tokens = patches + config.prefix_tokens
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
-        extents = {
-            "patch_embed": Extent(
-                once * self.patch_embed.in_features, width, once * patches, always
-            ),
-            "head": Extent(width * config.head_tokens, once * self.num_labels, once, always),
-        }
-        other_parameters: Counts = width * (tokens + config.prefix_tokens + 2)
-        other_macs = np.zeros_like(width)
-        depth = values.sizes("depth", config.depth)
-        for index in range(config.depth):
-            path, kept = f"blocks.{index}", depth >= self.rank("depth", index)
-            heads = values.sizes(f"{path}.attention.num_heads", config.num_heads)
-            hidden = values.sizes(f"{path}.mlp.hidden_dim", config.hidden_dim)
-            inner = heads * config.head_dim
-            extents |= transformer_extents(path, width, inner, hidden, once * tokens, kept)
-            other_parameters = other_parameters + 4 * width * kept
-            other_macs = other_macs + 2 * tokens**2 * inner * kept
-        return collect(self.layers, extents, values, other_parameters, other_macs)
+        extents, parameters, macs = self.block_costs(values, width, tokens)
+        extents["patch_embed"] = Extent(once * self.patch_embed.in_features, width, patches, always)
+        extents["head"] = Extent(width * config.head_tokens, once * self.num_labels, once, always)
+        parameters += width * (tokens + config.prefix_tokens + 2)
+        return collect(self.layers, extents, values, parameters, macs)

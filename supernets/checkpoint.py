@@ -1,0 +1,101 @@
+"""Checkpoints on disk or on the Hugging Face hub: a configuration and safetensors weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+WANTED_FILES = ["*.json", "*.txt", "*.safetensors"]
+INDEX_FILE = "model.safetensors.index.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used, with the reason and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a checkpoint lies and what its configuration says (empty for a bare weights file)."""
+
+    path: Path
+    config: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that also holds tokenizer and image processor files."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def weights(self) -> dict[str, Tensor]:
+        """All tensors by name. Raises CheckpointError if there are none or they are damaged."""
+        tensors: dict[str, Tensor] = {}
+        for file in self._weight_files():
+            try:
+                tensors |= load_file(file)
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(
+                    f"model.checkpoint: {file} cannot be read as safetensors ({error}); "
+                    "download or save it again"
+                ) from error
+        return tensors
+
+    def _weight_files(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
+        if (self.path / INDEX_FILE).is_file():
+            index = read_json(self.path / INDEX_FILE)
+            names = sorted(set(index.get("weight_map", {}).values()))
+            return [self.path / Path(name).name for name in names]
+        files = sorted(self.path.glob("*.safetensors"))
+        if len(files) != 1:
+            found = ", ".join(file.name for file in files) or "no *.safetensors file"
+            raise CheckpointError(
+                f"model.checkpoint: {self.path} must hold one model.safetensors or an index of "
+                f"several; found {found}. Pickled weights are never opened: load them with "
+                "transformers and save_pretrained() them as safetensors"
+            )
+        return files
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises CheckpointError if it is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"model.checkpoint: {path} is no readable JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"model.checkpoint: {path} must hold a JSON object")
+    return data
+
+
+def open_checkpoint(name: str) -> Checkpoint:
+    """Find a checkpoint in a folder, in a file, or on the Hugging Face hub (downloaded once)."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return Checkpoint(path, {})
+    if not path.is_dir():
+        path = _download(name)
+    if not (path / "config.json").is_file():
+        raise CheckpointError(
+            f"model.checkpoint: {path} has no config.json; give a folder in the Hugging Face "
+            "format, or the .safetensors file itself for a torchvision or timm ResNet"
+        )
+    return Checkpoint(path, read_json(path / "config.json"))
+
+
+def _download(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=WANTED_FILES))
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"model.checkpoint: {name!r} is neither a folder here nor a Hugging Face model that "
+            f"could be opened ({type(error).__name__}); check the path, the id and the network"
+        ) from error

@@ -1,0 +1,129 @@
+"""The data of an experiment in the form its model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoTokenizer
+
+from supernets import digits, pydoc_text
+from supernets.checkpoint import open_checkpoint
+from supernets.data import TaskData
+from supernets.decode import load_images
+from supernets.images import ImagePreprocessor, ImageSplit, RandomAffine, read_preprocessor
+from supernets.settings import BertConfig, DataSettings, ModelSettings, ResNetConfig, VitConfig
+from supernets.sources import model_config
+from supernets.tables import Table, Tables, open_tables
+from supernets.text import TextPreprocessor, TextSplit, train_tokenizer
+
+AUGMENTATION = RandomAffine(degrees=10, shift=0.1, scale=0.15, flip=True)
+
+
+def load_data(settings: DataSettings, model: ModelSettings) -> TaskData:
+    """Open the data set; raises ValueError if it, or it with this model, cannot be used."""
+    config = model_config(model)
+    builtin = {"digits": "images", "pydoc": "texts"}.get(settings.name)
+    wanted = "texts" if isinstance(config, BertConfig) else "images"
+    if builtin is not None and builtin != wanted:
+        raise ValueError(
+            f"data.name: {settings.name!r} are {builtin}, a {config.family} model reads {wanted}"
+        )
+    if isinstance(config, BertConfig):
+        return _texts(settings, model, config)
+    return _images(settings, model, config)
+
+
+def _images(
+    settings: DataSettings, model: ModelSettings, config: VitConfig | ResNetConfig
+) -> TaskData:
+    preprocessor = _image_preprocessor(settings, model, config)
+    if settings.name == "digits":
+        return digits.load(preprocessor, settings.augment)
+    tables = open_tables(settings, "image")
+    notes = list(tables.notes)
+    splits = {}
+    for name in ("train", "validation", "test"):
+        table: Table = getattr(tables, name)
+        pixels, labels, broken = load_images(
+            table, tables.inputs[0], preprocessor, settings.skip_broken
+        )
+        if broken:
+            notes.append(f"data: {broken} broken images of the {name} split are left out")
+        augmentation = AUGMENTATION if settings.augment and name == "train" else None
+        splits[name] = ImageSplit(pixels, labels, preprocessor, augmentation)
+    return TaskData(
+        **splits, label_names=tables.label_names, preprocessor=preprocessor, notes=tuple(notes)
+    )
+
+
+def _image_preprocessor(
+    settings: DataSettings, model: ModelSettings, config: VitConfig | ResNetConfig
+) -> ImagePreprocessor:
+    if model.checkpoint is None:
+        channels = config.channels
+        return ImagePreprocessor(
+            settings.image_size or config.image_size, (0.5,) * channels, (0.5,) * channels
+        )
+    return read_preprocessor(open_checkpoint(model.checkpoint).folder, settings.image_size)
+
+
+def _texts(settings: DataSettings, model: ModelSettings, config: BertConfig) -> TaskData:
+    length = settings.max_length or config.max_positions
+    if length > config.max_positions:
+        raise ValueError(
+            f"data.max_length: {length} tokens, but the model has {config.max_positions} "
+            f"positions; give at most {config.max_positions}"
+        )
+    texts = _read_texts(settings)
+    if model.checkpoint is None:
+        flat = [text for column in texts.columns["train"] for text in column]
+        tokenizer = train_tokenizer(flat, config.vocab_size)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(open_checkpoint(model.checkpoint).folder)
+    preprocessor = TextPreprocessor(tokenizer, length)
+    if preprocessor.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"model.checkpoint: the tokenizer has {preprocessor.vocab_size} entries, the model's "
+            f"vocabulary only {config.vocab_size}; they do not belong together"
+        )
+    splits = {
+        name: TextSplit(
+            preprocessor.encode(columns[0], columns[1] if len(columns) > 1 else None),
+            torch.tensor(texts.labels[name]),
+            tokenizer.pad_token_id,
+        )
+        for name, columns in texts.columns.items()
+    }
+    return TaskData(
+        **splits, label_names=texts.label_names, preprocessor=preprocessor, notes=texts.notes
+    )
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Raw texts, one or two columns per split, and labels per split."""
+
+    label_names: tuple[str, ...]
+    columns: Mapping[str, list[list[str]]]
+    labels: Mapping[str, list[int]]
+    notes: tuple[str, ...] = ()
+
+
+def _read_texts(settings: DataSettings) -> Texts:
+    if settings.name == "pydoc":
+        names, splits = pydoc_text.collect(pydoc_text.standard_library())
+        return Texts(
+            names,
+            {split: [[row.text for row in rows]] for split, rows in splits.items()},
+            {split: [row.label for row in rows] for split, rows in splits.items()},
+        )
+    tables: Tables = open_tables(settings, "text")
+    parts = {name: getattr(tables, name) for name in ("train", "validation", "test")}
+    columns = {
+        name: [[str(text or "") for text in table.column(c)] for c in tables.inputs]
+        for name, table in parts.items()
+    }
+    labels = {name: table.labels.tolist() for name, table in parts.items()}
+    return Texts(tables.label_names, columns, labels, tables.notes)

@@ -1,0 +1,105 @@
+"""Texts as token ids: tokenizer, batches padded to their longest text, splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from supernets.data import Batch, batch_indices
+
+PAD, UNKNOWN, CLASSIFY, SEPARATE = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+
+
+@dataclass(frozen=True)
+class TextPreprocessor:
+    """A tokenizer and the most tokens a text may have; longer texts are cut."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries of the vocabulary, added ones included."""
+        return len(self.tokenizer)
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Tensor]:
+        """Token ids and token types of each text (and its pair), `(2, T)`."""
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            list(texts),
+            None if pairs is None else list(pairs),
+            truncation=True,
+            max_length=self.max_length,
+            return_token_type_ids=True,
+        )
+        rows = zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
+        return [torch.tensor(row) for row in rows]
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer files that AutoTokenizer reads."""
+        self.tokenizer.save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """Encoded texts `(2, T)` with labels `(n,)`."""
+
+    texts: Sequence[Tensor]
+    labels: Tensor
+    pad_id: int
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.labels)
+
+    def batches(
+        self, batch_size: int, *, generator: torch.Generator | None = None, start: int = 0
+    ) -> Iterator[Batch]:
+        """Yield batches padded to their longest text, see `Split`; texts are not augmented."""
+        for rows, _ in batch_indices(len(self), batch_size, generator, start):
+            texts = [self.texts[row] for row in rows.tolist()]
+            yield Batch(pad(texts, self.pad_id), self.labels[rows])
+
+
+def pad(texts: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:
+    """Stack texts `(2, T)` of different length into BERT's inputs `(B, longest)`."""
+    shape = (len(texts), max(text.shape[1] for text in texts))
+    ids = torch.full(shape, pad_id)
+    types, mask = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
+    for row, text in enumerate(texts):
+        length = text.shape[1]
+        ids[row, :length], types[row, :length] = text
+        mask[row, :length] = 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+    """Learn a lower-case WordPiece vocabulary of at most `vocab_size` entries."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = [PAD, UNKNOWN, CLASSIFY, SEPARATE]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{CLASSIFY} $A {SEPARATE}",
+        pair=f"{CLASSIFY} $A {SEPARATE} $B:1 {SEPARATE}:1",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (CLASSIFY, SEPARATE)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        cls_token=CLASSIFY,
+        sep_token=SEPARATE,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )

@@ -1,0 +1,128 @@
+"""What vision and text transformers share as super-networks: elastic depth, heads and neurons."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+
+import numpy as np
+from torch import Tensor, nn
+
+from supernets.attention import (
+    ElasticAttention,
+    ElasticFeedForward,
+    head_units,
+    neuron_units,
+    transformer_extents,
+)
+from supernets.base import Architecture, SuperNetwork, resolve
+from supernets.cost import Counts, Extent, Values
+from supernets.elastic import ElasticLayerNorm
+from supernets.importance import Units
+from supernets.settings import BertConfig, SpaceSettings, VitConfig
+from supernets.space import Gene
+
+
+class ElasticBlock(nn.Module):
+    """A transformer block of elastic layers; families differ in where the norms are."""
+
+    attention: ElasticAttention
+    mlp: ElasticFeedForward
+
+    @property
+    @abstractmethod
+    def norms(self) -> tuple[ElasticLayerNorm, ElasticLayerNorm]:
+        """The norms of attention and feed-forward part."""
+
+    @abstractmethod
+    def extract(self) -> nn.Module:
+        """Copy the active part into a plain block."""
+
+    def activate(self, embed_dim: int, num_heads: int, hidden_dim: int) -> None:
+        """Use the first heads and neurons on a stream of width `embed_dim`."""
+        for norm in self.norms:
+            norm.activate(embed_dim)
+        self.attention.activate(embed_dim, num_heads)
+        self.mlp.activate(embed_dim, hidden_dim)
+
+
+class TransformerSuperNetwork(SuperNetwork):
+    """A transformer whose blocks, heads and neurons can be left out."""
+
+    config: VitConfig | BertConfig
+    blocks: nn.ModuleDict
+
+    def block(self, index: int) -> ElasticBlock:
+        """One block by its index."""
+        block = self.blocks[str(index)]
+        assert isinstance(block, ElasticBlock)
+        return block
+
+    def path(self) -> Iterable[nn.Module]:
+        """The active blocks, in order."""
+        return [self.block(index) for index in self.active_blocks]
+
+    def activate_blocks(self, architecture: Architecture) -> None:
+        """Set depth, and the sizes of every block that it keeps."""
+        config = self.config
+        self.active_blocks = self.kept_blocks("depth", architecture.get("depth", config.depth))
+        for index in self.active_blocks:
+            self.block(index).activate(
+                architecture.get("embed_dim", config.embed_dim),
+                architecture.get(f"blocks.{index}.attention.num_heads", config.num_heads),
+                architecture.get(f"blocks.{index}.mlp.hidden_dim", config.hidden_dim),
+            )
+
+    def block_genes(self, settings: SpaceSettings) -> list[Gene]:
+        """Depth, then heads and neurons of every block."""
+        config = self.config
+        heads = resolve(settings.num_heads or (0.5, 0.75, 1.0), config.num_heads, "num_heads")
+        hidden = resolve(
+            settings.hidden_dim or (0.25, 0.5, 0.75, 1.0), config.hidden_dim, "hidden_dim", 8
+        )
+        genes = [
+            Gene("depth", resolve(settings.depth or (0.5, 0.67, 0.83, 1.0), config.depth, "depth"))
+        ]
+        for index in range(config.depth):
+            genes.append(Gene(f"blocks.{index}.attention.num_heads", heads))
+            genes.append(Gene(f"blocks.{index}.mlp.hidden_dim", hidden))
+        return genes
+
+    def block_path(self, depth_gene: str, index: int) -> str:
+        """Module path of one droppable block."""
+        return f"blocks.{index}"
+
+    def units(self) -> list[Units]:
+        """Heads and neurons of every block."""
+        return [
+            group
+            for index in range(self.config.depth)
+            for group in (
+                head_units(f"blocks.{index}", self.block(index).attention),
+                neuron_units(f"blocks.{index}", self.block(index).mlp),
+            )
+        ]
+
+    def branch_outputs(self, block: str) -> list[Tensor]:
+        """Weights and biases that end attention and feed-forward part."""
+        module = self.get_submodule(block)
+        assert isinstance(module, ElasticBlock)
+        return [*module.attention.out.parameters(), *module.mlp.fc2.parameters()]
+
+    def block_costs(
+        self, values: Values, embed_dim: Counts, tokens: Counts
+    ) -> tuple[dict[str, Extent], Counts, Counts]:
+        """Extents of all blocks' layers, their other parameters and other MACs."""
+        config = self.config
+        extents: dict[str, Extent] = {}
+        parameters, macs = np.zeros_like(embed_dim), np.zeros_like(embed_dim)
+        depth = values.sizes("depth", config.depth)
+        for index in range(config.depth):
+            path, kept = f"blocks.{index}", depth >= self.rank("depth", index)
+            heads = values.sizes(f"{path}.attention.num_heads", config.num_heads)
+            hidden = values.sizes(f"{path}.mlp.hidden_dim", config.hidden_dim)
+            inner = heads * config.head_dim
+            extents |= transformer_extents(path, embed_dim, inner, hidden, tokens, kept)
+            parameters += 4 * embed_dim * kept
+            macs += 2 * tokens**2 * inner * kept
+        return extents, parameters, macs

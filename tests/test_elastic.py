@@ -1,0 +1,118 @@
+"""Elastic layers: largest equals plain, active equals extracted, inactive strips untouched."""
+
+import pytest
+import torch
+from torch import nn
+
+from hardware.precision import Precision, QuantScheme
+from supernets import fake_quant
+from supernets.elastic import (
+    ElasticBatchNorm2d,
+    ElasticConv2d,
+    ElasticEmbedding,
+    ElasticLayerNorm,
+    ElasticLinear,
+)
+
+X = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(3, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+
+LAYERS = [
+    pytest.param(lambda: ElasticLinear(8, 6), (4, 3), X, (slice(3), slice(4)), id="linear"),
+    pytest.param(
+        lambda: ElasticLinear(8, 6, bias=False),
+        (4, 3),
+        X,
+        (slice(3), slice(4)),
+        id="linear-no-bias",
+    ),
+    pytest.param(lambda: ElasticLayerNorm(8, 1e-6), (4,), X, (slice(4),), id="layer-norm"),
+    pytest.param(
+        lambda: ElasticConv2d(8, 6, 3, 2), (4, 3), IMAGE, (slice(3), slice(4)), id="convolution"
+    ),
+    pytest.param(lambda: ElasticBatchNorm2d(8), (4,), IMAGE, (slice(4),), id="batch-norm"),
+]
+
+
+def randomised(layer):
+    with torch.no_grad():
+        for name, tensor in layer.state_dict().items():
+            if tensor.ndim:
+                tensor.normal_()
+                if name == "running_var":
+                    tensor.abs_()
+    return layer.eval()
+
+
+def narrowed(layer, sizes, x):
+    layer.activate(*sizes)
+    return x[:, : sizes[0]] if x is IMAGE else x[..., : sizes[0]]
+
+
+@pytest.mark.parametrize(("build", "sizes", "x", "strip"), LAYERS)
+def test_largest_equals_the_plain_layer(build, sizes, x, strip):
+    layer = randomised(build())
+    plain = layer.extract().eval()
+    assert type(plain) in (nn.Linear, nn.LayerNorm, nn.Conv2d, nn.BatchNorm2d)
+    assert plain.state_dict().keys() == layer.state_dict().keys()
+    torch.testing.assert_close(layer(x), plain(x))
+
+
+@pytest.mark.parametrize(("build", "sizes", "x", "strip"), LAYERS)
+def test_active_equals_extracted(build, sizes, x, strip):
+    layer = randomised(build())
+    narrow = narrowed(layer, sizes, x)
+    torch.testing.assert_close(layer(narrow), layer.extract().eval()(narrow))
+
+
+@pytest.mark.parametrize(("build", "sizes", "x", "strip"), LAYERS)
+def test_inactive_strips_get_no_gradient(build, sizes, x, strip):
+    layer = randomised(build())
+    narrow = narrowed(layer, sizes, x)
+    layer(narrow).square().sum().backward()
+    gradient = layer.weight.grad.clone()
+    assert (gradient[strip] != 0).all()
+    gradient[strip] = 0
+    assert (gradient == 0).all()
+
+
+def test_extracted_weights_are_copies():
+    layer = ElasticLinear(8, 6)
+    layer.extract().weight.data.zero_()
+    assert (layer.weight != 0).any()
+
+
+def test_embedding_equals_the_plain_layer():
+    layer, ids = ElasticEmbedding(5, 4), torch.tensor([[1, 4], [0, 2]])
+    torch.testing.assert_close(layer(ids), layer.extract()(ids))
+
+
+def test_sub_network_leaves_running_statistics_alone():
+    norm = ElasticBatchNorm2d(8).train()
+    norm.track = False
+    norm(IMAGE)
+    assert (norm.running_mean == 0).all()
+    norm.track = True
+    norm(IMAGE)
+    assert (norm.running_mean != 0).all()
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
+def test_precision_acts_on_the_active_slice(precision):
+    scheme = QuantScheme(group_size=None)
+    layer = ElasticLinear(8, 6)
+    x = narrowed(layer, (4, 3), X)
+    layer.precision, layer.scheme = precision, scheme
+    weight, bias = layer.active_parameters()
+    torch.testing.assert_close(layer(x), fake_quant.linear(x, weight, bias, precision, scheme))
+    assert not torch.equal(layer(x), layer.extract()(x))
+
+
+def test_precision_of_a_convolution_acts_on_the_active_slice():
+    layer, scheme = ElasticConv2d(8, 6, 3, 2), QuantScheme()
+    x = narrowed(layer, (4, 3), IMAGE)
+    layer.precision = Precision.INT8
+    expected = fake_quant.conv2d(
+        x, layer.weight[:3, :4], None, Precision.INT8, scheme, stride=2, padding=1
+    )
+    torch.testing.assert_close(layer(x), expected)

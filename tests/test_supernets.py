@@ -1,0 +1,244 @@
+"""The contract of every family: identities between active, extracted, reordered and saved."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hardware.precision import Precision, QuantPolicy, QuantScheme
+from supernets.base import split_values
+from supernets.data import Batch
+from supernets.importance import gate_gradient, order_by_importance
+from supernets.load import load_saved, supernet
+from supernets.settings import BertConfig, ResNetConfig, SpaceSettings, VitConfig
+from supernets.sources import initialise
+
+VIT = VitConfig(image_size=16, embed_dim=16, num_heads=4, hidden_dim=24, depth=3)
+DEIT = VIT.model_copy(update={"prefix_tokens": 2, "head_tokens": 2})
+BERT = BertConfig(
+    vocab_size=50, max_positions=20, embed_dim=16, depth=3, num_heads=4, hidden_dim=24
+)
+BASIC = ResNetConfig(
+    image_size=16, depths=(2, 3), stage_widths=(16, 24), inner_widths=(16, 24), stem_width=16
+)
+BOTTLENECK = ResNetConfig(
+    image_size=16,
+    block="bottleneck",
+    depths=(2, 3),
+    stage_widths=(32, 48),
+    inner_widths=(16, 24),
+    stem_width=8,
+    stem_kernel=7,
+    stem_stride=2,
+    stem_pool=True,
+)
+ELASTIC = SpaceSettings(embed_dim=(0.5, 1.0), resolution=(0.5, 1.0))
+CASES = [
+    pytest.param(VIT, SpaceSettings(), id="vit"),
+    pytest.param(VIT, ELASTIC, id="vit-width-resolution"),
+    pytest.param(DEIT, ELASTIC, id="deit"),
+    pytest.param(BERT, SpaceSettings(), id="bert"),
+    pytest.param(BASIC, SpaceSettings(), id="resnet-basic"),
+    pytest.param(BOTTLENECK, SpaceSettings(dropped_blocks=(0, 1, 2)), id="resnet-bottleneck"),
+]
+LABELS = 5
+
+
+def build(config):
+    """A super-network with no weight, norm or statistic at a special value."""
+    network, generator = supernet(config, LABELS), torch.Generator().manual_seed(0)
+    initialise(network, generator)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.ndim == 1:
+                tensor += 0.3 * torch.rand(tensor.shape, generator=generator)
+            if name.endswith(("cls_token", "pos_embed")):
+                tensor.normal_(generator=generator)
+    return network.eval()
+
+
+def batch(network, n=6):
+    generator = torch.Generator().manual_seed(1)
+    inputs = {}
+    for name, example in network.example_inputs(n).items():
+        if name == "input_ids":
+            inputs[name] = torch.randint(50, example.shape, generator=generator)
+        elif example.dtype == torch.int64:
+            inputs[name] = torch.randint(2, example.shape, generator=generator)
+            inputs[name][:, 0] = 1
+        else:
+            inputs[name] = torch.randn(example.shape, generator=generator)
+    return Batch(inputs, torch.randint(LABELS, (n,), generator=generator))
+
+
+def architectures(network, settings, n=6):
+    space = network.space(settings)
+    genomes = [space.smallest(), *space.sample(n, np.random.default_rng(0)), space.largest()]
+    return [split_values(space.decode(genome))[0] for genome in genomes]
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_active_equals_extracted(config, settings):
+    network = build(config)
+    for architecture in architectures(network, settings):
+        network.activate(architecture)
+        inputs = network.adapt_inputs(batch(network).inputs)
+        plain = network.extract()
+        torch.testing.assert_close(network(**inputs), plain(**inputs))
+        assert not any("elastic" in type(m).__name__.lower() for m in plain.modules())
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_dropped_blocks_keep_their_names_to_themselves(config, settings):
+    network = build(config)
+    for gene, order in network.block_order.items():
+        network.block_order[gene] = [order[0], *reversed(order[1:])]
+        network.activate({gene: 1})
+        paths = [network.block_path(gene, index) + "." for index in order]
+        names = network.extract().state_dict()
+        kept = [any(name.startswith(path) for name in names) for path in paths]
+        assert kept == [True, *[False] * (len(order) - 1)]
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_reordering_keeps_the_largest_network(config, settings):
+    network = build(config)
+    sample = batch(network)
+    before, weights = network(**sample.inputs), network.state_dict()
+    weights = {name: tensor.clone() for name, tensor in weights.items()}
+    order_by_importance(network, [sample, batch(network, 4)])
+    moved = [n for n, t in network.state_dict().items() if not torch.equal(t, weights[n])]
+    assert len(moved) > len(weights) // 2
+    torch.testing.assert_close(network(**sample.inputs), before, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_units_leave_in_falling_importance(config, settings):
+    network, sample = build(config), None
+    sample = batch(network)
+    order_by_importance(network, [sample])
+    network.zero_grad()
+    torch.nn.functional.cross_entropy(network(**sample.inputs), sample.labels).backward()
+    for units in network.units():
+        scores = gate_gradient(units).abs()
+        assert (scores[:-1] >= scores[1:] - 1e-6).all(), units.name
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_gate_gradient_is_the_derivative_of_the_loss(config, settings):
+    """Scaling what leaves a unit by 1 + h changes the loss by h times the score."""
+    network = build(config).double()
+    sample = batch(network)
+    inputs = {k: v.double() if v.is_floating_point() else v for k, v in sample.inputs.items()}
+
+    def loss():
+        return torch.nn.functional.cross_entropy(network(**inputs), sample.labels)
+
+    loss().backward()
+    step = 1e-5
+    for units in network.units():
+        score = gate_gradient(units)[0].item()
+        scale_first(units, 1 + step)
+        above = loss().item()
+        scale_first(units, (1 - step) / (1 + step))
+        below = loss().item()
+        scale_first(units, 1 / (1 - step))
+        assert (above - below) / (2 * step) == pytest.approx(score, abs=1e-6), units.name
+
+
+@torch.no_grad()
+def scale_first(units, factor):
+    """Multiply the weights that leave the first unit."""
+    for part in units.parts:
+        if part.leaves:
+            split = part.tensor.unflatten(part.axis, (units.count, -1))
+            split.select(part.axis, 0).mul_(factor)
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_cost_counts_the_extracted_network(config, settings):
+    network = build(config)
+    order_by_importance(network, [batch(network)])
+    space = network.space(settings)
+    genomes = np.stack([space.smallest(), *space.sample(8, np.random.default_rng(0))])
+    cost = network.cost(space, genomes)
+    for row, genome in enumerate(genomes):
+        architecture, policy = split_values(space.decode(genome))
+        network.activate(architecture)
+        plain = network.deploy()
+        assert cost.parameters[row] == sum(p.numel() for p in plain.parameters())
+        modules = dict(plain.named_modules())
+        for column, layer in enumerate(cost.layers):
+            module = modules.get(layer.name)
+            assert cost.active[row, column] == (module is not None)
+            if module is None:
+                continue
+            sizes = tuple(module.weight.shape[:2])
+            wanted = (cost.out_features[row, column], cost.in_features[row, column])
+            assert sizes == (wanted[::-1] if layer.kind == "embedding" else wanted), layer.name
+            assert (getattr(module, "bias", None) is not None) == layer.bias
+            assert cost.precision_bits[row, column] == policy[layer.name].bits
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_macs_are_what_torch_counts(config, settings):
+    network = build(config)
+    space = network.space(settings)
+    genomes = space.sample(3, np.random.default_rng(3))
+    tokens = 16
+    cost = network.cost(space, genomes, sequence_length=tokens)
+    for row, genome in enumerate(genomes):
+        network.activate(split_values(space.decode(genome))[0])
+        plain, inputs = network.deploy(), network.example_inputs(1)
+        counter = FlopCounterMode(display=False)
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter:
+            plain(**inputs)
+        assert cost.macs[row] == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_saved_network_comes_back(config, settings, tmp_path):
+    network = build(config)
+    order_by_importance(network, [batch(network)])
+    space = network.space(settings)
+    network.save(tmp_path, space)
+    again = load_saved(tmp_path)
+    assert again.space(settings) == space
+    for architecture in architectures(network, settings, n=2):
+        network.activate(architecture)
+        again.activate(architecture)
+        inputs = network.adapt_inputs(batch(network).inputs)
+        torch.testing.assert_close(network(**inputs), again(**inputs), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_policy_reaches_every_layer_and_leaves_again(config, settings):
+    network = build(config)
+    inputs = batch(network).inputs
+    plain = network(**inputs)
+    scheme = QuantScheme(group_size=None)
+    names = [layer.name for layer in network.layers]
+    for name in names:
+        network.apply_policy(QuantPolicy({name: Precision.INT4}), scheme)
+        assert not torch.equal(network(**inputs), plain), name
+    network.apply_policy({}, scheme)
+    torch.testing.assert_close(network(**inputs), plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_space_size_by_brute_force(config, settings):
+    """Distinct (architecture, policy) pairs of a tiny space, counted one by one."""
+    one = {"precision": {"*": ("int8",), "head": ("int8", "fp32")}}
+    network = supernet(config, LABELS)
+    if isinstance(config, ResNetConfig):
+        tiny = SpaceSettings(
+            dropped_blocks=(0, 1), stage_width=(1.0,), inner_width=(0.5, 1.0), **one
+        )
+    else:
+        tiny = SpaceSettings(depth=(2, 3), num_heads=(2, 4), hidden_dim=(1.0,), **one)
+    space = network.space(tiny)
+    rows = itertools.product(*(range(len(gene.choices)) for gene in space.genes))
+    distinct = {tuple(sorted(space.decode(np.array(row)).items())) for row in rows}
+    assert space.size == len(distinct)

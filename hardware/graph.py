@@ -18,11 +18,14 @@ AnyArray = NDArray[np.generic] | np.generic
 
 
 class GraphWriter:
-    """Collects the nodes and initializers of one graph, and which functions they call."""
+    """Collects the nodes and initializers of one graph, and which functions they call.
+
+    It writes into the model itself, because protobuf copies whatever it is given.
+    """
 
     def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.tensors: list[TensorProto] = []
+        self.model = onnx.ModelProto()
+        self.graph = self.model.graph
         self.functions: set[str] = set()
         self.domains: set[str] = set()
         self._known: set[str] = set()
@@ -33,7 +36,7 @@ class GraphWriter:
 
     def copy(self, node: onnx.NodeProto) -> None:
         """Append a node as it is."""
-        self.nodes.append(node)
+        self.graph.node.append(node)
         self.domains.add(node.domain)
         self._known.update(node.output)
 
@@ -61,6 +64,6 @@ class GraphWriter:
 
     def _tensor(self, name: str, kind: int, shape: Sequence[int], raw: bytes) -> str:
         if name not in self._known:
-            self.tensors.append(TensorProto(name=name, data_type=kind, dims=shape, raw_data=raw))
+            self.graph.initializer.add(name=name, data_type=kind, dims=shape, raw_data=raw)
             self._known.add(name)
         return name

@@ -155,27 +155,19 @@ def _with_heads(node: onnx.NodeProto, template: Template, weights: Weights) -> o
     return node
 
 
-def assemble(template: Template, graph: GraphWriter) -> onnx.ModelProto:
-    """The model around the nodes and tensors of a graph: inputs, outputs, constants, functions."""
-    source = template.model
-    used = {name for node in graph.nodes for name in node.input}
-    constants = [tensor for tensor in source.graph.initializer if tensor.name in used]
-    opsets = [entry for entry in source.opset_import if entry.domain != DOMAIN]
-    functions = [FUNCTIONS[name] for name in sorted(graph.functions)]
-    opsets += [make_opsetid(domain, 1) for domain in sorted(graph.domains - {""})]
-    return onnx.ModelProto(
-        ir_version=IR_VERSION,
-        producer_name="simqnas",
-        opset_import=opsets,
-        functions=functions,
-        graph=onnx.GraphProto(
-            name="network",
-            node=graph.nodes,
-            initializer=[*constants, *graph.tensors],
-            input=source.graph.input,
-            output=source.graph.output,
-        ),
-    )
+def assemble(template: Template, writer: GraphWriter) -> onnx.ModelProto:
+    """Complete the model around the nodes and tensors: inputs, outputs, constants, functions."""
+    source, model, graph = template.model, writer.model, writer.graph
+    used = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(t for t in source.graph.initializer if t.name in used)
+    graph.name = "network"
+    graph.input.extend(source.graph.input)
+    graph.output.extend(source.graph.output)
+    model.ir_version, model.producer_name = IR_VERSION, "simqnas"
+    model.opset_import.extend(o for o in source.opset_import if o.domain != DOMAIN)
+    model.opset_import.extend(make_opsetid(d, 1) for d in sorted(writer.domains - {""}))
+    model.functions.extend(FUNCTIONS[name] for name in sorted(writer.functions))
+    return model
 
 
 def arrays(state: Mapping[str, object]) -> dict[str, Floats]:

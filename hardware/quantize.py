@@ -6,7 +6,7 @@ wants them: transposing one costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +65,8 @@ def int8_weight(weight: Floats) -> Int8Weight:
     scale = np.empty(len(weight), np.float32)
     for rows in _chunks(weight):
         scale[rows] = _nonzero(np.abs(weight[rows]).max(axis=1)) / np.float32(INT8_MAX)
-        values[rows] = np.rint(weight[rows] / scale[rows, None])
+        rounded = weight[rows] / scale[rows, None]
+        values[rows] = np.rint(rounded, out=rounded)
     return Int8Weight(values, scale)
 
 
@@ -94,20 +95,35 @@ def _int4_rows(weight: Floats) -> Int4Weight:
     scale = _nonzero(np.abs(peak).max(axis=1)[:, 0]) / np.float32(-INT4_MIN * MULTIPLIER_MAX)
     scaled = weight / scale[:, None, None]
     ideal = peak / scale[:, None, None] / np.float32(INT4_MIN)
-    values = np.zeros(weight.shape, np.float32)
-    multiplier = np.ones(ideal.shape, np.float32)
-    error = np.full(ideal.shape, np.inf, np.float32)
-    for shrink in SHRINKS:
-        tried = _nonzero(
-            np.clip(np.rint(ideal * np.float32(shrink)), -MULTIPLIER_MAX, MULTIPLIER_MAX)
-        )
-        rounded = np.clip(np.rint(scaled / tried), INT4_MIN, INT4_MAX)
-        tried_error = np.square(scaled - rounded * tried).sum(-1, keepdims=True)
-        better = tried_error < error
-        np.copyto(error, tried_error, where=better)
-        np.copyto(multiplier, tried, where=better)
-        np.copyto(values, rounded, where=better)
-    return Int4Weight(values.astype(np.int8), multiplier[..., 0].astype(np.int8), scale)
+    tried = (
+        np.clip(np.rint(ideal * np.float32(shrink)), -MULTIPLIER_MAX, MULTIPLIER_MAX)
+        for shrink in SHRINKS
+    )
+    values, multiplier = _least_error(scaled, tried)
+    return Int4Weight(values, multiplier.astype(np.int8), scale)
+
+
+def _least_error(weight: Floats, steps: Iterable[Floats]) -> tuple[Int8s, Floats]:
+    """Of the step sizes (rows, groups, 1) tried, take for each group that with the least squared
+    error: INT4 values (rows, groups, group) and steps (rows, groups)."""
+    best = np.ones((*weight.shape[:-1], 1), np.float32)
+    least, buffer = np.full(best.shape, np.inf, np.float32), np.empty_like(weight)
+    for tried in map(_nonzero, steps):
+        _round_int4(weight, tried, buffer)
+        np.multiply(buffer, tried, out=buffer)
+        np.subtract(weight, buffer, out=buffer)
+        error = np.einsum("rgi,rgi->rg", buffer, buffer)[..., None]
+        better = error < least
+        np.copyto(least, error, where=better)
+        np.copyto(best, tried, where=better)
+    _round_int4(weight, best, buffer)
+    return buffer.astype(np.int8), best[..., 0]
+
+
+def _round_int4(weight: Floats, step: Floats, result: Floats) -> None:
+    np.divide(weight, step, out=result)
+    np.rint(result, out=result)
+    np.clip(result, INT4_MIN, INT4_MAX, out=result)
 
 
 class BlockInt4Weight(NamedTuple):
@@ -142,17 +158,8 @@ def block_int4_weight(weight: Floats, group_size: int) -> BlockInt4Weight:
 
 def _block_int4_rows(weight: Floats) -> BlockInt4Weight:
     peak = np.take_along_axis(weight, np.abs(weight).argmax(-1)[..., None], -1)
-    values, best = np.zeros_like(weight), np.ones_like(peak)
-    error = np.full(peak.shape, np.inf, np.float32)
-    for shrink in SHRINKS:
-        scale = _nonzero(peak * np.float32(shrink) / np.float32(INT4_MIN))
-        rounded = np.clip(np.rint(weight / scale), INT4_MIN, INT4_MAX)
-        tried_error = np.square(weight - rounded * scale).sum(-1, keepdims=True)
-        better = tried_error < error
-        np.copyto(error, tried_error, where=better)
-        np.copyto(best, scale, where=better)
-        np.copyto(values, rounded, where=better)
-    return BlockInt4Weight(values.astype(np.int8), best[..., 0])
+    steps = (peak * np.float32(shrink) / np.float32(INT4_MIN) for shrink in SHRINKS)
+    return BlockInt4Weight(*_least_error(weight, steps))
 
 
 def pack_int4(values: Int8s) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -30,12 +31,18 @@ class Split(Protocol):
         """Number of samples."""
 
     def batches(
-        self, batch_size: int, *, generator: torch.Generator | None = None, start: int = 0
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augment: bool = True,
+        start: int = 0,
     ) -> Iterator[Batch]:
         """Yield batches from number `start` on, the last one possibly smaller.
 
-        With a generator they are shuffled and augmented, the same way for the same generator state
-        whatever `start` is; without one they come in order and unchanged.
+        With a generator they are shuffled and, if `augment` and the split is for training, changed
+        at random: the same way for the same generator state whatever `start` is. Without one they
+        come in order and unchanged.
         """
 
 
@@ -59,6 +66,12 @@ class TaskData:
     label_names: tuple[str, ...]
     preprocessor: Preprocessor
     notes: tuple[str, ...] = ()
+
+
+def calibration_batches(split: Split, samples: int = 512, batch_size: int = 64) -> list[Batch]:
+    """About so many shuffled samples as they are, always the same, to take statistics from."""
+    batches = split.batches(batch_size, generator=torch.Generator().manual_seed(0), augment=False)
+    return list(islice(batches, -(-samples // batch_size)))
 
 
 def batch_indices(

@@ -141,12 +141,17 @@ class ImageSplit:
         return len(self.labels)
 
     def batches(
-        self, batch_size: int, *, generator: torch.Generator | None = None, start: int = 0
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augment: bool = True,
+        start: int = 0,
     ) -> Iterator[Batch]:
         """Yield batches, see `Split`."""
         for rows, own in batch_indices(len(self), batch_size, generator, start):
             pixels = self.preprocessor.normalise(self.pixels[rows])
-            if own is not None and self.augmentation is not None:
+            if own is not None and augment and self.augmentation is not None:
                 pixels = self.augmentation(pixels, own)
             yield Batch({"pixel_values": pixels}, self.labels[rows])
 

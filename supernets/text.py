@@ -60,7 +60,12 @@ class TextSplit:
         return len(self.labels)
 
     def batches(
-        self, batch_size: int, *, generator: torch.Generator | None = None, start: int = 0
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augment: bool = True,
+        start: int = 0,
     ) -> Iterator[Batch]:
         """Yield batches padded to their longest text, see `Split`; texts are not augmented."""
         for rows, _ in batch_indices(len(self), batch_size, generator, start):

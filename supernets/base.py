@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -128,6 +129,11 @@ class SuperNetwork(nn.Module, ABC):
 
         MACs are for one sample; of texts, one of `sequence_length` tokens.
         """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
 
     def deploy(self, calibration: Iterable[Batch] = ()) -> nn.Module:
         """The active sub-network as it is exported.

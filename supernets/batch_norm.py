@@ -23,7 +23,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Batch]) -> None:
             norm.reset_running_stats()
             norm.momentum = None  # torch's way to say: average over all batches
         network.train()
-        network(**batch.inputs)
+        network(**batch.to(next(network.parameters()).device).inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()

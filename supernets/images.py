@@ -22,20 +22,24 @@ from supernets.data import Batch, batch_indices
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 IMAGE_PROCESSOR_FILE = "preprocessor_config.json"
+CONVNEXT_UNCUT = 384
+"""From this size on transformers' ConvNext processor resizes both sides and cuts nothing."""
 
 
 @dataclass(frozen=True)
 class ImagePreprocessor:
-    """Resize to a square, scale to 0..1, subtract the mean and divide by the deviation.
+    """Resize, cut the centre, scale to 0..1, subtract the mean and divide by the deviation.
 
-    shortest_edge: resize this way and cut the centre; None resizes both sides to `image_size`.
-    resample: PIL's number of the interpolation. config: other keys to write back on saving.
+    resized: side before the centre of `image_size` is cut, None if nothing is cut.
+    keep_aspect: whether `resized` is the shorter side, not both. resample: PIL's number of the
+    interpolation. config: keys to write back on saving.
     """
 
     image_size: int
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    shortest_edge: int | None = None
+    resized: int | None = None
+    keep_aspect: bool = False
     resample: int = Image.Resampling.BILINEAR.value
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -43,14 +47,13 @@ class ImagePreprocessor:
         """Turn an image into bytes `(C, H, W)` of the final size."""
         size, resample = self.image_size, Image.Resampling(self.resample)
         image = image.convert("L" if len(self.mean) == 1 else "RGB")
-        if self.shortest_edge is None:
-            image = image.resize((size, size), resample)
-        else:
-            scale = self.shortest_edge / min(image.size)
+        width = height = self.resized or size
+        if self.keep_aspect:
+            scale = width / min(image.size)
             width, height = (round(side * scale) for side in image.size)
-            left, top = (width - size) // 2, (height - size) // 2
-            image = image.resize((width, height), resample)
-            image = image.crop((left, top, left + size, top + size))
+        image = image.resize((width, height), resample)
+        left, top = (width - size) // 2, (height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
         array = np.array(image, dtype=np.uint8)
         return torch.from_numpy(array.reshape(size, size, -1)).permute(2, 0, 1).contiguous()
 
@@ -90,34 +93,32 @@ def read_preprocessor(folder: Path, image_size: int | None) -> ImagePreprocessor
             "trained with (mean, deviation, size)"
         )
     config = json.loads(file.read_text(encoding="utf-8"))
-    size, shortest = _sizes(config, file)
+    size, resized, keep_aspect = _sizes(config, file)
     asked = image_size or size
-    if shortest is not None:
-        shortest = round(shortest * asked / size)
     return ImagePreprocessor(
         asked,
         tuple(config.get("image_mean") or (0.0, 0.0, 0.0)),
         tuple(config.get("image_std") or (1.0, 1.0, 1.0)),
-        shortest,
+        round(resized * asked / size),
+        keep_aspect,
         config.get("resample", Image.Resampling.BILINEAR.value),
         config if asked == size else {},
     )
 
 
-def _sizes(config: Mapping[str, Any], file: Path) -> tuple[int, int | None]:
-    """Final size, and the shortest edge before cutting the centre if that is done."""
-    size = config.get("size", 224)
+def _sizes(config: Mapping[str, Any], file: Path) -> tuple[int, int, bool]:
+    """Final size, size before the centre is cut, and whether that is the shorter side."""
+    size, crop = config.get("size", 224), config.get("crop_size")
     size = {"height": size, "width": size} if isinstance(size, int) else size
-    if config.get("do_center_crop") and isinstance(config.get("crop_size"), (int, dict)):
-        crop = config["crop_size"]
-        side = crop if isinstance(crop, int) else crop["height"]
-        return side, size.get("shortest_edge", size.get("height"))
-    if "shortest_edge" in size:
-        edge, crop_pct = size["shortest_edge"], config.get("crop_pct") or 224 / 256
-        return edge, edge if edge >= 384 else int(edge / crop_pct)
-    if size.get("height") != size.get("width") or "height" not in size:
+    edge = size.get("shortest_edge", size.get("height"))
+    keep_aspect = "shortest_edge" in size
+    if edge is None or (not keep_aspect and size.get("width") != edge):
         raise ValueError(f"model.checkpoint: {file} asks for size {size}; only squares work")
-    return size["height"], None
+    if config.get("do_center_crop") and isinstance(crop, (int, dict)):
+        return crop if isinstance(crop, int) else crop["height"], edge, keep_aspect
+    if keep_aspect and edge < CONVNEXT_UNCUT:
+        return edge, int(edge / (config.get("crop_pct") or 224 / 256)), True
+    return edge, edge, keep_aspect and edge < CONVNEXT_UNCUT
 
 
 class Pixels(Protocol):

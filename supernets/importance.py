@@ -76,7 +76,8 @@ def order_by_importance(network: SuperNetwork, batches: Iterable[Batch]) -> None
     network.eval()
     for batch in batches:
         network.zero_grad(set_to_none=True)
-        F.cross_entropy(network(**batch.inputs), batch.labels).backward()
+        here = batch.to(network.device)
+        F.cross_entropy(network(**here.inputs), here.labels).backward()
         for score, group in zip(unit_scores, units, strict=True):
             score += gate_gradient(group).abs()
         for gene, score in block_scores.items():

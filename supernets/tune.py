@@ -92,7 +92,7 @@ class Trainer:
             group["lr"] = self.settings.learning_rate * rate
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.backward(next(self._batches))
+        losses = self.backward(next(self._batches).to(self.network.device))
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.step_number += 1
@@ -217,8 +217,8 @@ class InstaTuner(Trainer):
 def accuracy(network: nn.Module, split: Split, batch_size: int = 128) -> float:
     """Part of the samples classified correctly."""
     network.eval()
-    correct = sum(
-        int((network(**batch.inputs).argmax(dim=-1) == batch.labels).sum())
-        for batch in split.batches(batch_size)
-    )
+    device, correct = next(network.parameters()).device, 0
+    for batch in split.batches(batch_size):
+        given = network(**batch.to(device).inputs).argmax(dim=-1).cpu()
+        correct += int((given == batch.labels).sum())
     return correct / len(split)

@@ -1,0 +1,327 @@
+"""Splits, tables and built-in data: nothing overlaps, nothing is guessed silently."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from supernets import pydoc_text
+from supernets.data import batch_indices, calibration_batches
+from supernets.images import ImagePreprocessor, RandomAffine, read_preprocessor
+from supernets.settings import BertConfig, DataSettings, ModelSettings, VitConfig
+from supernets.tables import open_tables, spread
+from supernets.tasks import load_data
+from supernets.text import TextPreprocessor, pad, train_tokenizer
+
+VIT = ModelSettings(vit=VitConfig(image_size=16))
+BERT = ModelSettings(bert=BertConfig(vocab_size=200, max_positions=16))
+
+
+def rows_of(split):
+    return {tuple(b.flatten().tolist()) for b in split.pixels}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data(DataSettings(name="digits"), VIT)
+
+
+def test_digits_are_split_once_and_by_class(digits):
+    sizes = [len(split) for split in (digits.train, digits.validation, digits.test)]
+    assert sizes == [1000, 397, 400]
+    for split in (digits.validation, digits.test):
+        share = np.bincount(split.labels) / len(split)
+        np.testing.assert_allclose(share, np.bincount(digits.train.labels) / 1000, atol=0.004)
+    assert not rows_of(digits.validation) & rows_of(digits.test)
+    again = load_data(DataSettings(name="digits"), VIT)
+    assert torch.equal(again.test.pixels, digits.test.pixels)
+
+
+def test_same_generator_gives_the_same_batches_from_any_start(digits):
+    def draw(start):
+        generator = torch.Generator().manual_seed(3)
+        return list(digits.train.batches(300, generator=generator, start=start))
+
+    whole, tail = draw(0), draw(2)
+    assert [len(batch.labels) for batch in whole] == [300, 300, 300, 100]
+    for full, late in zip(whole[2:], tail, strict=True):
+        assert torch.equal(full.inputs["pixel_values"], late.inputs["pixel_values"])
+    everything = torch.cat([batch.labels for batch in whole])
+    assert torch.equal(everything.bincount(), digits.train.labels.bincount())
+
+
+def test_calibration_batches_are_shuffled_but_unchanged(digits):
+    first = calibration_batches(digits.train, samples=100, batch_size=50)
+    plain = digits.train.preprocessor.normalise(digits.train.pixels)
+    known = {tuple(image.flatten().tolist()) for image in plain}
+    drawn = torch.cat([batch.inputs["pixel_values"] for batch in first])
+    assert len(drawn) == 100
+    assert {tuple(image.flatten().tolist()) for image in drawn} <= known
+    assert not torch.equal(drawn, plain[:100])
+
+
+def test_batch_indices_cover_every_row_once():
+    rows = torch.cat([r for r, _ in batch_indices(10, 4, torch.Generator().manual_seed(0), 0)])
+    assert sorted(rows.tolist()) == list(range(10))
+
+
+def test_no_augmentation_leaves_images_alone():
+    images = torch.rand(4, 3, 8, 8)
+    unchanged = RandomAffine(0, 0, 0)(images, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(unchanged, images, atol=1e-5, rtol=0)
+
+
+def test_flip_mirrors_left_to_right():
+    images = torch.rand(64, 1, 8, 8)
+    flipped = RandomAffine(0, 0, 0, flip=True)(images, torch.Generator().manual_seed(0))
+    mirrored = (flipped - images.flip(3)).abs().amax((1, 2, 3)) < 1e-4
+    same = (flipped - images).abs().amax((1, 2, 3)) < 1e-4
+    assert (mirrored != same).all()
+    assert 16 < mirrored.sum() < 48
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"image_processor_type": "ViTImageProcessor", "size": {"height": 20, "width": 20}},
+        {
+            "image_processor_type": "ViTImageProcessor",
+            "size": {"height": 20, "width": 20},
+            "resample": 3,
+            "image_mean": [0.1, 0.2, 0.3],
+            "image_std": [0.3, 0.2, 0.1],
+        },
+        {
+            "image_processor_type": "ConvNextImageProcessor",
+            "size": {"shortest_edge": 20},
+            "crop_pct": 0.875,
+            "resample": 3,
+        },
+        {
+            "image_processor_type": "DeiTImageProcessor",
+            "size": {"height": 24, "width": 24},
+            "do_center_crop": True,
+            "crop_size": {"height": 20, "width": 20},
+            "resample": 3,
+        },
+    ],
+)
+def test_preprocessing_is_that_of_transformers(config, tmp_path):
+    common = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True}
+    common |= {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**common, **config}))
+    ours = read_preprocessor(tmp_path, None)
+    noise = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((60, 40), Image.Resampling.BICUBIC)
+    pixels = ours.normalise(ours.pixels(image)[None])
+    theirs = AutoImageProcessor.from_pretrained(tmp_path, use_fast=False)
+    expected = theirs(image, return_tensors="pt")["pixel_values"]
+    assert pixels.shape == expected.shape
+    assert (pixels - expected).abs().max() < 0.06 / min(ours.std), "a few grey levels of rounding"
+
+
+def test_saved_image_preprocessor_is_read_back(tmp_path):
+    ours = ImagePreprocessor(16, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    ours.save(tmp_path)
+    again = read_preprocessor(tmp_path, None)
+    assert (again.image_size, again.mean, again.std) == (16, ours.mean, ours.std)
+    assert AutoImageProcessor.from_pretrained(tmp_path).size["height"] == 16
+
+
+def test_spread_is_proportional_and_fixed():
+    labels = np.array([0] * 60 + [1] * 30 + [2] * 10)
+    chosen = spread(labels, 20)
+    assert np.bincount(labels[chosen]).tolist() == [12, 6, 2]
+    assert len(set(chosen.tolist())) == 20
+    assert np.array_equal(chosen, spread(labels, 20))
+
+
+# Text
+
+
+def test_padding_is_masked():
+    texts = [torch.tensor([[5, 6, 7], [0, 0, 1]]), torch.tensor([[8], [0]])]
+    batch = pad(texts, pad_id=9)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
+
+
+def test_trained_tokenizer_survives_saving(tmp_path):
+    texts = ["the cat sat on the mat", "a dog ran after the cat"] * 3
+    ours = TextPreprocessor(train_tokenizer(texts, 60), 12)
+    ours.save(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    given = theirs("The cat ran", "a dog sat", return_tensors="pt")
+    encoded = ours.encode(["The cat ran"], ["a dog sat"])[0]
+    assert torch.equal(encoded, torch.stack([given["input_ids"], given["token_type_ids"]])[:, 0])
+    assert encoded[1].tolist()[:2] == [0, 0]
+    assert encoded[1].tolist()[-2:] == [1, 1]
+    assert ours.encode([" ".join(texts)], None)[0].shape[1] == 12
+
+
+def test_pydoc_splits_share_no_sentence_and_cover_all_packages():
+    names, splits = pydoc_text.collect(pydoc_text.standard_library())
+    texts = {split: {row.text for row in rows} for split, rows in splits.items()}
+    assert sum(map(len, texts.values())) == sum(map(len, splits.values())) > 3500
+    assert not texts["train"] & texts["test"]
+    assert not texts["train"] & texts["validation"]
+    assert not texts["validation"] & texts["test"]
+    for rows in splits.values():
+        assert {row.label for row in rows} == set(range(len(names)))
+
+
+def test_pydoc_part_ignores_case_and_punctuation():
+    assert pydoc_text.part("Close the file.") == pydoc_text.part("close  THE file")
+
+
+# Tables
+
+
+def write_csv(folder, name, rows, header="text,label"):
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+def text_rows(n, tag):
+    return [f"{tag} number {i},{'yes' if i % 3 else 'no'}" for i in range(n)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_missing_splits_come_from_train_and_never_mix(tmp_path):
+    write_csv(tmp_path, "train", text_rows(90, "a"))
+    tables = open_tables(DataSettings(name=str(tmp_path), holdout=0.2), "text")
+    texts = [tables.train, tables.validation, tables.test]
+    texts = [set(table.column("text")) for table in texts]
+    assert [len(t) for t in texts] == [54, 18, 18]
+    assert len(set.union(*texts)) == 90
+    assert tables.label_names == ("no", "yes")
+    assert len(tables.notes) == 2
+    again = open_tables(DataSettings(name=str(tmp_path), holdout=0.2), "text")
+    assert set(again.test.column("text")) == texts[2]
+
+
+def test_given_splits_are_taken_as_they_are(tmp_path):
+    for name, n in (("train", 30), ("dev", 12), ("test", 9)):
+        write_csv(tmp_path, name, text_rows(n, name))
+    settings = DataSettings(name=str(tmp_path), max_train=15, max_test=6)
+    tables = open_tables(settings, "text")
+    sizes = [len(t.rows) for t in (tables.train, tables.validation, tables.test)]
+    assert sizes == [15, 12, 6]
+    assert tables.notes == ()
+
+
+def test_unlabelled_test_split_is_replaced(tmp_path):
+    rows = [f"text {i},{i % 2}" for i in range(40)]
+    write_csv(tmp_path, "train", rows)
+    write_csv(tmp_path, "test", [f"other {i},-1" for i in range(8)])
+    tables = open_tables(DataSettings(name=str(tmp_path)), "text")
+    assert "has no labels" in tables.notes[0]
+    assert all(text.startswith("text") for text in tables.test.column("text"))
+
+
+def test_pairs_are_found_and_encoded_together(tmp_path):
+    rows = [f"first {i},second {i},{i % 2}" for i in range(20)]
+    write_csv(tmp_path, "train", rows, "premise,hypothesis,label")
+    data = load_data(DataSettings(name=str(tmp_path)), BERT)
+    batch = next(data.train.batches(4))
+    assert batch.inputs["token_type_ids"].max() == 1
+    assert data.label_names == ("0", "1")
+
+
+def test_jsonl_and_named_columns(tmp_path):
+    rows = [{"body": f"words {i}", "kind": "ab"[i % 2], "title": "t"} for i in range(20)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = DataSettings(name=str(tmp_path), text_column="body", label_column="kind")
+    assert open_tables(settings, "text").inputs == ("body",)
+
+
+@pytest.mark.parametrize(
+    ("header", "settings", "message"),
+    [
+        ("text,label", {"text_column": "body"}, "no column 'body'; there are text, label"),
+        ("body,title,label", {}, r"cannot tell which column is meant \(fitting: body, title\)"),
+        ("text,kind", {}, r"data.label_column: cannot tell .* \(fitting: none\)"),
+        ("text,label", {"test_split": "exam"}, "'exam' is not in .* it has train"),
+        ("text,label", {"name": "/nowhere/at/all"}, "could not be opened"),
+    ],
+)
+def test_unusable_tables_are_one_clear_message(header, settings, message, tmp_path):
+    columns = header.count(",") + 1
+    write_csv(tmp_path, "train", [",".join(["x y"] * columns)] * 8, header)
+    with pytest.raises(ValueError, match=message):
+        open_tables(DataSettings(**{"name": str(tmp_path), **settings}), "text")
+
+
+def test_label_that_train_lacks_is_refused(tmp_path):
+    write_csv(tmp_path, "train", text_rows(12, "a"))
+    write_csv(tmp_path, "test", ["some text,maybe"])
+    with pytest.raises(ValueError, match=r"labels \['maybe'\] of the test split do not occur"):
+        open_tables(DataSettings(name=str(tmp_path)), "text")
+
+
+def test_column_of_unique_values_is_no_label(tmp_path):
+    write_csv(tmp_path, "train", [f"text {i},{i}" for i in range(12)])
+    with pytest.raises(ValueError, match="12 different values in 12 rows"):
+        open_tables(DataSettings(name=str(tmp_path)), "text")
+
+
+def test_too_long_a_sequence_is_refused(tmp_path):
+    settings = DataSettings(name="pydoc", max_length=17)
+    with pytest.raises(ValueError, match="17 tokens, but the model has 16 positions"):
+        load_data(settings, BERT)
+
+
+def test_data_of_the_other_kind_is_refused():
+    with pytest.raises(ValueError, match="'digits' are images, a bert model reads texts"):
+        load_data(DataSettings(name="digits"), BERT)
+    with pytest.raises(ValueError, match="'pydoc' are texts, a vit model reads images"):
+        load_data(DataSettings(name="pydoc"), VIT)
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 8), ("test", 3)):
+        for label in ("cat", "dog"):
+            folder = tmp_path / split / label
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path
+
+
+def test_image_folders_open(image_folder):
+    data = load_data(DataSettings(name=str(image_folder), holdout=0.25), VIT)
+    assert data.label_names == ("cat", "dog")
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [12, 4, 6]
+    batch = next(data.test.batches(4))
+    assert batch.inputs["pixel_values"].shape == (4, 3, 16, 16)
+
+
+def test_lazy_decoding_gives_the_same_images(image_folder, monkeypatch):
+    settings = DataSettings(name=str(image_folder))
+    kept = load_data(settings, VIT)
+    monkeypatch.setattr("supernets.decode.MEMORY_BYTES", 0)
+    lazy = load_data(settings, VIT)
+    for a, b in zip(kept.train.batches(5), lazy.train.batches(5), strict=True):
+        assert torch.equal(a.inputs["pixel_values"], b.inputs["pixel_values"])
+        assert torch.equal(a.labels, b.labels)
+
+
+def test_broken_image_is_named_or_left_out(image_folder):
+    (image_folder / "test" / "dog" / "1.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"row 4 of column 'image' \(.*dog/1\.png\)"):
+        load_data(DataSettings(name=str(image_folder)), VIT)
+    data = load_data(DataSettings(name=str(image_folder), skip_broken=True), VIT)
+    assert len(data.test) == 5
+    assert "1 broken images of the test split are left out" in data.notes[-1]

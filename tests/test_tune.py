@@ -1,0 +1,232 @@
+"""Training: formulas, resumability, and what the super-network is trained on."""
+
+import math
+from itertools import islice, pairwise
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hardware.precision import Precision, QuantScheme
+from supernets.batch_norm import recalibrate
+from supernets.load import load_data, load_supernet
+from supernets.settings import (
+    DataSettings,
+    ModelSettings,
+    ResNetConfig,
+    SpaceSettings,
+    TrainSettings,
+    TuneSettings,
+    VitConfig,
+)
+from supernets.tune import InstaTuner, Trainer, accuracy, distillation, schedule
+
+MODEL = ModelSettings(
+    vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
+)
+RESNET = ModelSettings(
+    resnet=ResNetConfig(
+        image_size=16, depths=(2, 2), stage_widths=(8, 16), inner_widths=(8, 16), stem_width=8
+    )
+)
+DATA = load_data(DataSettings(name="digits", image_size=16), MODEL)
+TRAIN = TrainSettings(epochs=2, batch_size=250)
+TUNE = TuneSettings(epochs=2, batch_size=250)
+
+
+def fresh(model=MODEL):
+    return load_supernet(model, DATA, seed=0).network
+
+
+def tuner(network, **settings):
+    space = network.space(SpaceSettings())
+    return InstaTuner(network, space, DATA.train, TUNE.model_copy(update=settings), seed=5)
+
+
+def test_schedule_rises_to_one_and_falls_to_zero():
+    rates = [schedule(step, 100, 0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
+    assert rates[10] == 1
+    assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[-1] < 1e-3
+
+
+def test_distillation_is_the_kullback_leibler_divergence():
+    student, teacher = torch.randn(2, 4, 3)
+    p, q = (F.softmax(x / 2, dim=1) for x in (teacher, student))
+    expected = (p * (p / q).log()).sum(1).mean() * 4
+    torch.testing.assert_close(distillation(student, teacher, 2.0), expected)
+    assert distillation(teacher, teacher, 2.0).abs() < 1e-6
+
+
+def test_gradient_is_that_of_the_written_loss():
+    """0.3 cross-entropy of both, 0.7 divergence of the sub-network from the fixed full network."""
+    network = fresh()
+    trainer = tuner(network)
+    batch = next(DATA.train.batches(32))
+    trainer.backward(batch)
+    given = {name: p.grad.clone() for name, p in network.named_parameters()}
+    network.zero_grad()
+    full = network(**batch.inputs)
+    trainer._draw(0)
+    small = network(**batch.inputs)
+    ce = [F.cross_entropy(x, batch.labels, label_smoothing=0.1) for x in (full, small)]
+    loss = 0.3 * sum(ce) + 0.7 * distillation(small, full.detach(), 1.0)
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(given[name], parameter.grad, msg=name)
+
+
+def test_teacher_is_the_network_before_tuning():
+    network = fresh()
+    trainer = tuner(network, teacher=True)
+    before = {name: p.clone() for name, p in network.state_dict().items()}
+    for _ in range(3):
+        trainer.step()
+    for name, tensor in trainer.teacher.state_dict().items():
+        assert torch.equal(tensor, before[name])
+        assert not tensor.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["plain", "tune", "tune-resnet"])
+def test_resuming_at_any_step_ends_in_the_same_network(kind):
+    def start():
+        network = fresh(RESNET if kind == "tune-resnet" else MODEL)
+        return Trainer(network, DATA.train, TRAIN, 5) if kind == "plain" else tuner(network)
+
+    whole = start()
+    states = []
+    whole.run(checkpoint=lambda t: states.append({k: v.clone() for k, v in t.state().items()}))
+    assert len(states) == 8
+    for state in states[1:6:2]:
+        resumed = start()
+        resumed.restore(state)
+        resumed.run()
+        for name, tensor in whole.network.state_dict().items():
+            assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def test_same_seed_same_network_other_seed_other_network():
+    weights = []
+    for seed in (1, 1, 2):
+        network = fresh()
+        Trainer(network, DATA.train, TRAIN, seed).run()
+        weights.append(network.patch_embed.weight.detach().clone())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_progress_counts_every_step():
+    seen = []
+    Trainer(fresh(), DATA.train, TRAIN, 0).run(progress=lambda *told: seen.append(told))
+    assert [step for step, _, _ in seen] == list(range(1, 9))
+    assert {total for _, total, _ in seen} == {8}
+    assert all(math.isfinite(losses["loss"]) for _, _, losses in seen)
+
+
+def test_norms_biases_and_tokens_are_not_decayed():
+    network = fresh()
+    trainer = Trainer(network, DATA.train, TRAIN.model_copy(update={"weight_decay": 0.1}), 0)
+    spared = {
+        id(p) for g in trainer.optimizer.param_groups if not g["weight_decay"] for p in g["params"]
+    }
+    names = {name for name, p in network.named_parameters() if id(p) in spared}
+    expected = {
+        name
+        for name, _ in network.named_parameters()
+        if name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed")
+    }
+    assert names == expected
+
+
+def test_training_learns():
+    network = fresh()
+    settings = TrainSettings(epochs=8, batch_size=50, learning_rate=3e-3)
+    Trainer(network, DATA.train, settings, 0).run()
+    assert accuracy(network, DATA.validation) > 0.6
+
+
+def test_sub_networks_are_drawn_all_over_the_space():
+    network = fresh()
+    trainer, drawn = tuner(network), set()
+    for step in range(40):
+        trainer.step_number = step
+        trainer._draw(0)
+        drawn.add((tuple(network.active_blocks), network.block(0).attention.query.active_out))
+    assert len(drawn) >= 4
+
+
+def test_quantization_aware_sub_networks_carry_a_policy_only_while_they_train():
+    network = fresh()
+    trainer = tuner(network, quantization_aware=True)
+    trainer._draw(0)
+    precisions = {network.get_submodule(layer.name).precision for layer in network.layers}
+    assert len(precisions) > 1
+    trainer.step()
+    for layer in network.layers:
+        assert network.get_submodule(layer.name).precision == Precision.FP32
+
+
+def test_tuning_under_low_precision_helps_low_precision():
+    results = {}
+    for aware in (False, True):
+        network = fresh()
+        Trainer(
+            network,
+            DATA.train,
+            TRAIN.model_copy(update={"epochs": 8, "batch_size": 50, "learning_rate": 3e-3}),
+            0,
+        ).run()
+        settings = TuneSettings(epochs=4, batch_size=50, quantization_aware=aware)
+        space = network.space(SpaceSettings(precision={"*": ("int4",)}))
+        InstaTuner(network, space, DATA.train, settings, 0).run()
+        network.apply_policy(
+            {layer.name: Precision.INT4 for layer in network.layers}, QuantScheme()
+        )
+        losses = [
+            F.cross_entropy(network(**batch.inputs), batch.labels).item()
+            for batch in DATA.validation.batches(397)
+        ]
+        results[aware] = sum(losses)
+    assert results[True] < results[False]
+
+
+def test_batch_norm_statistics_follow_the_full_network_only():
+    network = fresh(RESNET)
+    trainer = tuner(network)
+    twin = fresh(RESNET).train()
+    batch = next(islice(DATA.train.batches(100), 1))
+    network.train()
+    trainer.backward(batch)
+    twin(**batch.inputs)
+    for (name, ours), theirs in zip(network.named_buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, msg=name)
+
+
+def test_recalibrated_statistics_are_those_of_the_batches():
+    network = fresh(RESNET)
+    network.activate({"stages.0.width": 8, "stages.1.depth": 1})
+    batches = list(DATA.train.batches(1000))
+    plain = network.extract()
+    recalibrate(plain, batches)
+    seen = {}
+    plain.stem.conv.register_forward_hook(lambda *a: seen.update(out=a[2]))
+    with torch.no_grad():
+        plain(**batches[0].inputs)
+    torch.testing.assert_close(plain.stem.norm.running_mean, seen["out"].mean((0, 2, 3)))
+    torch.testing.assert_close(plain.stem.norm.running_var, seen["out"].var((0, 2, 3)))
+    deployed = network.deploy(batches)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            deployed(**batches[0].inputs), plain(**batches[0].inputs), atol=1e-5, rtol=1e-4
+        )
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in deployed.modules())
+
+
+def test_empty_training_split_is_refused():
+    empty = DATA.train.__class__(
+        DATA.train.pixels[:0], DATA.train.labels[:0], DATA.train.preprocessor
+    )
+    with pytest.raises(ValueError, match="training split is empty"):
+        Trainer(fresh(), empty, TRAIN, 0)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hardware.precision import Precision, QuantPolicy, QuantScheme
+from supernets.axes import Axis, problems
 from supernets.cost import Cost, LayerSpec
 from supernets.data import Batch
 from supernets.elastic import ElasticConv2d, ElasticEmbedding, ElasticLinear, Quantizable
@@ -23,7 +24,6 @@ from supernets.settings import (
     ResNetConfig,
     SpaceSettings,
     VitConfig,
-    Widths,
 )
 from supernets.space import PRECISION_SUFFIX, Choice, Gene, Genomes, Requires, SearchSpace
 
@@ -43,24 +43,6 @@ def split_values(values: Mapping[str, Choice]) -> tuple[dict[str, int], QuantPol
         if name.endswith(PRECISION_SUFFIX)
     }
     return sizes, QuantPolicy(precisions)
-
-
-def resolve(widths: Widths, full: int, field: str, multiple: int = 1) -> tuple[int, ...]:
-    """Turn widths, whole numbers or fractions of `full`, into ascending sizes.
-
-    Fractions are rounded to the nearest multiple. Raises ValueError for a size above `full`.
-    """
-    sizes = set()
-    for width in widths:
-        exact = width if isinstance(width, int) else width * full
-        size = width if isinstance(width, int) else max(1, round(exact / multiple)) * multiple
-        if size > full:
-            raise ValueError(
-                f"space.{field}: {width} is larger than the network's {full}; "
-                f"give values up to {full}, or fractions"
-            )
-        sizes.add(size)
-    return tuple(sorted(sizes))
 
 
 def layer_spec(name: str, module: nn.Module) -> LayerSpec | None:
@@ -105,9 +87,14 @@ class SuperNetwork(nn.Module, ABC):
     def extract(self) -> nn.Module:
         """Copy the active sub-network into a plain network, in evaluation mode."""
 
+    @property
+    @abstractmethod
+    def axes(self) -> Mapping[str, Axis]:
+        """What the family can vary, by the settings' field."""
+
     @abstractmethod
     def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
-        """Genes for sizes. Raises ValueError for sizes the network does not have."""
+        """Genes for sizes, from settings without problems."""
 
     @abstractmethod
     def block_path(self, depth_gene: str, index: int) -> str:
@@ -164,15 +151,6 @@ class SuperNetwork(nn.Module, ABC):
             module.precision = policy.get(layer.name, Precision.FP32)
             module.scheme = scheme
 
-    def refuse(self, settings: SpaceSettings, *fields: str) -> None:
-        """Raise ValueError if the settings vary something this family does not have."""
-        given = [field for field in fields if getattr(settings, field) is not None]
-        if given:
-            raise ValueError(
-                f"space.{', space.'.join(given)}: a {self.config.family} network has no such axis; "
-                "remove it"
-            )
-
     def kept_blocks(self, depth_gene: str, depth: int) -> list[int]:
         """Indices of the blocks that a depth keeps, in order of execution."""
         return sorted(self.block_order[depth_gene][:depth])
@@ -193,9 +171,14 @@ class SuperNetwork(nn.Module, ABC):
     def space(self, settings: SpaceSettings) -> SearchSpace:
         """All genes: sizes first, then a precision per layer; one no pattern fits stays FP32.
 
-        Raises ValueError for sizes the network does not have and patterns that fit no layer.
+        Raises ValueError with a line for each size the network does not have and each pattern that
+        fits no layer.
         """
         settings = settings.resolved()
+        names = [layer.name for layer in self.layers]
+        wrong = problems(settings, self.axes, names, self.config.family)
+        if wrong:
+            raise ValueError("\n".join(wrong))
         sizes = {gene.name: gene for gene in self.architecture_genes(settings)}
         required = [
             Gene(gene.name, gene.choices, self.requirement(gene.name, sizes))
@@ -206,15 +189,8 @@ class SuperNetwork(nn.Module, ABC):
     def _precision_genes(
         self, settings: SpaceSettings, sizes: Mapping[str, Gene]
     ) -> Iterator[Gene]:
-        names = [layer.name for layer in self.layers]
         patterns = settings.precision or DEFAULT_PRECISION
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise ValueError(
-                    f"space.precision: pattern {pattern!r} fits no layer; "
-                    f"layers are {', '.join(names)}"
-                )
-        for name in names:
+        for name in (layer.name for layer in self.layers):
             fitting = [c for pattern, c in patterns.items() if fnmatchcase(name, pattern)]
             allowed = fitting[-1] if fitting else (Precision.FP32,)
             choices = sorted(set(allowed), key=lambda precision: precision.bits)

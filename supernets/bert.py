@@ -185,9 +185,6 @@ class BertSuperNetwork(TransformerSuperNetwork, Bert):
 
     def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
         """Depth, then heads and neurons of every block."""
-        self.refuse(
-            settings, "embed_dim", "resolution", "dropped_blocks", "inner_width", "stage_width"
-        )
         return self.block_genes(settings)
 
     def cost(

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from supernets.axes import Axis
 from supernets.base import Architecture, SuperNetwork
 from supernets.batch_norm import fold, recalibrate
 from supernets.cost import Cost
 from supernets.data import Batch
 from supernets.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from supernets.importance import Units
-from supernets.resnet_axes import resnet_cost, resnet_genes, resnet_units
+from supernets.resnet_axes import resnet_axes, resnet_cost, resnet_genes, resnet_units
 from supernets.settings import ResNetConfig, SpaceSettings
 from supernets.space import Gene, Genomes, SearchSpace
 
@@ -254,9 +255,13 @@ class ResNetSuperNetwork(SuperNetwork, ResNet):
         recalibrate(plain, calibration)
         return fold(plain)
 
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """Blocks and width of every stage, inner width of every block."""
+        return resnet_axes(self.config)
+
     def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
         """Blocks and width of every stage, inner width of every block."""
-        self.refuse(settings, "depth", "num_heads", "hidden_dim", "embed_dim", "resolution")
         return resnet_genes(self.config, settings)
 
     def block_path(self, depth_gene: str, index: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from supernets.base import resolve
+from supernets.axes import Axis
 from supernets.cost import Cost, Counts, Extent, Values, collect
 from supernets.importance import Part, Units
 from supernets.settings import ResNetConfig, SpaceSettings
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 WIDTH_MULTIPLE = 8
 
 
+def resnet_axes(config: ResNetConfig) -> dict[str, Axis]:
+    """What varies; whole numbers hold for all stages, so the narrowest stage limits them."""
+    return {
+        "dropped_blocks": Axis(max(config.depths) - 1, (0, 1)),
+        "stage_width": Axis(min(config.stage_widths), (0.5, 0.75, 1.0), WIDTH_MULTIPLE),
+        "inner_width": Axis(min(config.inner_widths), (0.5, 0.75, 1.0), WIDTH_MULTIPLE),
+    }
+
+
 def resnet_genes(config: ResNetConfig, settings: SpaceSettings) -> list[Gene]:
     """Blocks and width of every stage, inner width of every block."""
-    genes = []
+    axes, genes = resnet_axes(config), []
+    dropped = axes["dropped_blocks"].sizes(settings.dropped_blocks)
     for stage, depth in enumerate(config.depths):
-        kept = sorted({max(1, depth - dropped) for dropped in settings.dropped_blocks or (0, 1)})
+        kept = sorted({max(1, depth - fewer) for fewer in dropped})
+        widths = axes["stage_width"].sizes(settings.stage_width, config.stage_widths[stage])
+        inner = axes["inner_width"].sizes(settings.inner_width, config.inner_widths[stage])
         genes.append(Gene(f"stages.{stage}.depth", tuple(kept)))
-        widths = resolve(
-            settings.stage_width or (0.5, 0.75, 1.0),
-            config.stage_widths[stage],
-            "stage_width",
-            WIDTH_MULTIPLE,
-        )
         genes.append(Gene(f"stages.{stage}.width", widths))
-        inner = resolve(
-            settings.inner_width or (0.5, 0.75, 1.0),
-            config.inner_widths[stage],
-            "inner_width",
-            WIDTH_MULTIPLE,
-        )
         genes += [Gene(f"stages.{stage}.{index}.inner_width", inner) for index in range(depth)]
     return genes
 

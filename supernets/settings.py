@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from hardware.precision import Precision
 from supernets.presets import PRESETS
@@ -300,7 +300,7 @@ class SpaceSettings(Settings):
     resolution: Widths | None = Field(
         None, description="Input sizes of a ViT in pixels; null: fixed."
     )
-    dropped_blocks: tuple[int, ...] | None = Field(
+    dropped_blocks: tuple[NonNegativeInt, ...] | None = Field(
         None, min_length=1, description="How many blocks a ResNet stage may lose: 0, 1, ..."
     )
     stage_width: Widths | None = Field(None, description="Channels of a ResNet stage.")

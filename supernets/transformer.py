@@ -15,7 +15,8 @@ from supernets.attention import (
     neuron_units,
     transformer_extents,
 )
-from supernets.base import Architecture, SuperNetwork, resolve
+from supernets.axes import Axis
+from supernets.base import Architecture, SuperNetwork
 from supernets.cost import Counts, Extent, Values
 from supernets.elastic import ElasticLayerNorm
 from supernets.importance import Units
@@ -73,16 +74,22 @@ class TransformerSuperNetwork(SuperNetwork):
                 architecture.get(f"blocks.{index}.mlp.hidden_dim", config.hidden_dim),
             )
 
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """Blocks, heads and neurons."""
+        config = self.config
+        return {
+            "depth": Axis(config.depth, (0.5, 0.67, 0.83, 1.0)),
+            "num_heads": Axis(config.num_heads, (0.5, 0.75, 1.0)),
+            "hidden_dim": Axis(config.hidden_dim, (0.25, 0.5, 0.75, 1.0), multiple=8),
+        }
+
     def block_genes(self, settings: SpaceSettings) -> list[Gene]:
         """Depth, then heads and neurons of every block."""
-        config = self.config
-        heads = resolve(settings.num_heads or (0.5, 0.75, 1.0), config.num_heads, "num_heads")
-        hidden = resolve(
-            settings.hidden_dim or (0.25, 0.5, 0.75, 1.0), config.hidden_dim, "hidden_dim", 8
-        )
-        genes = [
-            Gene("depth", resolve(settings.depth or (0.5, 0.67, 0.83, 1.0), config.depth, "depth"))
-        ]
+        config, axes = self.config, self.axes
+        heads = axes["num_heads"].sizes(settings.num_heads)
+        hidden = axes["hidden_dim"].sizes(settings.hidden_dim)
+        genes = [Gene("depth", axes["depth"].sizes(settings.depth))]
         for index in range(config.depth):
             genes.append(Gene(f"blocks.{index}.attention.num_heads", heads))
             genes.append(Gene(f"blocks.{index}.mlp.hidden_dim", hidden))

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from supernets.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
-from supernets.base import Architecture, resolve
+from supernets.axes import Axis
+from supernets.base import Architecture
 from supernets.cost import Cost, Extent, Values, collect
 from supernets.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.importance import Part, Units
@@ -213,17 +214,23 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
             self.head_tokens,
         ).eval()
 
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """Blocks, heads, neurons; stream width and resolution if asked for."""
+        config = self.config
+        return {
+            **super().axes,
+            "embed_dim": Axis(config.embed_dim, multiple=8),
+            "resolution": Axis(config.image_size, multiple=config.patch_size, strict=True),
+        }
+
     def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
         """Resolution and stream width if asked for, then the blocks' genes."""
-        self.refuse(settings, "dropped_blocks", "inner_width", "stage_width")
-        config = self.config
         genes = []
-        if settings.resolution is not None:
-            sizes = resolve(settings.resolution, config.image_size, "resolution", config.patch_size)
-            genes.append(Gene("resolution", sizes))
-        if settings.embed_dim is not None:
-            widths = resolve(settings.embed_dim, config.embed_dim, "embed_dim", 8)
-            genes.append(Gene("embed_dim", widths))
+        for field in ("resolution", "embed_dim"):
+            widths = getattr(settings, field)
+            if widths is not None:
+                genes.append(Gene(field, self.axes[field].sizes(widths)))
         return [*genes, *self.block_genes(settings)]
 
     def units(self) -> list[Units]:

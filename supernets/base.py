@@ -76,7 +76,9 @@ class SuperNetwork(nn.Module, ABC):
         """Input or output name -> axis -> symbol, for the ONNX graph."""
 
     @abstractmethod
-    def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
+    def example_inputs(
+        self, batch_size: int = 2, sequence_length: int | None = None
+    ) -> dict[str, Tensor]:
         """Inputs of the right names, types and sizes for the active sub-network."""
 
     @abstractmethod

@@ -19,8 +19,8 @@ from supernets.settings import BertConfig, SpaceSettings
 from supernets.space import Gene, Genomes, SearchSpace
 from supernets.transformer import ElasticBlock, TransformerSuperNetwork
 
-MACS_TOKENS = 128
-"""Sequence length at which the papers state BERT's MACs."""
+DEFAULT_TOKENS = 128
+"""Sequence length where none is given: that at which the papers state BERT's MACs."""
 
 
 class Embeddings(nn.Module):
@@ -155,9 +155,12 @@ class BertSuperNetwork(TransformerSuperNetwork, Bert):
         axes = {name: {0: "batch", 1: "sequence"} for name in names}
         return {**axes, "logits": {0: "batch"}}
 
-    def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
+    def example_inputs(
+        self, batch_size: int = 2, sequence_length: int | None = None
+    ) -> dict[str, Tensor]:
         """Texts of the first vocabulary entry, nothing masked."""
-        ids = torch.zeros(batch_size, min(16, self.config.max_positions), dtype=torch.int64)
+        length = min(sequence_length or DEFAULT_TOKENS, self.config.max_positions)
+        ids = torch.zeros(batch_size, length, dtype=torch.int64)
         return {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
@@ -195,7 +198,7 @@ class BertSuperNetwork(TransformerSuperNetwork, Bert):
         width = np.full(len(values), config.embed_dim, dtype=np.int64)
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
         extents, parameters, macs = self.block_costs(
-            values, width, once * (sequence_length or MACS_TOKENS)
+            values, width, once * (sequence_length or DEFAULT_TOKENS)
         )
         for name, rows in (
             ("word", config.vocab_size),

@@ -188,7 +188,9 @@ class ResNetSuperNetwork(SuperNetwork, ResNet):
         """Whether the first stage adds to the stem's channels, so that they have one width."""
         return self.block(0, 0).shortcut is None
 
-    def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
+    def example_inputs(
+        self, batch_size: int = 2, sequence_length: int | None = None
+    ) -> dict[str, Tensor]:
         """Black images."""
         size = self.config.image_size
         return {"pixel_values": torch.zeros(batch_size, self.config.channels, size, size)}

@@ -163,7 +163,9 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
         """Only the batch varies."""
         return {"pixel_values": {0: "batch"}, "logits": {0: "batch"}}
 
-    def example_inputs(self, batch_size: int = 2) -> dict[str, Tensor]:
+    def example_inputs(
+        self, batch_size: int = 2, sequence_length: int | None = None
+    ) -> dict[str, Tensor]:
         """Black images."""
         size = self.active_size
         return {"pixel_values": torch.zeros(batch_size, self.config.channels, size, size)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -48,6 +48,10 @@ class Candidate:
     def genome(self, space: SearchSpace) -> Genomes:
         """Encode in `space`, `(n_genes,)`. Raises ValueError if the space does not hold it."""
         return space.encode(self.values)
+
+    def with_precision(self, precision: Precision) -> Self:
+        """The same architecture, every layer in one precision."""
+        return replace(self, policy=QuantPolicy.uniform(self.policy, precision))
 
     def to_json(self) -> dict[str, dict[str, int] | dict[str, str]]:
         """Plain dicts, read back by `from_json`."""

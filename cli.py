@@ -1,0 +1,134 @@
+"""The `simqnas` command. Frameworks are imported inside the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="simqnas",
+    help="Search sub-networks and per-layer precisions of a ViT, BERT or ResNet checkpoint "
+    "together; take home Pareto-optimal ONNX models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).", metavar="FILE")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a field: search.evaluations=80. Repeatable."),
+]
+Run = Annotated[Path, typer.Argument(help="Run folder, such as runs/digits_vit.", metavar="RUN")]
+
+
+@app.command()
+def run(
+    file: ExperimentFile,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/<name>.", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Tune, search, validate, export and report. Run it again to continue where it stopped."""
+    from nas.experiment_file import load_experiment
+    from nas.pipeline import run as run_pipeline
+    from nas.progress import rich_reporter
+    from nas.report import front_table, recommendation
+    from nas.run_folder import RunFolder
+
+    experiment = load_experiment(file, overrides or [])
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    with rich_reporter(console) as reporter:
+        front = run_pipeline(experiment, folder, reporter)
+    console.print(front_table(front))
+    console.print(recommendation(front), style="bold green", highlight=False)
+    console.print(f"report: {folder.report_html}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def check(file: ExperimentFile, overrides: Overrides = None) -> None:
+    """Validate an experiment file; print its genes, sizes and limits. Trains nothing."""
+    from nas.check import check as check_experiment
+    from nas.experiment_file import load_experiment
+
+    for part in check_experiment(load_experiment(file, overrides or [])):
+        console.print(part, highlight=False)
+
+
+@app.command()
+def report(run_folder: Run) -> None:
+    """Write report.html and report.md from what a run knows so far."""
+    from nas.pipeline import write_report
+    from nas.run_folder import RunFolder
+
+    folder = RunFolder(run_folder)
+    write_report(folder)
+    console.print(f"report: {folder.report_html}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    run_folder: Run,
+    out: Annotated[Path, typer.Option(help="Folder to write the models to.")],
+    key: Annotated[
+        str | None, typer.Option(help="Key of a candidate; default: the best known.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="largest or smallest, instead of a key.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="With --architecture: fp32, int8 or int4 for every layer.")
+    ] = "fp32",
+) -> None:
+    """Export candidates of a run, finished or not, as ONNX model folders."""
+    from nas.pipeline import export as export_models
+    from nas.progress import rich_reporter
+    from nas.run_folder import RunFolder
+
+    with rich_reporter(console) as reporter:
+        written = export_models(RunFolder(run_folder), out, key, architecture, precision, reporter)
+    for path in written:
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of experiment files, for editors."""
+    import json
+
+    from nas.config import Experiment
+
+    typer.echo(json.dumps(Experiment.model_json_schema(), indent=2))
+
+
+def main() -> NoReturn:
+    """Run the command; a user's mistake is one message and exit code 2."""
+    # Threads of torch that wait by spinning slow a shared machine down several times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("stopped; run the same command again to continue", 130)
+    except (ValueError, OSError) as error:
+        if os.environ.get("SIMQNAS_TRACEBACK"):
+            raise
+        _fail(f"{error}", 2)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    error_console = Console(stderr=True)
+    for line in message.splitlines():
+        error_console.print(f"error: {line}", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

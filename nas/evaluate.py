@@ -1,0 +1,155 @@
+"""One candidate, measured once for every objective: the exported model in ONNX Runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from hardware.latency import Latency, measure
+from hardware.session import Arrays, open_session, predict
+from hardware.target import Target
+from hardware.verify import verify
+from nas.candidate import Candidate
+from nas.latency_book import LatencyBook
+from nas.workbench import Workbench
+from supernets.data import Split
+
+LATENCY_REPEATS = 30
+PREPROCESSED = 64
+"""Samples preprocessed together; they are still served in the target's batch size."""
+
+
+class EvaluationError(ValueError):
+    """A candidate that cannot be evaluated; the reason is recorded and the search goes on."""
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Measures candidates of one run.
+
+    `baseline` is the model whose latency is taken alternately with every candidate's: the ratio
+    of the two is what a busy machine leaves alone.
+    """
+
+    workbench: Workbench
+    validation: Split
+    target: Target
+    book: LatencyBook
+    baseline: Candidate
+    clock: Callable[[], float] = time.perf_counter
+    _open: dict[str, onnxruntime.InferenceSession] = field(default_factory=dict)
+
+    def __call__(self, candidate: Candidate) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics by name and the details behind them. Raises EvaluationError without any."""
+        started = self.clock()
+        model = self.workbench.model(candidate)
+        coverage = verify(model, candidate.policy)
+        content = model.SerializeToString()
+        session = open_session(content, self.target)
+        accuracy = split_accuracy(session, self.workbench, candidate, self.validation, self.target)
+        latency = self._latency(candidate, session)
+        metrics = {
+            "accuracy": accuracy,
+            "latency_ms": latency.median_ms,
+            "size_bytes": float(len(content)),
+            **self.workbench.costs(candidate),
+        }
+        details = {
+            "latency": asdict(latency),
+            "coverage": str(coverage),
+            "target": self.target.describe(),
+            "duration_s": self.clock() - started,
+        }
+        return metrics, details
+
+    def _latency(self, candidate: Candidate, session: onnxruntime.InferenceSession) -> Latency:
+        """Latency relative to the baseline's, in the baseline's milliseconds."""
+        conditions = self._conditions(candidate)
+        if candidate == self.baseline:
+            return self.book.get(conditions, lambda: self._measure({candidate: session})[candidate])
+        baseline_latency = self._latency(self.baseline, self._baseline_session())
+
+        def alternately() -> Latency:
+            sessions = {candidate: session, self.baseline: self._baseline_session()}
+            found = self._measure(sessions)
+            scale = baseline_latency.median_ms / found[self.baseline].median_ms
+            return _scaled(found[candidate], scale)
+
+        return self.book.get(conditions, alternately)
+
+    def _measure(
+        self, sessions: Mapping[Candidate, onnxruntime.InferenceSession]
+    ) -> dict[Candidate, Latency]:
+        named = {candidate.key: session for candidate, session in sessions.items()}
+        inputs = {c.key: self.workbench.example(c, self.target) for c in sessions}
+        found = measure(named, inputs, repeats=LATENCY_REPEATS, clock=self.clock)
+        return {candidate: found[candidate.key] for candidate in sessions}
+
+    def _conditions(self, candidate: Candidate) -> dict[str, Any]:
+        """Everything a latency depends on."""
+        return {
+            **candidate.to_json(),
+            "network": self.workbench.supernet.config.model_dump(mode="json"),
+            "labels": self.workbench.supernet.num_labels,
+            "scheme": asdict(self.workbench.scheme),
+            "target": self.target.describe(),
+            "repeats": LATENCY_REPEATS,
+        }
+
+    def _baseline_session(self) -> onnxruntime.InferenceSession:
+        if "baseline" not in self._open:
+            content = self.workbench.model(self.baseline).SerializeToString()
+            self._open["baseline"] = open_session(content, self.target)
+        return self._open["baseline"]
+
+
+def split_accuracy(
+    session: onnxruntime.InferenceSession,
+    workbench: Workbench,
+    candidate: Candidate,
+    split: Split,
+    target: Target,
+) -> float:
+    """Share of a split's samples that are classified correctly, served in the target's batches.
+
+    Raises EvaluationError if a logit is not a number.
+    """
+    labels: list[NDArray[np.int64]] = []
+    batch_size = target.batch_size
+
+    def batches() -> Iterator[Arrays]:
+        # Preprocessing many at once is what keeps a small model's evaluation short.
+        for batch in split.batches(batch_size * -(-PREPROCESSED // batch_size)):
+            labels.append(batch.labels.numpy())
+            arrays = workbench.inputs(candidate, batch.inputs)
+            for start in range(0, len(batch.labels), batch_size):
+                yield _served(arrays, slice(start, start + batch_size))
+
+    logits = predict(session, batches())
+    if not np.isfinite(logits).all():
+        raise EvaluationError("logits are not finite")
+    return float((logits.argmax(axis=1) == np.concatenate(labels)).mean())
+
+
+def _served(arrays: Arrays, rows: slice) -> Arrays:
+    """Some rows of a batch; texts without the columns that only pad them."""
+    part = {name: array[rows] for name, array in arrays.items()}
+    if "attention_mask" in part:
+        length = int(part["attention_mask"].sum(axis=1).max())
+        part = {name: array[:, :length] for name, array in part.items()}
+    return part
+
+
+def _scaled(latency: Latency, factor: float) -> Latency:
+    return Latency(
+        latency.median_ms * factor,
+        latency.q1_ms * factor,
+        latency.q3_ms * factor,
+        latency.repeats,
+    )

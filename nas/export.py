@@ -1,0 +1,82 @@
+"""Writing a candidate as a folder that plain ONNX Runtime and Hugging Face clients open."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from hardware.materialize import save_model
+from hardware.precision import Precision
+from hardware.session import open_session, predict
+from hardware.target import Target
+from hardware.verify import Coverage, verify
+from nas.candidate import Candidate
+from nas.run_folder import write_atomically, write_json
+from nas.workbench import Workbench
+from supernets.data import TaskData
+from supernets.hf_config import export_config
+
+PARITY = 1e-4
+"""Largest difference of logits between torch and the FP32 ONNX graph, relative above 1."""
+PARITY_SAMPLES = 8
+
+
+class ExportError(ValueError):
+    """A model that must not be shipped."""
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Writes candidates of one run."""
+
+    workbench: Workbench
+    data: TaskData
+
+    def write(self, candidate: Candidate, folder: Path) -> Coverage:
+        """Write model, policy, configuration and preprocessor; the folder appears whole.
+
+        Raises ExportError when the FP32 graph does not compute what the torch network computes,
+        PolicyError when the written graph is not what the policy asks.
+        """
+        self.check_parity(candidate)
+        model = self.workbench.model(candidate)
+        coverage = verify(model, candidate.policy)
+        onnx.checker.check_model(model, full_check=True)
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_model(model, part / "model.onnx")
+        policy = {**candidate.to_json(), "coverage": str(coverage), "key": candidate.key}
+        write_json(part / "policy.json", policy)
+        config = export_config(
+            self.workbench.supernet, dict(candidate.architecture), self.data.label_names
+        )
+        write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
+        self.data.preprocessor.save(part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+        return coverage
+
+    def check_parity(self, candidate: Candidate) -> None:
+        """Compare the torch network with its FP32 graph on validation samples."""
+        batch = next(iter(self.data.validation.batches(PARITY_SAMPLES)))
+        inputs = self.workbench.inputs(candidate, batch.inputs)
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+            expected = self.workbench.network(candidate)(**tensors).numpy()
+        plain = candidate.with_precision(Precision.FP32)
+        session = open_session(self.workbench.model(plain).SerializeToString(), Target())
+        given = predict(session, [inputs])
+        difference = float(np.abs(given - expected).max())
+        allowed = PARITY * max(1.0, float(np.abs(expected).max()))
+        if not difference <= allowed:
+            raise ExportError(
+                f"candidate {candidate.key}: logits of the FP32 ONNX graph differ from torch's by "
+                f"{difference:.2e}, allowed are {allowed:.2e}; the model is not exported"
+            )

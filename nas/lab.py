@@ -1,0 +1,113 @@
+"""Everything one run needs to measure and ship candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from hardware.export import export_template
+from hardware.target import Target
+from hardware.template import Template
+from nas.candidate import Candidate
+from nas.config import Experiment
+from nas.evaluate import LATENCY_REPEATS, Evaluator
+from nas.export import Exporter
+from nas.front_file import Front
+from nas.latency_book import LatencyBook, cache_folder
+from nas.ledger import Evaluation, Ledger, open_storage
+from nas.prepare import Preparation
+from nas.problem import SearchProblem
+from nas.progress import Reporter
+from nas.references import reference_candidates
+from nas.run_folder import RunFolder
+from nas.supernet_problem import supernet_problem
+from nas.validate import VALIDATION_REPEATS, Validator, choose, recommend
+from nas.workbench import Workbench
+from supernets.base import SuperNetwork
+from supernets.data import TaskData, calibration_batches
+from supernets.load import load_data
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A tuned super-network with everything that is needed to measure and ship its candidates."""
+
+    experiment: Experiment
+    folder: RunFolder
+    data: TaskData
+    workbench: Workbench
+    ledger: Ledger
+
+    @classmethod
+    def prepare(cls, experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Lab:
+        """Load or make the super-network, export its template and open the ledger."""
+        data = load_data(experiment.data, experiment.model)
+        supernet, space = Preparation(experiment, data, folder, reporter).supernet()
+        template = cls._template(supernet, folder, reporter)
+        workbench = Workbench(
+            supernet,
+            space,
+            template,
+            experiment.quantization.scheme(),
+            calibration_batches(data.train),
+            experiment.target.sequence_length,
+        )
+        storage = open_storage(None, folder.journal)
+        ledger = Ledger.open(storage, experiment.name, space, experiment.parsed_objectives())
+        return cls(experiment, folder, data, workbench, ledger)
+
+    @staticmethod
+    def _template(supernet: SuperNetwork, folder: RunFolder, reporter: Reporter) -> Template:
+        path = folder.supernet / "template.onnx"
+        if not path.exists():
+            reporter.stage("exporting the template").update(0, 1)
+            supernet.activate({})
+            template = export_template(
+                supernet.deploy(), supernet.example_inputs(), dynamic_axes=supernet.dynamic_axes
+            )
+            part = path.with_suffix(".part")
+            template.save(part)
+            part.replace(path)
+        return Template.load(path)
+
+    @property
+    def target(self) -> Target:
+        """Where the models will run."""
+        return self.experiment.target.target()
+
+    @cached_property
+    def references(self) -> dict[str, Candidate]:
+        """Reference name -> candidate."""
+        return reference_candidates(self.workbench)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Measures candidates on the validation split."""
+        book = LatencyBook(cache_folder() / "latency")
+        baseline = self.references["fp32"]
+        return Evaluator(self.workbench, self.data.validation, self.target, book, baseline)
+
+    def problem(self, references: Mapping[str, Mapping[str, float]]) -> SearchProblem:
+        """The search problem, relative constraints resolved."""
+        return supernet_problem(self.experiment, self.workbench, references)
+
+    def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
+        """Choose, export and measure the front of what has been evaluated."""
+        choices = choose(evaluations, self.experiment)
+        validator = Validator(
+            Exporter(self.workbench, self.data), self.target, self.experiment.seed
+        )
+        models = tuple(validator.validate(choices, self.folder.models, reporter))
+        return Front(
+            models=models,
+            recommended=recommend(models, self.experiment.export.accuracy_drop),
+            evaluations=len(evaluations),
+            conditions={
+                "target": self.target.describe(),
+                "latency repeats in the search": LATENCY_REPEATS,
+                "latency repeats of the front": VALIDATION_REPEATS,
+                "validation samples": len(self.data.validation),
+                "test samples": len(self.data.test),
+            },
+        )

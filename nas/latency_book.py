@@ -1,0 +1,44 @@
+"""Latencies this machine has measured before, so that equal runs see equal numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hardware.latency import Latency
+
+
+def cache_folder() -> Path:
+    """`$SIMQNAS_CACHE`, or `simqnas` in the user's cache folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("SIMQNAS_CACHE") or base / "simqnas")
+
+
+@dataclass(frozen=True)
+class LatencyBook:
+    """Remembers latencies by what they depend on: the graph's shapes and formats, and the target.
+
+    Weights do not change latency, noise does. A search that continues, or is repeated with the
+    same seed, reads the number it measured first and so proposes the same candidates. Exported
+    models are always measured afresh.
+    """
+
+    folder: Path
+
+    def get(self, conditions: Mapping[str, Any], measure: Callable[[], Latency]) -> Latency:
+        """The recorded latency under these conditions, measured and recorded if there is none."""
+        canonical = json.dumps(conditions, sort_keys=True)
+        page = self.folder / f"{hashlib.sha256(canonical.encode()).hexdigest()[:32]}.json"
+        if page.exists():
+            return Latency(**json.loads(page.read_text())["latency"])
+        latency = measure()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = page.with_name(f"{page.name}.{os.getpid()}.part")
+        part.write_text(json.dumps({"conditions": conditions, "latency": asdict(latency)}))
+        part.replace(page)
+        return latency

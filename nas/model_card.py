@@ -1,0 +1,82 @@
+"""The README.md of an exported model."""
+
+from __future__ import annotations
+
+from nas.candidate import Candidate
+from nas.front_file import ValidatedModel
+
+IMAGE_CODE = """\
+import json
+import numpy as np, onnxruntime
+from PIL import Image
+
+config, prep = (json.load(open(f)) for f in ("config.json", "preprocessor_config.json"))
+size = (prep["size"]["width"], prep["size"]["height"])
+pixels = np.asarray(Image.open("image.png").convert("RGB").resize(size, prep["resample"])) / 255
+pixels = (pixels - prep["image_mean"]) / prep["image_std"]
+inputs = {"pixel_values": pixels.transpose(2, 0, 1)[None].astype(np.float32)}
+logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], inputs)[0]
+print(config["id2label"][str(logits[0].argmax())])
+"""
+
+TEXT_CODE = """\
+import json
+import numpy as np, onnxruntime
+from tokenizers import Tokenizer
+
+text = Tokenizer.from_file("tokenizer.json").encode("the sentence to classify")
+values = dict(
+    input_ids=text.ids, attention_mask=text.attention_mask, token_type_ids=text.type_ids
+)
+session = onnxruntime.InferenceSession("model.onnx")
+inputs = {i.name: np.array([values[i.name]], np.int64) for i in session.get_inputs()}
+logits = session.run(["logits"], inputs)[0]
+print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
+"""
+
+
+def model_card(
+    name: str, candidate: Candidate, image: bool, measured: ValidatedModel | None
+) -> str:
+    """Markdown: what the model is, what was measured, how to run it in plain ONNX Runtime."""
+    lines = [f"# {_plain(name)}", "", _composition(candidate), ""]
+    if measured is not None:
+        lines += [*_measurements(measured), ""]
+    code = IMAGE_CODE if image else TEXT_CODE
+    lines += ["## Run it", "", "```python", code.rstrip(), "```", ""]
+    sizes = [f"| `{gene}` | {value} |" for gene, value in candidate.architecture]
+    lines += ["## Architecture", "", "| gene | value |", "|---|---|", *sizes, ""]
+    lines += ["`policy.json` holds the precision of every layer.", ""]
+    return "\n".join(lines)
+
+
+def _composition(candidate: Candidate) -> str:
+    counts: dict[str, int] = {}
+    for precision in candidate.policy.values():
+        counts[precision.value] = counts.get(precision.value, 0) + 1
+    parts = ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items()))
+    return f"An ONNX classifier found by simqnas (candidate `{candidate.key}`). Layers: {parts}."
+
+
+def _measurements(model: ValidatedModel) -> list[str]:
+    median, low, high = model.latency_ms
+    lines = [
+        "| measured | |",
+        "|---|---|",
+        f"| test accuracy | {model.test_accuracy:.4f} |",
+        f"| validation accuracy | {model.validation_accuracy:.4f} |",
+        f"| latency | {median:.3f} ms (quartiles {low:.3f} to {high:.3f}) |",
+        f"| file | {model.size_bytes:,} bytes |",
+        f"| quantized | {model.coverage} |",
+    ]
+    for name, versus in model.versus.items():
+        lines.append(
+            f"| against {name} | {versus.latency_ratio:.2f}x faster, {versus.size_ratio:.2f}x "
+            f"smaller, test accuracy {versus.accuracy_difference:+.4f} |"
+        )
+    return lines
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown and HTML leave as it is."""
+    return "".join(c if c.isalnum() or c in " .-_" else "?" for c in text)

@@ -1,0 +1,91 @@
+"""From a checkpoint to a tuned super-network, continuing whatever a run folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from nas.checkpoints import Checkpoints
+from nas.config import Experiment
+from nas.progress import Reporter, Stage
+from nas.run_folder import RunFolder, read_json
+from supernets.base import SPACE_FILE, WEIGHTS_FILE, SuperNetwork
+from supernets.data import TaskData
+from supernets.importance import order_by_importance
+from supernets.load import load_saved, load_supernet
+from supernets.settings import TrainSettings
+from supernets.space import SearchSpace
+from supernets.tune import InstaTuner, Trainer, accuracy
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The stages that end in `supernet/`."""
+
+    experiment: Experiment
+    data: TaskData
+    folder: RunFolder
+    reporter: Reporter
+
+    def supernet(self) -> tuple[SuperNetwork, SearchSpace]:
+        """The tuned super-network and its space, read back if they are there."""
+        folder = self.folder.supernet
+        if not (folder / WEIGHTS_FILE).exists():
+            network = self._start()
+            self._order(network)
+            space = network.space(self.experiment.space)
+            settings, seed = self.experiment.tune, self.experiment.seed
+            scheme = self.experiment.quantization.scheme()
+            tuner = InstaTuner(network, space, self.data.train, settings, seed, scheme)
+            checkpoints = self._train(tuner, "tuning")
+            self._tell(network, "tuned super-network, largest")
+            network.save(folder, space)
+            checkpoints.clear()
+        return load_saved(folder), SearchSpace.from_json(read_json(folder / SPACE_FILE))
+
+    def _start(self) -> SuperNetwork:
+        """The network to tune: from a checkpoint, or trained here first."""
+        experiment, trained = self.experiment, self.folder.supernet / "trained"
+        if (trained / WEIGHTS_FILE).exists():
+            return load_saved(trained)
+        start = load_supernet(experiment.model, self.data, experiment.seed)
+        for note in (*self.data.notes, *start.notes):
+            self.reporter.say(note)
+        network = start.network
+        settings = experiment.model.training
+        if settings is None and experiment.model.checkpoint is None:
+            settings = TrainSettings()
+        if settings is not None:
+            trainer = Trainer(network, self.data.train, settings, experiment.seed)
+            checkpoints = self._train(trainer, "training")
+            self._tell(network, "trained network")
+            network.save(trained, network.space(experiment.space))
+            checkpoints.clear()
+        return network
+
+    def _order(self, network: SuperNetwork) -> None:
+        settings = self.experiment.tune
+        generator = torch.Generator().manual_seed(self.experiment.seed)
+        batches = self.data.train.batches(settings.batch_size, generator=generator)
+        order_by_importance(network, islice(batches, settings.importance_batches))
+
+    def _train(self, trainer: Trainer, name: str) -> Checkpoints:
+        checkpoints = Checkpoints(self.folder.supernet / f"{name}-checkpoints")
+        damaged = checkpoints.restore(trainer)
+        for path in damaged:
+            self.reporter.say(f"{path} is damaged; continuing from the checkpoint before it")
+        trainer.run(progress=_progress(self.reporter.stage(name)), checkpoint=checkpoints)
+        return checkpoints
+
+    def _tell(self, network: SuperNetwork, what: str) -> None:
+        self.reporter.say(f"{what}: {accuracy(network, self.data.validation):.4f} on validation")
+
+
+def _progress(stage: Stage) -> Callable[[int, int, Mapping[str, float]], None]:
+    def show(step: int, total: int, losses: Mapping[str, float]) -> None:
+        stage.update(step, total, ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items()))
+
+    return show

@@ -1,0 +1,118 @@
+"""The folder of one run: where each stage writes its one thing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+
+class RunFolderError(ValueError):
+    """The run folder is in use, belongs to another experiment, or is incomplete."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside `runs/<name>/`; see the README for what each holds."""
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        """The resolved configuration, defaults included."""
+        return self.path / "experiment.yaml"
+
+    @property
+    def supernet(self) -> Path:
+        """Super-network weights, space.json and the exported template."""
+        return self.path / "supernet"
+
+    @property
+    def journal(self) -> Path:
+        """The ledger's journal file."""
+        return self.path / "evaluations.journal"
+
+    @property
+    def predictors(self) -> Path:
+        """The chosen predictors and their errors."""
+        return self.path / "predictors.json"
+
+    @property
+    def front(self) -> Path:
+        """Validated candidates."""
+        return self.path / "front.json"
+
+    @property
+    def models(self) -> Path:
+        """One folder per exported model."""
+        return self.path / "models"
+
+    @property
+    def report_html(self) -> Path:
+        """The report for a browser."""
+        return self.path / "report.html"
+
+    @property
+    def report_markdown(self) -> Path:
+        """The report as text."""
+        return self.path / "report.md"
+
+    def model(self, key: str) -> Path:
+        """The folder of one exported model. `key` is a candidate key or a reference's name."""
+        if not re.fullmatch(r"[a-z0-9-]+", key):
+            raise RunFolderError(f"model key {key!r}: only lower-case letters, digits and '-'")
+        return self.models / key
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process. Raises RunFolderError naming the holder otherwise."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        owner = self.path / "run.lock.owner"
+        lock = FileLock(self.path / "run.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            holder = owner.read_text().strip() if owner.exists() else "another process"
+            raise RunFolderError(
+                f"{self.path}: {holder} works on this run; wait for it or stop it, "
+                "or choose another folder with --out"
+            ) from None
+        try:
+            owner.write_text(f"process {os.getpid()} on {os.uname().nodename}")
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write indented JSON atomically."""
+    write_atomically(path, json.dumps(data, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises RunFolderError naming the file when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{path}: missing; `simqnas run` writes it") from None
+    except json.JSONDecodeError as error:
+        raise RunFolderError(f"{path}: damaged ({error}); delete it and run again") from None

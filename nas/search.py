@@ -1,0 +1,154 @@
+"""The search loop: propose a round, measure it, write it down, until the budget is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nas.candidate import Candidate
+from nas.evaluate import EvaluationError
+from nas.ledger import Evaluation, Ledger, Ticket
+from nas.problem import History, SearchProblem
+from nas.progress import Reporter, Stage
+from nas.search_settings import SearchSettings
+from nas.strategy import Strategy
+from supernets.space import Genomes
+
+Evaluate = Callable[[Candidate], tuple[dict[str, float], dict[str, Any]]]
+
+FAILED_SHARE = 0.2
+"""Share of failed candidates above which a run stops."""
+FEWEST_JUDGED = 10
+"""Candidates before which that share says nothing."""
+
+
+class SearchError(ValueError):
+    """The search cannot go on."""
+
+
+def measure_references(
+    ledger: Ledger, references: Mapping[str, Candidate], evaluate: Evaluate, reporter: Reporter
+) -> dict[str, Mapping[str, float]]:
+    """Measure the reference rows unless the ledger has them; reference name -> metrics.
+
+    Raises SearchError if one fails: nothing could be compared then.
+    """
+    for candidate in references.values():
+        ledger.enqueue(candidate, "reference", 0)
+    work_off(ledger, evaluate, reporter.stage("references"), [], len(references))
+    known = {e.candidate.key: e for e in ledger.evaluations()}
+    metrics = {}
+    for name, candidate in references.items():
+        evaluation = known[candidate.key]
+        if evaluation.failure is not None:
+            raise SearchError(f"the {name} reference failed: {evaluation.failure}")
+        metrics[name] = evaluation.metrics
+    return metrics
+
+
+def search(
+    ledger: Ledger,
+    problem: SearchProblem,
+    strategy: Strategy,
+    settings: SearchSettings,
+    evaluate: Evaluate,
+    reporter: Reporter,
+) -> None:
+    """Measure `settings.evaluations` candidates in rounds, continuing what the ledger holds.
+
+    A round follows from the seed and the rounds before it, so an interrupted round is proposed
+    again and only what is missing of it is measured. Raises SearchError when too many fail.
+    """
+    stage = reporter.stage("search")
+    number = max(1, ledger.last_round)
+    while True:
+        work_off(ledger, evaluate, stage, problem.metrics, settings.evaluations)
+        before = [e for e in ledger.evaluations() if e.round < number]
+        left = settings.evaluations - sum(e.role == "search" for e in before)
+        if left <= 0:
+            return
+        proposed = strategy.propose(history_of(before, problem), min(left, settings.round_size))
+        if not len(proposed):
+            reporter.say("search: every candidate of the space has been measured")
+            return
+        for genome in proposed:
+            ledger.enqueue(Candidate.from_genome(problem.space, genome), "search", number)
+        work_off(ledger, evaluate, stage, problem.metrics, settings.evaluations)
+        number += 1
+
+
+def work_off(
+    ledger: Ledger,
+    evaluate: Evaluate,
+    stage: Stage,
+    metrics: Sequence[object],
+    total: int,
+) -> None:
+    """Evaluate every waiting candidate in this process."""
+    while (ticket := ledger.take()) is not None:
+        _evaluate(ledger, ticket, evaluate)
+        known = ledger.evaluations()
+        _stop_if_failing(known)
+        stage.update(_measured(known, ticket.role), total, best_so_far(known))
+
+
+def _evaluate(ledger: Ledger, ticket: Ticket, evaluate: Evaluate) -> None:
+    try:
+        metrics, details = evaluate(ticket.candidate)
+        wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
+        if wrong:
+            raise EvaluationError(f"{', '.join(wrong)} is not finite")
+    except Exception as error:  # whatever breaks one candidate must not break the run
+        ledger.fail(ticket, f"{type(error).__name__}: {error}")
+    else:
+        ledger.finish(ticket, metrics, details)
+
+
+def _measured(known: Sequence[Evaluation], role: str) -> int:
+    return sum(evaluation.role == role for evaluation in known)
+
+
+def _stop_if_failing(known: Sequence[Evaluation]) -> None:
+    failures = [e for e in known if e.failure is not None]
+    if len(known) < FEWEST_JUDGED or len(failures) <= FAILED_SHARE * len(known):
+        return
+    reasons: dict[str, int] = {}
+    for evaluation in failures:
+        reason = str(evaluation.failure).splitlines()[0]
+        reasons[reason] = reasons.get(reason, 0) + 1
+    summary = "; ".join(f"{count}x {reason}" for reason, count in reasons.items())
+    raise SearchError(
+        f"{len(failures)} of {len(known)} candidates failed ({summary}); nothing is lost, "
+        "remove the cause and run the same command again"
+    )
+
+
+def best_so_far(known: Sequence[Evaluation]) -> str:
+    """The fastest candidate that is as accurate as the INT8 reference, for the progress line."""
+    good = [e for e in known if e.failure is None]
+    if not good:
+        return ""
+    references = [e for e in good if e.role == "reference"]
+    bar = min((e.metrics["accuracy"] for e in references), default=0.0)
+    best = min(
+        (e for e in good if e.metrics["accuracy"] >= bar), key=lambda e: e.metrics["latency_ms"]
+    )
+    accuracy, latency = best.metrics["accuracy"], best.metrics["latency_ms"]
+    size = best.metrics["size_bytes"] / 1000
+    return f"best: {accuracy:.4f}, {latency:.3f} ms, {size:.0f} kB"
+
+
+def history_of(evaluations: Sequence[Evaluation], problem: SearchProblem) -> History:
+    """What a strategy sees of the ledger: every candidate that the space can express."""
+    genomes: list[Genomes] = []
+    values: list[list[float]] = []
+    for evaluation in evaluations:
+        candidate = evaluation.candidate
+        if problem.space.holds(candidate.values):
+            genomes.append(candidate.genome(problem.space))
+            values.append([evaluation.metrics.get(m.name, np.nan) for m in problem.metrics])
+    if not genomes:
+        return History.empty(problem)
+    return History.empty(problem).append(np.array(genomes), np.array(values))

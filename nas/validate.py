@@ -1,0 +1,216 @@
+"""The final front: chosen, exported, scored on the test split, measured together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hardware.latency import Latency, Seconds, ratio, run_times
+from hardware.session import open_session
+from hardware.target import Target
+from nas.config import Experiment
+from nas.evaluate import split_accuracy
+from nas.export import Exporter
+from nas.front import spread
+from nas.front_file import Front, ValidatedModel, Versus
+from nas.ledger import Evaluation
+from nas.model_card import model_card
+from nas.objectives import FloatArray, to_costs
+from nas.progress import Reporter
+from nas.references import measured_references
+from nas.run_folder import write_atomically
+
+VALIDATION_REPEATS = 50
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate to ship, and the name of its folder."""
+
+    name: str
+    evaluation: Evaluation
+
+
+def choose(evaluations: Sequence[Evaluation], experiment: Experiment) -> list[Choice]:
+    """References first, then the front candidates to ship, fastest first.
+
+    At most `export.models` that keep the constraints, spread over the front; the fastest within
+    the accepted accuracy drop is always among them. Raises ValueError before the references are
+    measured.
+    """
+    references = measured_references(evaluations)
+    settings, bar = experiment.export, _accuracy_bar(references, experiment)
+    kept = _within_constraints(
+        [e for e in evaluations if e.role == "search" and e.failure is None], experiment, references
+    )
+    picked = [kept[i] for i in spread(_costs(kept, experiment), settings.models)] if kept else []
+    good = [e for e in kept if e.metrics["accuracy"] >= bar]
+    fastest = min(good, key=lambda e: e.metrics["latency_ms"], default=None)
+    if fastest is not None and fastest not in picked:
+        picked[settings.models - 1 :] = [fastest]
+    picked.sort(key=lambda e: e.metrics["latency_ms"])
+    return [
+        *(Choice(name, evaluation) for name, evaluation in references.items()),
+        *(Choice(evaluation.candidate.key, evaluation) for evaluation in picked),
+    ]
+
+
+def recommend(models: Sequence[ValidatedModel], accuracy_drop: float) -> str:
+    """Name of the fastest model whose validation accuracy the accepted drop allows."""
+    int8 = next(model for model in models if model.name == "int8")
+    good = [m for m in models if m.validation_accuracy >= int8.validation_accuracy - accuracy_drop]
+    return min(good, key=lambda model: model.latency_ms[0]).name
+
+
+def _accuracy_bar(references: Mapping[str, Evaluation], experiment: Experiment) -> float:
+    return references["int8"].metrics["accuracy"] - experiment.export.accuracy_drop
+
+
+def _within_constraints(
+    evaluations: Sequence[Evaluation],
+    experiment: Experiment,
+    references: Mapping[str, Evaluation],
+) -> list[Evaluation]:
+    metrics = {name: reference.metrics for name, reference in references.items()}
+    constraints = [c.resolve(metrics) for c in experiment.parsed_constraints()]
+    return [
+        e
+        for e in evaluations
+        if not any(c.violation(np.array(e.metrics[c.metric])) > 0 for c in constraints)
+    ]
+
+
+def _costs(evaluations: Sequence[Evaluation], experiment: Experiment) -> FloatArray:
+    objectives = experiment.parsed_objectives()
+    rows = [[e.metrics[objective.name] for objective in objectives] for e in evaluations]
+    return to_costs(np.array(rows), objectives)
+
+
+def provisional_front(evaluations: Sequence[Evaluation], experiment: Experiment) -> Front:
+    """The best so far by what the search has measured; nothing is exported, no test score."""
+    choices = choose(evaluations, experiment)
+    references = [choice for choice in choices if choice.evaluation.role == "reference"]
+    models = [
+        replace(_unscored(choice), versus={r.name: _by_search(choice, r) for r in references})
+        for choice in choices
+    ]
+    return Front(
+        models=tuple(models),
+        recommended=recommend(models, experiment.export.accuracy_drop),
+        evaluations=len(evaluations),
+        conditions={"target": experiment.target.target().describe()},
+    )
+
+
+def _unscored(choice: Choice) -> ValidatedModel:
+    evaluation = choice.evaluation
+    latency = evaluation.details["latency"]
+    return ValidatedModel(
+        name=choice.name,
+        role="reference" if evaluation.role == "reference" else "front",
+        candidate=evaluation.candidate,
+        validation_accuracy=evaluation.metrics["accuracy"],
+        test_accuracy=None,
+        latency_ms=(latency["median_ms"], latency["q1_ms"], latency["q3_ms"]),
+        size_bytes=int(evaluation.metrics["size_bytes"]),
+        coverage=evaluation.details["coverage"],
+        versus={},
+    )
+
+
+def _by_search(choice: Choice, reference: Choice) -> Versus:
+    ours, theirs = choice.evaluation.metrics, reference.evaluation.metrics
+    faster = theirs["latency_ms"] / ours["latency_ms"]
+    return Versus(
+        accuracy_difference=ours["accuracy"] - theirs["accuracy"],
+        latency_ratio=faster,
+        latency_ratio_low=np.nan,
+        latency_ratio_high=np.nan,
+        size_ratio=theirs["size_bytes"] / ours["size_bytes"],
+    )
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Exports chosen candidates and measures the files that were written."""
+
+    exporter: Exporter
+    target: Target
+    seed: int
+    clock: Callable[[], float] = time.perf_counter
+
+    def validate(
+        self, choices: Sequence[Choice], models: Path, reporter: Reporter
+    ) -> list[ValidatedModel]:
+        """Write `models/<name>/` for every choice and measure all of them together."""
+        stage = reporter.stage("validation")
+        validated = []
+        for number, choice in enumerate(choices):
+            stage.update(number, len(choices) + 1, choice.name)
+            validated.append(self._score(choice, models / choice.name))
+        stage.update(len(choices), len(choices) + 1, "latency")
+        validated = self._time(validated, models)
+        for model in validated:
+            card = model_card(model.name, model.candidate, self._is_image, model)
+            write_atomically(models / model.name / "README.md", card)
+        stage.update(len(choices) + 1, len(choices) + 1, "")
+        return validated
+
+    def _score(self, choice: Choice, folder: Path) -> ValidatedModel:
+        coverage = self.exporter.write(choice.evaluation.candidate, folder)
+        path = folder / "model.onnx"
+        accuracy = split_accuracy(
+            open_session(path, self.target),
+            self.exporter.workbench,
+            choice.evaluation.candidate,
+            self.exporter.data.test,
+            self.target,
+        )
+        return replace(
+            _unscored(choice),
+            test_accuracy=accuracy,
+            size_bytes=path.stat().st_size,
+            coverage=str(coverage),
+        )
+
+    def _time(self, models: Sequence[ValidatedModel], folder: Path) -> list[ValidatedModel]:
+        """Fill in latencies and the comparison with each reference."""
+        sessions = {
+            m.name: open_session(folder / m.name / "model.onnx", self.target) for m in models
+        }
+        workbench = self.exporter.workbench
+        inputs = {m.name: workbench.example(m.candidate, self.target) for m in models}
+        seconds = run_times(sessions, inputs, repeats=VALIDATION_REPEATS, clock=self.clock)
+        references = [model for model in models if model.role == "reference"]
+        timed = []
+        for model in models:
+            latency = Latency.of(seconds[model.name])
+            versus = {
+                reference.name: self._versus(model, reference, seconds) for reference in references
+            }
+            quartiles = (latency.median_ms, latency.q1_ms, latency.q3_ms)
+            timed.append(replace(model, latency_ms=quartiles, versus=versus))
+        return timed
+
+    def _versus(
+        self, model: ValidatedModel, reference: ValidatedModel, seconds: Mapping[str, Seconds]
+    ) -> Versus:
+        rng = np.random.default_rng(self.seed)
+        faster = ratio(seconds[reference.name], seconds[model.name], rng)
+        assert model.test_accuracy is not None
+        assert reference.test_accuracy is not None
+        return Versus(
+            accuracy_difference=model.test_accuracy - reference.test_accuracy,
+            latency_ratio=faster.value,
+            latency_ratio_low=faster.low,
+            latency_ratio_high=faster.high,
+            size_ratio=reference.size_bytes / model.size_bytes,
+        )
+
+    @property
+    def _is_image(self) -> bool:
+        return "pixel_values" in self.exporter.workbench.supernet.dynamic_axes

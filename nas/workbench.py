@@ -1,0 +1,107 @@
+"""Candidate -> network -> ONNX model, for one super-network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hardware.calibrate import calibrate
+from hardware.export import Template
+from hardware.materialize import Weights, arrays, materialize
+from hardware.memo import WeightMemo
+from hardware.precision import Precision, QuantScheme
+from hardware.static import Ranges
+from hardware.target import Target
+from nas.candidate import Candidate
+from supernets.base import SuperNetwork
+from supernets.cost import Cost
+from supernets.data import Batch
+from supernets.space import Genomes, SearchSpace
+
+Inputs = dict[str, NDArray[np.generic]]
+INTEGER = (Precision.INT8, Precision.INT4)
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Builds candidates from one tuned super-network and its exported template.
+
+    calibration: training batches, for BatchNorm statistics and static activation ranges.
+    sequence_length: tokens per text at which MACs are counted.
+    """
+
+    supernet: SuperNetwork
+    space: SearchSpace
+    template: Template
+    scheme: QuantScheme
+    calibration: Sequence[Batch]
+    sequence_length: int | None = None
+    memo: WeightMemo = field(default_factory=WeightMemo)
+    _ranges: dict[tuple[tuple[str, int], ...], Ranges] = field(default_factory=dict)
+
+    def network(self, candidate: Candidate) -> nn.Module:
+        """The plain FP32 torch network of the candidate's architecture, as it is exported."""
+        self.supernet.activate(dict(candidate.architecture))
+        return self.supernet.deploy(self._adapted())
+
+    def inputs(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> Inputs:
+        """Inputs of the full network as the candidate takes them."""
+        self.supernet.activate(dict(candidate.architecture))
+        adapted = self.supernet.adapt_inputs(inputs)
+        return {name: tensor.numpy() for name, tensor in adapted.items()}
+
+    def example(self, candidate: Candidate, target: Target) -> Inputs:
+        """Inputs at the target's batch size and sequence length, to measure latency with."""
+        self.supernet.activate(dict(candidate.architecture))
+        tensors = self.supernet.example_inputs(target.batch_size, target.sequence_length)
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    def uniform(self, genome: Genomes, precision: Precision) -> Candidate:
+        """The architecture of a genome `(n_genes,)`, one precision for every quantizable layer."""
+        candidate = Candidate.from_genome(self.space, genome)
+        return candidate.with_precision(precision)
+
+    def cost(self, genomes: Genomes) -> Cost:
+        """Sizes, MACs and parameters of genomes `(n_samples, n_genes)`."""
+        return self.supernet.cost(self.space, genomes, self.sequence_length)
+
+    def costs(self, candidate: Candidate) -> dict[str, float]:
+        """Parameters, and multiply-accumulates of one sample."""
+        genome = self.space.smallest()
+        for name, size in candidate.architecture:
+            column = self.space.column[name]
+            genome[column] = self.space.genes[column].index(size)
+        cost = self.cost(genome[None])
+        return {"parameters": float(cost.parameters[0]), "macs": float(cost.macs[0])}
+
+    def model(self, candidate: Candidate) -> onnx.ModelProto:
+        """The candidate's ONNX model, byte for byte what is measured and exported."""
+        weights = arrays(self.network(candidate).state_dict())
+        ranges = self._calibrated(candidate, weights) if self._is_static(candidate) else None
+        policy = candidate.policy
+        return materialize(self.template, weights, policy, self.scheme, ranges, self.memo)
+
+    def _is_static(self, candidate: Candidate) -> bool:
+        """Whether a layer of the candidate takes its activation range from calibration."""
+        low = {name for name, p in candidate.policy.items() if p in INTEGER}
+        kinds = {layer.kind for layer in self.template.layers if layer.name in low}
+        return "conv" in kinds or ("linear" in kinds and self.scheme.linear == "static")
+
+    def _calibrated(self, candidate: Candidate, weights: Weights) -> Ranges:
+        """Ranges of the candidate's architecture; they do not depend on the policy."""
+        key = candidate.architecture
+        if key not in self._ranges:
+            batches = (self.inputs(candidate, batch.inputs) for batch in self.calibration)
+            self._ranges[key] = calibrate(self.template, weights, self.scheme, batches)
+        return self._ranges[key]
+
+    def _adapted(self) -> list[Batch]:
+        return [
+            Batch(self.supernet.adapt_inputs(batch.inputs), batch.labels)
+            for batch in self.calibration
+        ]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,7 +15,10 @@ from hardware.memo import WeightMemo
 from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.quantize import Floats
 from hardware.static import Ranges, StaticActivations, has_static_kernel, plan
+from hardware.storage import save_model
 from hardware.template import DOMAIN, Layer, Template
+
+__all__ = ["Weights", "arrays", "assemble", "materialize", "save_model"]
 
 IR_VERSION = 10
 """First file format version with INT4 tensors."""
@@ -72,20 +72,6 @@ def static_layers(
             static = precision == Precision.INT8 or (precision == Precision.INT4 and not blocks)
             found[node.name] = np.bool_(static)
     return found
-
-
-def save_model(model: onnx.ModelProto, path: str | Path) -> None:
-    """Write atomically: the file appears complete or not at all."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(model.SerializeToString())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def kept_nodes(template: Template, weights: Weights) -> list[onnx.NodeProto]:

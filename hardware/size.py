@@ -30,6 +30,8 @@ Mask = NDArray[np.bool_]
 
 OUTSIDE = {*FUNCTIONS, MICROSOFT}
 """Shared entries that lie in the file beside the graph."""
+NO_LAYER = "\0"
+"""Prefix of no name: everything counted is shared."""
 PRECISION_OF_BITS = {precision.bits: precision for precision in Precision}
 
 
@@ -112,7 +114,7 @@ class SizeModel:
         }
         found = plan(nodes, low, constants(self._template), gaps)
         for value, mask in _moved(found, gaps).items():
-            counter = _ByteCounter(value)
+            counter = _ByteCounter(NO_LAYER)
             StaticActivations(counter, found, _AnyRange({})).rounded(value)
             yield f"{value}/static", mask, counter.own_bytes
             for name, count in counter.shared_bytes.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import numpy as np
@@ -10,13 +11,21 @@ from torch import nn
 
 from hardware.export import export_template
 from hardware.materialize import Weights, arrays
-from hardware.precision import Precision, QuantPolicy
+from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.template import Template
-from supernets.settings import VitConfig
+from supernets import fake_quant
+from supernets.batch_norm import fold
+from supernets.bert import BertSuperNetwork
+from supernets.resnet import ResNetSuperNetwork
+from supernets.settings import BertConfig, ResNetConfig, VitConfig
 from supernets.vit import ViTSuperNetwork
 
 VIT = VitConfig(
     image_size=16, patch_size=4, channels=1, embed_dim=48, depth=3, num_heads=4, hidden_dim=96
+)
+BERT = BertConfig(vocab_size=211, embed_dim=48, depth=2, num_heads=4, hidden_dim=96)
+RESNET = ResNetConfig(
+    image_size=16, stem_pool=True, depths=(2, 2), stage_widths=(16, 32), inner_widths=(16, 24)
 )
 
 
@@ -38,6 +47,50 @@ def vit() -> tuple[ViTSuperNetwork, Template]:
     return network, export_template(
         largest, network.example_inputs(), dynamic_axes=network.dynamic_axes
     )
+
+
+@cache
+def bert() -> tuple[nn.Module, Template]:
+    """A plain BERT with random weights, and its template."""
+    network = BertSuperNetwork(BERT, num_labels=3)
+    randomised(network)
+    plain = network.extract()
+    template = export_template(plain, network.example_inputs(), dynamic_axes=network.dynamic_axes)
+    return plain, template
+
+
+@cache
+def resnet() -> tuple[nn.Module, Template]:
+    """A plain ResNet, norms folded, and its template."""
+    network = ResNetSuperNetwork(RESNET, num_labels=10)
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_var, module.weight):
+                assert tensor is not None
+                nn.init.uniform_(tensor, 0.5, 1.5, generator=generator)
+            nn.init.normal_(module.bias, 0, 0.3, generator=generator)
+    plain = fold(network.extract())
+    template = export_template(plain, network.example_inputs(), dynamic_axes=network.dynamic_axes)
+    return plain, template
+
+
+def pictures(count: int, seed: int = 1) -> torch.Tensor:
+    """Noise in the shape of `resnet`'s input."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(
+        count, RESNET.channels, RESNET.image_size, RESNET.image_size, generator=generator
+    )
+
+
+def texts(count: int, tokens: int, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Random inputs of `bert`, the second half of the first text masked."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, BERT.vocab_size, (count, tokens), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[0, tokens // 2 :] = 0
+    kinds = (torch.arange(tokens) > tokens // 3).long().expand(count, -1)
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds.contiguous()}
 
 
 def images(count: int, seed: int = 1) -> torch.Tensor:
@@ -69,3 +122,26 @@ def random_policy(
     """An independent random precision for every layer."""
     names = layers_of(template, weights)
     return QuantPolicy({name: Precision(str(rng.choice(choices))) for name in names})
+
+
+class Imitation(nn.Module):
+    """A layer that computes as its exported form does."""
+
+    def __init__(self, layer: nn.Module, precision: Precision, scheme: QuantScheme) -> None:
+        super().__init__()
+        self.layer, self.precision, self.scheme = layer, precision, scheme
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        layer = self.layer
+        if isinstance(layer, nn.Embedding):
+            return fake_quant.embedding(x, layer.weight, self.precision, self.scheme)
+        assert isinstance(layer, nn.Linear)
+        return fake_quant.linear(x, layer.weight, layer.bias, self.precision, self.scheme)
+
+
+def imitation(network: nn.Module, policy: QuantPolicy, scheme: QuantScheme) -> nn.Module:
+    """A copy of a plain network under a policy, in fake quantization."""
+    network = copy.deepcopy(network)
+    for name, precision in policy.items():
+        network.set_submodule(name, Imitation(network.get_submodule(name), precision, scheme))
+    return network

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from sample_networks import images, random_policy, random_vit, vit
-from torch import nn
+from sample_networks import images, imitation, random_policy, random_vit, vit
 
 from hardware import quantize
 from hardware.materialize import materialize
-from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.precision import Precision, QuantScheme
 from hardware.session import open_session, predict
 from hardware.target import Target
 from supernets import fake_quant
@@ -28,26 +27,6 @@ def test_rounded_weights_equal_the_exporters_to_the_last_bit(inputs, group_size)
     assert np.array_equal(decoded, fake_quant.int4_weight(weight, group_size))
 
 
-class Quantized(nn.Module):
-    """A linear layer that computes as its exported form does."""
-
-    def __init__(self, layer: nn.Linear, precision: Precision, scheme: QuantScheme) -> None:
-        super().__init__()
-        self.layer, self.precision, self.scheme = layer, precision, scheme
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.layer.weight, self.layer.bias
-        return fake_quant.linear(x, weight, bias, self.precision, self.scheme)
-
-
-def quantized(network: nn.Module, policy: QuantPolicy, scheme: QuantScheme) -> nn.Module:
-    for name, precision in policy.items():
-        layer = network.get_submodule(name)
-        assert isinstance(layer, nn.Linear)
-        network.set_submodule(name, Quantized(layer, precision, scheme))
-    return network
-
-
 @pytest.mark.parametrize(("seed", "group_size"), [(0, 32), (1, 16), (2, 64), (3, None)])
 def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(seed, group_size):
     _, template = vit()
@@ -59,7 +38,7 @@ def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(seed, gro
     session = open_session(model.SerializeToString(), Target())
     exact = predict(session, [{"pixel_values": x.numpy()}])
     with torch.no_grad():
-        fake = quantized(network, policy, scheme)(x).numpy()
+        fake = imitation(network, policy, scheme)(x).numpy()
     assert np.linalg.norm(fake - exact) <= 1e-2 * np.linalg.norm(exact)
     assert (fake.argmax(1) == exact.argmax(1)).mean() >= 0.995
 

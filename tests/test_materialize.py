@@ -1,12 +1,10 @@
-import os
-
 import numpy as np
 import onnx
 import pytest
 import torch
 from sample_networks import images, layers_of, random_policy, random_vit, vit
 
-from hardware.materialize import arrays, materialize, save_model
+from hardware.materialize import arrays, materialize
 from hardware.memo import WeightMemo
 from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.session import open_session, predict
@@ -97,20 +95,3 @@ def test_heads_cut_in_the_middle_are_an_error():
         materialize(
             template, {**weights, query: weights[query][:7]}, QuantPolicy({}), QuantScheme()
         )
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"old")
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    _, template = vit()
-    _, weights = random_vit(np.random.default_rng(0))
-    model = materialize(template, weights, QuantPolicy({}), QuantScheme())
-    with pytest.raises(OSError, match="disk full"):
-        save_model(model, path)
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["model.onnx"]

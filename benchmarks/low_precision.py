@@ -1,0 +1,314 @@
+"""The figures of low precision, each measured side by side in one process.
+
+    python benchmarks/low_precision.py linears|resnet50|materialize|vit|bert|memory [--threads N]
+
+Networks are randomly initialised at their real sizes: latency, bytes and build time do not depend
+on what the weights mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from hardware.calibrate import calibrate
+from hardware.export import export_template
+from hardware.latency import Latency, ratio, run_times
+from hardware.materialize import Weights, arrays, materialize, save_model
+from hardware.memo import WeightMemo
+from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.session import Arrays, open_session
+from hardware.target import Target
+from hardware.template import Template
+from supernets.base import SuperNetwork
+from supernets.batch_norm import fold
+from supernets.bert import BertSuperNetwork
+from supernets.resnet import ResNetSuperNetwork
+from supernets.settings import BertConfig, ResNetConfig, VitConfig
+from supernets.vit import ViTSuperNetwork
+
+Network = TypeVar("Network", bound=SuperNetwork)
+
+CONSOLE = Console()
+RNG = np.random.default_rng(0)
+
+
+class LinearStack(nn.Module):
+    """Eight linear layers, 768 <-> 3072."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = [768, 3072] * 4 + [768]
+        self.layers = nn.ModuleDict(
+            {str(i): nn.Linear(a, b) for i, (a, b) in enumerate(pairwise(sizes))}
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply all layers, (batch, tokens, 768)."""
+        for layer in self.layers.values():
+            x = layer(x)
+        return x
+
+
+def vit_b16() -> ViTSuperNetwork:
+    """ViT-B/16 at 224 pixels, 1,000 classes."""
+    config = VitConfig(
+        image_size=224, patch_size=16, channels=3, embed_dim=768, depth=12, num_heads=12,
+        hidden_dim=3072, layer_norm_eps=1e-12,
+    )  # fmt: skip
+    return randomised(ViTSuperNetwork(config, 1000))
+
+
+def bert_base() -> BertSuperNetwork:
+    """BERT-base, two classes."""
+    config = BertConfig(
+        vocab_size=30522, max_positions=512, embed_dim=768, depth=12, num_heads=12, hidden_dim=3072
+    )
+    return randomised(BertSuperNetwork(config, 2))
+
+
+def resnet50() -> ResNetSuperNetwork:
+    """ResNet-50 at 224 pixels, 1,000 classes."""
+    config = ResNetConfig(
+        image_size=224, channels=3, block="bottleneck", stem_width=64, stem_kernel=7, stem_stride=2,
+        stem_pool=True, depths=(3, 4, 6, 3), stage_widths=(256, 512, 1024, 2048),
+        inner_widths=(64, 128, 256, 512), first_stage_stride=1,
+    )  # fmt: skip
+    return ResNetSuperNetwork(config, 1000)
+
+
+def randomised(network: Network) -> Network:
+    """Distinct values everywhere, of the size that training gives them."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim > 1 or not name.endswith("weight"):
+                parameter.normal_(0, 0.02)
+    return network
+
+
+def template_of(network: SuperNetwork, plain: nn.Module) -> Template:
+    """The template of the largest network."""
+    return export_template(plain, network.example_inputs(), dynamic_axes=network.dynamic_axes)
+
+
+def uniform(template: Template, precision: str) -> QuantPolicy:
+    """One precision for all layers."""
+    return QuantPolicy.uniform([layer.name for layer in template.layers], Precision(precision))
+
+
+def compare(models: Mapping[str, bytes | Path], inputs: Arrays, threads: int, repeats: int) -> None:
+    """Print medians, quartiles, sizes and ratios to the first model, measured alternately."""
+    target = Target(threads=threads)
+    sources = {name: m if isinstance(m, bytes) else str(m) for name, m in models.items()}
+    sessions = {name: open_session(source, target) for name, source in sources.items()}
+    times = run_times(sessions, dict.fromkeys(models, inputs), repeats=repeats)
+    table = Table("model", "median ms", "quartiles", "ratio", "95 % interval", "MB")
+    first = next(iter(models))
+    for name, seconds in times.items():
+        latency, against = Latency.of(seconds), ratio(seconds, times[first], RNG)
+        model = models[name]
+        size = len(model) if isinstance(model, bytes) else model.stat().st_size
+        table.add_row(
+            name,
+            f"{latency.median_ms:.2f}",
+            f"{latency.q1_ms:.2f} .. {latency.q3_ms:.2f}",
+            f"{against.value:.3f}",
+            f"{against.low:.3f} .. {against.high:.3f}",
+            f"{size / 1e6:.2f}",
+        )
+    CONSOLE.print(table)
+
+
+def linears(threads: int, repeats: int) -> None:
+    """INT4 against INT8 and against ONNX Runtime's own INT4, with the error of the weights."""
+    network = LinearStack().eval()
+    x = torch.randn(1, 197, 768)
+    template = export_template(network, {"x": x}, dynamic_axes={"x": {0: "batch", 1: "tokens"}})
+    weights, memo = arrays(network.state_dict()), WeightMemo()
+    blocks = QuantScheme(int4_kernel="matmulnbits")
+    made = {
+        "int8": materialize(template, weights, uniform(template, "int8"), QuantScheme(), memo=memo),
+        "int4 (w4a8)": materialize(template, weights, uniform(template, "int4"), QuantScheme()),
+        "int4 (MatMulNBits)": materialize(template, weights, uniform(template, "int4"), blocks),
+        "fp32": materialize(template, weights, QuantPolicy({}), QuantScheme()),
+    }
+    models = {name: model.SerializeToString() for name, model in made.items()}
+    for tokens in (197, 1):
+        CONSOLE.print(f"eight linears 768 <-> 3072, {tokens} tokens, {threads} thread(s)")
+        compare(models, {"x": RNG.standard_normal((1, tokens, 768), np.float32)}, threads, repeats)
+    errors = {"w4a8": 0.0, "MatMulNBits (by squared error)": 0.0, "MatMulNBits (onnxruntime)": 0.0}
+    total = 0.0
+    for layer in template.layers:
+        weight = weights[f"{layer.name}.weight"]
+        ours, theirs = memo.int4("", weight, 32), memo.block_int4("", weight, 32)
+        groups = weight.reshape(len(weight), -1, 32)
+        peak = np.take_along_axis(groups, np.abs(groups).argmax(-1)[..., None], -1)
+        plain = np.clip(np.rint(groups / (peak / -8)), -8, 7) * (peak / -8)
+        decoded = theirs.values * theirs.scale[..., None]
+        errors["w4a8"] += np.square(ours.integers * ours.scale[:, None] - weight).sum()
+        errors["MatMulNBits (by squared error)"] += np.square(decoded - groups).sum()
+        errors["MatMulNBits (onnxruntime)"] += np.square(plain - groups).sum()
+        total += np.square(weight).sum()
+    for name, error in errors.items():
+        CONSOLE.print(f"relative weight error, {name}: {np.sqrt(error / total):.5f}")
+
+
+def resnet(threads: int, repeats: int) -> None:
+    """INT4 against INT8, both static QDQ, and FP32."""
+    network = resnet50()
+    plain = fold(network.extract())
+    template, weights = template_of(network, plain), arrays(plain.state_dict())
+    images = {"pixel_values": RNG.standard_normal((1, 3, 224, 224), np.float32)}
+    ranges = calibrate(template, weights, QuantScheme(), [images])
+    models = {
+        precision: materialize(
+            template, weights, uniform(template, precision), QuantScheme(), ranges
+        ).SerializeToString()
+        for precision in ("int8", "int4", "fp32")
+    }
+    CONSOLE.print(f"ResNet-50, 224 pixels, {threads} thread(s)")
+    compare(models, images, threads, repeats)
+
+
+def build(threads: int, repeats: int) -> None:
+    """Candidate to quantized file, against exporting and quantizing it anew."""
+    torch.set_num_threads(threads)
+    network = vit_b16()
+    start = time.perf_counter()
+    template = template_of(network, network.extract())
+    CONSOLE.print(f"template, once per run: {time.perf_counter() - start:.1f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        ours = Path(folder) / "ours.onnx"
+        memo = WeightMemo()
+        for precision in ("int8", "int4", "mixed", "mixed"):
+            choices = ["fp32", "int8", "int4"] if precision == "mixed" else [precision]
+            names = [layer.name for layer in template.layers]
+            policy = QuantPolicy({n: Precision(str(RNG.choice(choices))) for n in names})
+            start = time.perf_counter()
+            weights = arrays(network.extract().state_dict())
+            save_model(materialize(template, weights, policy, QuantScheme(), memo=memo), ours)
+            seconds = time.perf_counter() - start
+            CONSOLE.print(f"extract, materialize and write, {precision}: {seconds:.2f} s")
+        start = time.perf_counter()
+        quantize_anew(network.extract(), network, Path(folder))
+        CONSOLE.print(f"export and quantize_dynamic: {time.perf_counter() - start:.1f} s")
+
+
+def quantize_anew(plain: nn.Module, network: SuperNetwork, folder: Path) -> Path:
+    """torch.onnx.export, then ONNX Runtime's per-channel dynamic quantization."""
+    exported, quantized = folder / "exported.onnx", folder / "quantized.onnx"
+    inputs = network.example_inputs()
+    axes = {name: network.dynamic_axes[name] for name in inputs}
+    dims = {label: torch.export.Dim(label) for table in axes.values() for label in table.values()}
+    torch.onnx.export(
+        plain, (), exported, kwargs=inputs, input_names=list(inputs), output_names=["logits"],
+        dynamic_shapes={n: {i: dims[label] for i, label in t.items()} for n, t in axes.items()},
+        dynamo=True, verbose=False, external_data=False,
+    )  # fmt: skip
+    model = onnx.load(exported)
+    del model.graph.value_info[:]
+    quantize_dynamic(model, quantized, per_channel=True, weight_type=QuantType.QInt8)
+    return quantized
+
+
+def transformer(network: SuperNetwork, inputs: Arrays, threads: int, repeats: int) -> None:
+    """All formats of one transformer, against quantize_dynamic of the same network."""
+    plain = network.extract()
+    template, weights = template_of(network, plain), arrays(plain.state_dict())
+    with tempfile.TemporaryDirectory() as folder:
+        models: dict[str, bytes | Path] = {
+            "quantize_dynamic": quantize_anew(plain, network, Path(folder))
+        }
+        for precision in ("int8", "int4", "fp32"):
+            path = Path(folder) / f"{precision}.onnx"
+            policy = uniform(template, precision)
+            save_model(materialize(template, weights, policy, QuantScheme()), path)
+            models[f"ours, {precision}"] = path
+        compare(models, inputs, threads, repeats)
+
+
+def vit(threads: int, repeats: int) -> None:
+    """ViT-B/16, batch 1."""
+    images = {"pixel_values": RNG.standard_normal((1, 3, 224, 224), np.float32)}
+    transformer(vit_b16(), images, threads, repeats)
+
+
+def bert(threads: int, repeats: int) -> None:
+    """BERT-base, batch 1, 128 tokens."""
+    ids = RNG.integers(0, 30522, (1, 128))
+    inputs = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+    transformer(bert_base(), inputs, threads, repeats)
+
+
+def memory(threads: int, repeats: int) -> None:
+    """Peak memory of materializing ViT-B/16, in units of its FP32 bytes; in a fresh process."""
+    folder = tempfile.mkdtemp()
+    network = vit_b16()
+    plain = network.extract()
+    template_of(network, plain).save(Path(folder) / "template.onnx")
+    np.savez(Path(folder) / "weights.npz", **arrays(plain.state_dict()))
+    for precision in ("int8", "int4", "fp32"):
+        arguments = ["_peak", "--folder", folder, "--precision", precision]
+        subprocess.run([sys.executable, __file__, *arguments], check=True)
+
+
+def peak(folder: Path, precision: str) -> None:
+    """Materialize and write once; the process holds nothing else."""
+    template = Template.load(folder / "template.onnx")
+    before = memory_status("VmRSS")
+    with np.load(folder / "weights.npz") as stored:
+        weights: Weights = {name: stored[name] for name in stored.files}
+    fp32 = sum(array.nbytes for array in weights.values())
+    model = materialize(template, weights, uniform(template, precision), QuantScheme())
+    save_model(model, folder / f"{precision}.onnx")
+    most = memory_status("VmHWM") - before
+    CONSOLE.print(f"{precision}: peak {most / fp32:.2f} x the FP32 weights ({fp32 / 1e6:.0f} MB)")
+
+
+def memory_status(field: str) -> int:
+    """Bytes of this process: `VmRSS` now, `VmHWM` at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
+
+
+COMMANDS = {
+    "linears": linears, "resnet50": resnet, "materialize": build, "vit": vit, "bert": bert,
+    "memory": memory,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run one of the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=[*COMMANDS, "_peak"])
+    parser.add_argument("--precision", default="int8", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    if options.command == "_peak":
+        peak(options.folder, options.precision)
+    else:
+        COMMANDS[options.command](options.threads, options.repeats)
+
+
+if __name__ == "__main__":
+    main()

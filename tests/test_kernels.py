@@ -1,0 +1,218 @@
+"""Every format of every layer kind, against torch."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from sample_networks import bert, imitation, pictures, resnet, texts
+from torch import nn
+
+from hardware.attribution import FallbackError, what_ran
+from hardware.calibrate import calibrate
+from hardware.export import export_template
+from hardware.graph import GraphWriter
+from hardware.materialize import arrays, materialize, save_model
+from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.session import open_session, predict
+from hardware.size import SizeModel
+from hardware.static import Ranges
+from hardware.target import Target
+from hardware.template import Template
+from hardware.verify import verify
+from supernets import fake_quant
+
+
+def run(model: onnx.ModelProto, inputs: dict[str, torch.Tensor]) -> np.ndarray:
+    onnx.checker.check_model(model, full_check=True)
+    feed = {name: x.numpy() for name, x in inputs.items()}
+    return predict(open_session(model.SerializeToString(), Target()), [feed])
+
+
+def uniform(template: Template, precision: str) -> QuantPolicy:
+    return QuantPolicy.uniform([layer.name for layer in template.layers], Precision(precision))
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def calibrated(scheme: QuantScheme) -> tuple[Template, dict[str, np.ndarray], Ranges]:
+    network, template = resnet()
+    weights = arrays(network.state_dict())
+    batches = [{"pixel_values": pictures(16, seed).numpy()} for seed in range(4)]
+    return template, weights, calibrate(template, weights, scheme, batches)
+
+
+@pytest.mark.parametrize(
+    ("precision", "group_size", "worst"),
+    [("fp32", 32, 1e-5), ("int8", 32, 0.03), ("int4", 16, 0.2), ("int4", 64, 0.25)],
+)
+def test_convolutions_agree_with_torch_and_run_on_integer_kernels(
+    tmp_path, precision, group_size, worst
+):
+    scheme = QuantScheme(group_size=group_size)
+    template, weights, ranges = calibrated(scheme)
+    policy = uniform(template, precision)
+    model = materialize(template, weights, policy, scheme, ranges)
+    network, _ = resnet()
+    inputs = {"pixel_values": pictures(8)}
+    with torch.no_grad():
+        expected = network(**inputs).numpy()
+    assert relative_error(run(model, inputs), expected) < worst
+    verify(model, policy)
+    save_model(model, tmp_path / "model.onnx")
+    one = {"pixel_values": pictures(1).numpy()}
+    ran = what_ran(tmp_path / "model.onnx", one, Target())
+    if precision != "fp32":
+        operators = [kernel.operator for kernel in ran.kernels]
+        assert operators.count("QLinearConv") == sum(x.kind == "conv" for x in template.layers)
+        assert operators.count("QLinearAdd") == 4, "residual sums stay in integers"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mixed_convolutions_run_as_asked_and_have_the_predicted_size(tmp_path, seed):
+    template, weights, ranges = calibrated(QuantScheme())
+    rng = np.random.default_rng(seed)
+    names = [layer.name for layer in template.layers]
+    policy = QuantPolicy({n: Precision(str(rng.choice(["fp32", "int8", "int4"]))) for n in names})
+    model = materialize(template, weights, policy, QuantScheme(), ranges)
+    verify(model, policy)
+    save_model(model, tmp_path / "model.onnx")
+    what_ran(tmp_path / "model.onnx", {"pixel_values": pictures(2).numpy()}, Target())
+    out, inputs = np.array([weights[f"{name}.weight"].shape[:2] for name in names]).T
+    bits = np.array([policy[name].bits for name in names])
+    predicted = SizeModel(template, QuantScheme()).file_bytes(
+        names, out[None], inputs[None], bits[None]
+    )
+    assert predicted == (tmp_path / "model.onnx").stat().st_size
+
+
+def test_a_convolution_without_ranges_is_an_error():
+    template, weights, _ = calibrated(QuantScheme())
+    with pytest.raises(ValueError, match="calibrate"):
+        materialize(template, weights, uniform(template, "int8"), QuantScheme())
+
+
+@pytest.mark.parametrize("group_size", [16, 32, 64, None])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_bert_agrees_with_torch_at_any_length(precision, group_size):
+    network, template = bert()
+    weights, scheme = arrays(network.state_dict()), QuantScheme(group_size=group_size)
+    policy = uniform(template, precision)
+    model = materialize(template, weights, policy, scheme)
+    assert verify(model, policy).layers == len(template.layers)
+    for tokens in (5, 11):
+        inputs = texts(3, tokens)
+        with torch.no_grad():
+            expected = imitation(network, policy, scheme)(**inputs).numpy()
+        assert relative_error(run(model, inputs), expected) < (
+            1e-5 if precision == "fp32" else 1e-2
+        )
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_embedding_rows_equal_fake_quantized_ones(precision):
+    network, template = bert()
+    weights, scheme = arrays(network.state_dict()), QuantScheme()
+    policy = QuantPolicy({"embeddings.word": Precision(precision)})
+    model = materialize(template, weights, policy, scheme)
+    table = network.get_submodule("embeddings.word").weight
+    ids = torch.arange(len(table))[None]
+    rounded = fake_quant.embedding(ids, table, Precision(precision), scheme)[0].detach().numpy()
+    replaced = materialize(
+        template, {**weights, "embeddings.word.weight": rounded}, QuantPolicy({}), scheme
+    )
+    inputs = texts(4, 9)
+    np.testing.assert_allclose(run(model, inputs), run(replaced, inputs), atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_static_linears_agree_with_fake_quantization(tmp_path, precision):
+    """One layer, so that nothing amplifies the last bit."""
+    layer = nn.Linear(96, 40)
+    template = one_layer(layer)
+    scheme, x = QuantScheme(linear="static"), torch.randn(50, 7, 96)
+    weights = arrays(layer_state(layer))
+    ranges = calibrate(template, weights, scheme, [{"x": x.numpy()}])
+    policy = uniform(template, precision)
+    model = materialize(template, weights, policy, scheme, ranges)
+    expected = fake_quant.linear(
+        x, layer.weight, layer.bias, Precision(precision), scheme, ranges["x"]
+    )
+    np.testing.assert_allclose(run(model, {"x": x}), expected.detach().numpy(), atol=1e-4)
+    verify(model, policy)
+    save_model(model, tmp_path / "model.onnx")
+    what_ran(tmp_path / "model.onnx", {"x": x.numpy()}, Target())
+
+
+@pytest.mark.parametrize("inputs", [96, 50])
+def test_matmulnbits_agrees_with_fake_quantization(tmp_path, inputs):
+    layer = nn.Linear(inputs, 40)
+    template = one_layer(layer)
+    scheme, x = QuantScheme(int4_kernel="matmulnbits"), torch.randn(3, 7, inputs)
+    policy = uniform(template, "int4")
+    model = materialize(template, arrays(layer_state(layer)), policy, scheme)
+    expected = fake_quant.linear(x, layer.weight, layer.bias, Precision.INT4, scheme)
+    assert relative_error(run(model, {"x": x}), expected.detach().numpy()) < 1e-2
+    verify(model, policy)
+    save_model(model, tmp_path / "model.onnx")
+    ran = what_ran(tmp_path / "model.onnx", {"x": x.numpy()}, Target())
+    assert "MatMulNBits" in {kernel.operator for kernel in ran.kernels}
+
+
+@pytest.mark.parametrize("group_size", [None, 8, 48])
+def test_matmulnbits_refuses_group_sizes_it_does_not_have(group_size):
+    layer = nn.Linear(96, 40)
+    scheme = QuantScheme(int4_kernel="matmulnbits", group_size=group_size)
+    template = one_layer(layer)
+    with pytest.raises(ValueError, match=r"scheme\.group_size"):
+        materialize(template, arrays(layer_state(layer)), uniform(template, "int4"), scheme)
+
+
+def test_what_ran_names_a_layer_that_fell_back_to_float(tmp_path):
+    """Dequantized operands without a quantized result: ONNX Runtime has no INT8 kernel for it."""
+    graph = GraphWriter()
+    names = ["s", "z", "layer.weight", "layer.weight_scale"]
+    values = [
+        np.float32(0.1),
+        np.uint8(128),
+        np.ones((4, 3, 1, 1), np.int8),
+        np.ones(4, np.float32),
+    ]
+    for name, value in zip(names, values, strict=True):
+        graph.tensor(name, value)
+    graph.node("QuantizeLinear", ["x", "s", "z"], ["q"])
+    graph.node("DequantizeLinear", ["q", "s", "z"], ["rounded"])
+    graph.node("DequantizeLinear", ["layer.weight", "layer.weight_scale"], ["kernel"], axis=0)
+    graph.node("Conv", ["rounded", "kernel"], ["y"])
+    for name, value in (("x", graph.graph.input), ("y", graph.graph.output)):
+        value.append(
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, None, 4, 4])
+        )
+    graph.model.ir_version = 10
+    graph.model.opset_import.add(domain="", version=23)
+    verify(graph.model, QuantPolicy({"layer": Precision.INT8}))
+    save_model(graph.model, tmp_path / "model.onnx")
+    feed = {"x": np.zeros((1, 3, 4, 4), np.float32)}
+    with pytest.raises(FallbackError, match="layer: stored as int8, ran as"):
+        what_ran(tmp_path / "model.onnx", feed, Target())
+    ran = what_ran(tmp_path / "model.onnx", feed, Target(), allow_fallback=True)
+    assert len(ran.fallbacks) == 1
+
+
+class OneLayer(nn.Module):
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+def one_layer(layer: nn.Linear) -> Template:
+    x = torch.zeros(2, 2, layer.in_features)
+    return export_template(OneLayer(layer), {"x": x}, dynamic_axes={"x": {0: "batch", 1: "tokens"}})
+
+
+def layer_state(layer: nn.Linear) -> dict[str, torch.Tensor]:
+    return {f"layer.{name}": tensor for name, tensor in layer.state_dict().items()}

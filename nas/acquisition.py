@@ -10,6 +10,7 @@ from scipy.special import ndtr
 
 from nas.front import non_dominated, spread
 from nas.objectives import FloatArray
+from predictors.regressors import TargetScale
 
 _POINTS = {1: 1, 2: 400, 3: 60}  # front points the gain is computed against, by objectives
 _POINTS_MANY = 12
@@ -63,6 +64,26 @@ def _expected_below(edges: FloatArray, mean: FloatArray, std: FloatArray) -> Flo
     z = distance / scale
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
     return np.where(np.isfinite(edges), distance * ndtr(z) + scale * density, 0.0)
+
+
+class EvenScale:
+    """Stretches every cost so that the measured ones are as nearly normal as a power makes them.
+
+    A gain in hypervolume then counts alike all over the front, not most where a cost has its long
+    tail (accuracy of the smallest networks, latency of the largest).
+    """
+
+    def __init__(self, measured: FloatArray) -> None:
+        self.scales = [TargetScale.of(column, warp=True) for column in measured.T]
+
+    def costs(self, costs: FloatArray) -> FloatArray:
+        """Stretched costs, same shape."""
+        columns = [scale.forward(costs[:, k]) for k, scale in enumerate(self.scales)]
+        return np.stack(columns, axis=1)
+
+    def stds(self, mean: FloatArray, std: FloatArray) -> FloatArray:
+        """Standard deviations after stretching: half the way from one to the other side."""
+        return np.asarray((self.costs(mean + std) - self.costs(mean - std)) / 2)
 
 
 def pick_round(

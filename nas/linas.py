@@ -12,18 +12,25 @@ from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
-from nas.acquisition import pick_round
+from nas.acquisition import EvenScale, pick_round
 from nas.front import front, reference_point
 from nas.genetic import evolve
 from nas.objectives import FloatArray
 from nas.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
 from nas.search_settings import SearchSettings
-from nas.start import covering_start
+from nas.start import covering_start, leaning_rows
 from nas.surrogate import Surrogate
+from predictors.regressors import Regressor, RidgeRegressor, SupportVectorRegressor
 from predictors.selection import CONTENDERS
 from supernets.space import Genomes
 
 _FEWEST = 8  # measured candidates below which a predictor is not worth fitting
+_CAUTION = 0.3  # share of the predicted standard deviation that counts; 1 explores too much
+
+PLAIN_CONTENDERS: dict[str, Regressor] = {
+    "ridge": RidgeRegressor(),
+    "svr": SupportVectorRegressor(),
+}
 
 
 class Linas:
@@ -39,9 +46,9 @@ class Linas:
         start = max(self.settings.round_size, _FEWEST)
         if len(history) < start or len(history.good) < _FEWEST:
             rows = self._covering(start + n) if not plain else self.problem.space.sample(0, rng)
-            rows = new_rows(rows, history.genomes)[: min(n, max(start - len(history), 1))]
+            rows = new_rows(rows, history.genomes)[:n]
             return rows if len(rows) else sample_new(self.problem.space, n, history.genomes, rng)
-        contenders = {name: CONTENDERS[name] for name in ("ridge", "svr")} if plain else CONTENDERS
+        contenders = PLAIN_CONTENDERS if plain else CONTENDERS
         surrogate = Surrogate.fit(self.problem, history, self.seed, contenders)
         pick = self._by_rank if plain else self._by_hypervolume
         rows = pick(surrogate, history, n, rng)
@@ -58,7 +65,7 @@ class Linas:
         last, _ = self._evolve(surrogate, start, rng)
         rows = new_rows(last, history.genomes)
         costs, violations = surrogate.score(rows)
-        return rows[rank_and_crowding(costs, violations, n)]
+        return rows[rank_and_crowding(costs, violations, n, rng)]
 
     def _by_hypervolume(
         self, surrogate: Surrogate, history: History, n: int, rng: np.random.Generator
@@ -68,12 +75,14 @@ class Linas:
         feasible = (problem.violations(good.values) == 0).all(axis=1)
         rows = new_rows(self._pool(surrogate, good.genomes[front(costs)], rng), history.genomes)
         values, stds = surrogate.values(rows), surrogate.stds(rows)
+        mean, std = problem.costs(values), _CAUTION * stds[:, : len(problem.objectives)]
+        even = EvenScale(costs)
         chosen = pick_round(
-            costs[feasible],
-            problem.costs(values),
-            stds[:, : len(problem.objectives)],
+            even.costs(costs[feasible]),
+            even.costs(mean),
+            even.stds(mean, std),
             surrogate.feasibility(values, stds),
-            reference_point(costs),
+            reference_point(even.costs(costs)),
             n,
         )
         return rows[chosen]
@@ -84,7 +93,8 @@ class Linas:
         if everything is not None:
             return everything
         best = best[: self.settings.predicted_population // 2]
-        fill = self.problem.space.sample(self.settings.predicted_population - len(best), rng)
+        space, missing = self.problem.space, self.settings.predicted_population - len(best)
+        fill = space.canonical(leaning_rows(space, missing, rng))
         last, visited = self._evolve(surrogate, np.concatenate([best, fill]), rng)
         return np.concatenate([last, visited])
 
@@ -95,12 +105,14 @@ class Linas:
         return evolve(self.problem.space, surrogate.score, start, self.settings.generations, seed)
 
 
-def rank_and_crowding(costs: FloatArray, violations: FloatArray, n: int) -> Genomes:
+def rank_and_crowding(
+    costs: FloatArray, violations: FloatArray, n: int, rng: np.random.Generator
+) -> Genomes:
     """Positions of the best `n` rows by non-dominated rank, then by crowding."""
     if len(costs) <= n:
         return np.arange(len(costs))
     frame = Problem(n_var=1, n_obj=costs.shape[1], n_ieq_constr=violations.shape[1])
     rows = Population.new("X", np.arange(len(costs))[:, None], "F", costs, "G", violations)
     rows.set("CV", violations.sum(axis=1, keepdims=True))
-    kept = RankAndCrowding().do(frame, rows, n_survive=n)
+    kept = RankAndCrowding().do(frame, rows, n_survive=n, random_state=rng)
     return np.asarray(kept.get("X")[:, 0], dtype=np.int64)

@@ -10,35 +10,42 @@ from supernets.space import Choice, Genomes, SearchSpace
 def covering_start(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
     """At least `n` canonical genomes (repeats possible), the most telling ones first.
 
-    Largest and smallest sizes with every uniform precision, then rows whose average leans from
-    small to large, each gene's choices dealt out evenly.
+    First `corners`, then `leaning_rows`.
     """
     return space.canonical(np.vstack([corners(space), leaning_rows(space, n, rng)]))
 
 
 def corners(space: SearchSpace) -> Genomes:
-    """Smallest and largest sizes, each with every precision that all layers can have.
+    """Rows that show every size and precision of every layer while it has an effect.
 
-    Genes with names for choices are precisions, genes with numbers are sizes.
+    The largest and the smallest sizes with one precision throughout, for each precision, and full
+    depth with each rank of size. Genes with names for choices are precisions, others are sizes.
     """
-    precisions = np.array([isinstance(gene.choices[0], str) for gene in space.genes])
+    named = np.array([isinstance(gene.choices[0], str) for gene in space.genes])
+    parents = [gene.requires.gene for gene in space.genes if gene.requires is not None]
+    deep = np.isin([gene.name for gene in space.genes], parents)
     small, large = space.smallest(), space.largest()
-    shared: list[Choice] = []
-    if precisions.any():
-        named = [
-            gene.choices for gene, is_name in zip(space.genes, precisions, strict=True) if is_name
-        ]
-        shared = [choice for choice in named[0] if all(choice in other for other in named)]
-    rows = [large, small]
-    for choice in reversed(shared):
-        uniform = np.array(
-            [
-                gene.index(choice) if is_name else 0
-                for gene, is_name in zip(space.genes, precisions, strict=True)
-            ]
-        )
-        rows += [np.where(precisions, uniform, sizes) for sizes in (large, small)]
+    uniform = [_uniform(space, choice) for choice in reversed(_precisions(space))] or [large]
+    rows = [np.where(named, u, sizes) for u in uniform for sizes in (large, small)]
+    for rank in range(int(space.n_choices[~named & ~deep].max(initial=1)) - 1):
+        sizes = np.where(deep, large, np.minimum(rank, large))
+        rows.append(np.where(named, uniform[len(uniform) // 2], sizes))
     return np.array(rows, dtype=np.int64)
+
+
+def _precisions(space: SearchSpace) -> tuple[Choice, ...]:
+    """The choices of the precision gene that has most of them."""
+    named = [gene.choices for gene in space.genes if isinstance(gene.choices[0], str)]
+    return max(named, key=len, default=())
+
+
+def _uniform(space: SearchSpace, choice: Choice) -> Genomes:
+    """Index of a choice in every gene, of the last one where the gene does not have it."""
+    indices = [
+        gene.choices.index(choice) if choice in gene.choices else len(gene.choices) - 1
+        for gene in space.genes
+    ]
+    return np.array(indices, dtype=np.int64)
 
 
 def leaning_rows(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:

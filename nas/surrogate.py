@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,8 @@ from predictors.selection import CONTENDERS, Predictor, select
 from supernets.space import Genomes
 
 
-def predictor_features(problem: SearchProblem, genomes: Genomes, metric: str) -> FloatArray:
-    """Genes one-hot and as levels, structural features, prior: `(n_samples, n_features)`."""
+def shared_features(problem: SearchProblem, genomes: Genomes) -> FloatArray:
+    """Genes one-hot and as levels, and the structural features: `(n_samples, n_features)`."""
     space = problem.space
     active = space.active(genomes)
     blocks = [
@@ -26,9 +26,16 @@ def predictor_features(problem: SearchProblem, genomes: Genomes, metric: str) ->
     ]
     if problem.features is not None:
         blocks.append(problem.features(genomes))
-    if metric in problem.priors:
-        blocks.append(problem.priors[metric](genomes)[:, None])
     return np.hstack(blocks)
+
+
+def with_prior(
+    problem: SearchProblem, shared: FloatArray, genomes: Genomes, metric: str
+) -> FloatArray:
+    """Features of one metric: the shared ones and its prior where there is one."""
+    if metric not in problem.priors:
+        return shared
+    return np.hstack([shared, problem.priors[metric](genomes)[:, None]])
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,10 @@ class Surrogate:
         """Choose and fit a predictor per metric on the candidates that did not fail."""
         good = history.good
         cheap = None if problem.cheap is None else problem.cheap(good.genomes)
+        shared = shared_features(problem, good.genomes)
         predictors = {
             metric.name: select(
-                predictor_features(problem, good.genomes, metric.name),
+                with_prior(problem, shared, good.genomes, metric.name),
                 good.values[:, column],
                 cheap,
                 contenders,
@@ -64,26 +72,25 @@ class Surrogate:
 
     def values(self, genomes: Genomes) -> FloatArray:
         """Expected values of all metrics `(n_samples, n_metrics)`."""
-        columns = [
-            self.problem.exact[metric.name](genomes)
-            if metric.name in self.problem.exact
-            else self.predictors[metric.name].predict(
-                predictor_features(self.problem, genomes, metric.name)
-            )
-            for metric in self.problem.metrics
-        ]
-        return np.stack(columns, axis=1)
+        return self._columns(genomes, Predictor.predict, lambda exact: exact)
 
     def stds(self, genomes: Genomes) -> FloatArray:
         """Standard deviations of all metrics `(n_samples, n_metrics)`, 0 where exact."""
-        columns = [
-            np.zeros(len(genomes))
-            if metric.name in self.problem.exact
-            else self.predictors[metric.name].predict_std(
-                predictor_features(self.problem, genomes, metric.name)
-            )
-            for metric in self.problem.metrics
-        ]
+        return self._columns(genomes, Predictor.predict_std, np.zeros_like)
+
+    def _columns(
+        self,
+        genomes: Genomes,
+        predict: Callable[[Predictor, FloatArray], FloatArray],
+        of_exact: Callable[[FloatArray], FloatArray],
+    ) -> FloatArray:
+        shared, columns = shared_features(self.problem, genomes), []
+        for metric in self.problem.metrics:
+            if metric.name in self.problem.exact:
+                columns.append(of_exact(self.problem.exact[metric.name](genomes)))
+            else:
+                X = with_prior(self.problem, shared, genomes, metric.name)
+                columns.append(predict(self.predictors[metric.name], X))
         return np.stack(columns, axis=1)
 
     def score(self, genomes: Genomes) -> tuple[FloatArray, FloatArray]:

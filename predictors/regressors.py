@@ -237,7 +237,7 @@ class GaussianProcess(Regressor):
 
     has_posterior = True
 
-    def __init__(self, warp: bool = False, prior_std: float = 1.0, iterations: int = 60) -> None:
+    def __init__(self, warp: bool = False, prior_std: float = 1.0, iterations: int = 40) -> None:
         self.warp = warp
         self.prior_std = prior_std
         self.iterations = iterations

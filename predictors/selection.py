@@ -12,17 +12,26 @@ from scipy.stats import kendalltau
 from sklearn.base import clone
 from sklearn.model_selection import KFold
 
-from predictors.regressors import REGRESSORS, Regressor, RidgeRegressor, from_json
+from predictors.regressors import (
+    BoostingRegressor,
+    GaussianProcess,
+    Regressor,
+    RidgeRegressor,
+    SupportVectorRegressor,
+    from_json,
+)
 
 FloatArray = NDArray[np.float64]
 
 
 CONTENDERS: dict[str, Regressor] = {
-    f"{name}-warped" if warp else name: kind(warp=warp)
-    for name, kind in REGRESSORS.items()
-    for warp in (False, True)
-    if not (warp and name == "boosting")  # trees hardly see a monotone transform
+    "ridge": RidgeRegressor(),
+    "ridge-warped": RidgeRegressor(warp=True),
+    "svr-warped": SupportVectorRegressor(warp=True),
+    "boosting": BoostingRegressor(),
+    "gp-warped": GaussianProcess(warp=True),
 }
+"""Measured the best of each family with and without warping; ridge exactly fits what adds up."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +114,8 @@ def select(
     cheap: FloatArray | None = None,
     contenders: Mapping[str, Regressor] = CONTENDERS,
     seed: int = 0,
-    folds: int = 5,
 ) -> Predictor:
-    """Choose a regressor by held-out Kendall tau, then fit it on everything.
+    """Choose a regressor by cross-validated Kendall tau, then fit it on everything.
 
     Args:
         X: features `(n_samples, n_features)`.
@@ -115,7 +123,6 @@ def select(
         cheap: columns such as MACs and bytes; ridge on them alone is a baseline beside the mean.
         contenders: what to choose from; the estimators themselves stay unfitted.
         seed: seed of the folds.
-        folds: parts of the cross-validation (fewer if there are fewer samples).
 
     Raises:
         ValueError: fewer than 4 samples.
@@ -125,7 +132,8 @@ def select(
             f"predictors: {len(y)} measured candidates are too few to fit and judge a predictor; "
             "at least 4 must succeed"
         )
-    splits = list(KFold(min(folds, len(y) // 2), shuffle=True, random_state=seed).split(X))
+    folds = 3 if len(y) > 60 else min(5, len(y) // 2)
+    splits = list(KFold(folds, shuffle=True, random_state=seed).split(X))
 
     def held_out(regressor: Regressor, data: FloatArray) -> FloatArray:
         predicted = np.empty(len(y))

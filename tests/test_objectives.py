@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from nas.objectives import (
+    check_consistent,
+    find_objective,
+    parse_constraint,
+    to_costs,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "ok"),
+    [
+        ("accuracy >= int8 - 0.005", 0.975, True),
+        ("accuracy >= int8 - 0.5 %", 0.974, False),
+        ("size_bytes <= 8 MB", 8_000_000, True),
+        ("size_bytes <= 8 MiB", 8_388_609, False),
+        ("latency_ms <= 0.5 * fp32", 2.0, True),
+        ("latency_ms <= fp32 + 500 us", 4.6, False),
+        ("latency_ms<=1e-2 s", 10.0, True),
+        ("macs <= 1.5 G", 1.6e9, False),
+    ],
+)
+def test_constraints_mean_what_they_say(text, value, ok):
+    rows = {"int8": {"accuracy": 0.98}, "fp32": {"latency_ms": 4.0}}
+    constraint = parse_constraint(text).resolve(rows)
+    assert (constraint.violation(np.array([value]))[0] == 0) == ok
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("accuracy > 0.9", "cannot be read"),
+        ("accuracy", "cannot be read"),
+        ("speed <= 3", "no metric"),
+        ("size_bytes <= 8 ms", "no unit of size_bytes"),
+        ("accuracy >= int9 - 0.1", "no reference row"),
+    ],
+)
+def test_a_constraint_that_cannot_be_meant_is_refused(text, part):
+    with pytest.raises(ValueError, match=part):
+        parse_constraint(text)
+
+
+def test_text_of_a_constraint_reads_back_the_same():
+    for text in ("accuracy >= int8 - 0.005", "latency_ms <= 0.5 * fp32", "size_bytes <= 8 MB"):
+        constraint = parse_constraint(text)
+        assert parse_constraint(str(constraint)) == constraint
+
+
+def test_contradicting_constraints_are_named():
+    pair = [parse_constraint("accuracy >= 0.9"), parse_constraint("accuracy <= 0.8")]
+    with pytest.raises(ValueError, match=r"accuracy >= 0\.9.*accuracy <= 0\.8"):
+        check_consistent(pair)
+    check_consistent(
+        [parse_constraint("accuracy >= int8 - 0.1"), parse_constraint("accuracy <= 0.5")]
+    )
+
+
+def test_costs_flip_what_is_maximised_and_flip_back():
+    objectives = [find_objective("accuracy"), find_objective("latency_ms")]
+    values = np.array([[0.9, 3.0]])
+    assert to_costs(values, objectives).tolist() == [[-0.9, 3.0]]
+    assert (to_costs(to_costs(values, objectives), objectives) == values).all()

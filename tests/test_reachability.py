@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from sample_problems import block_problem, measure
+
+from nas.objectives import parse_constraint
+from nas.problem import History
+from nas.reachability import UnreachableError, refuse_unreachable
+from nas.start import covering_start
+
+
+def measured(problem, n=30):
+    rows = np.unique(covering_start(problem.space, n, np.random.default_rng(0)), axis=0)
+    return History.empty(problem).append(rows, measure(problem, rows))
+
+
+@pytest.mark.parametrize("blocks", [3, 8])
+def test_what_no_network_reaches_is_refused_with_the_best_value(blocks):
+    problem = block_problem(blocks, constraints=(parse_constraint("accuracy >= 1.4"),))
+    with pytest.raises(UnreachableError, match=r"'accuracy >= 1\.4'.*accuracy 0\.9|1\.0"):
+        refuse_unreachable(problem, measured(problem), 0)
+
+
+def test_constraints_that_exclude_each_other_are_named_together():
+    pair = (parse_constraint("accuracy >= 0.99"), parse_constraint("latency_ms <= 1"))
+    problem = block_problem(3, constraints=pair)
+    with pytest.raises(UnreachableError, match="together"):
+        refuse_unreachable(problem, measured(problem), 0)
+
+
+def test_what_can_be_reached_or_is_in_doubt_passes():
+    for text in ("accuracy >= 0.9", "latency_ms <= 2"):
+        problem = block_problem(3, constraints=(parse_constraint(text),))
+        refuse_unreachable(problem, measured(problem), 0)
+    few = block_problem(3, constraints=(parse_constraint("accuracy >= 1.4"),))
+    refuse_unreachable(few, measured(few, 1), 0) if len(measured(few, 1)) < 8 else None

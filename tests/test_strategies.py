@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from sample_problems import block_problem, measure, play
+
+from nas.front import hypervolume, reference_point
+from nas.objectives import parse_constraint
+from nas.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
+from nas.search_settings import SearchSettings
+from nas.strategy import STRATEGIES, make_strategy
+from supernets.space import Gene, SearchSpace
+
+VARIANTS = [*STRATEGIES, "rank"]
+QUICK = [name for name in VARIANTS if name != "optuna-gp"]
+
+
+def strategy(name, problem, seed=0, **settings):
+    chosen = {"acquisition": "rank"} if name == "rank" else {"strategy": name}
+    quick = {"evaluations": 40, "round_size": 6, "population": 10, "generations": 5}
+    return make_strategy(problem, SearchSettings(**quick | chosen | settings), seed)
+
+
+def failing(problem, history, n=3):
+    """Declare the last `n` candidates failed."""
+    values = history.values.copy()
+    values[-n:] = np.nan
+    return History.empty(problem).append(history.genomes, values)
+
+
+@pytest.mark.parametrize("blocks", [2, 8])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_proposals_are_canonical_distinct_and_new(name, blocks):
+    problem = block_problem(blocks)
+    evaluations = 12 if name == "optuna-gp" else 24  # a GP proposal takes a second
+    history = play(strategy(name, problem), problem, evaluations)
+    assert len(np.unique(history.genomes, axis=0)) == len(history) == evaluations
+    assert np.array_equal(history.genomes, problem.space.canonical(history.genomes))
+    assert (history.genomes < problem.space.n_choices).all()
+
+
+@pytest.mark.parametrize("blocks", [2, 8])
+@pytest.mark.parametrize("name", QUICK)
+def test_a_resumed_run_proposes_the_same(name, blocks):
+    problem = block_problem(blocks)
+    first = play(strategy(name, problem), problem, 12)
+    whole = play(strategy(name, problem), problem, 18)
+    resumed = play(strategy(name, problem), problem, 18, history=first)
+    assert np.array_equal(whole.genomes, resumed.genomes)
+    other = play(strategy(name, problem, seed=1), problem, 12)
+    assert not np.array_equal(first.genomes, other.genomes)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_failed_candidates_are_survived_and_never_repeated(name):
+    problem = block_problem(2)
+    history = failing(problem, play(strategy(name, problem), problem, 12))
+    more = strategy(name, problem).propose(history, 6)
+    assert len(more) == 6
+    assert len(new_rows(more, history.genomes)) == 6
+
+
+@pytest.mark.parametrize("name", ["linas", "rank", "nsga2", "random", "optuna-tpe"])
+def test_a_small_space_is_exhausted_not_repeated(name):
+    problem = block_problem(2)
+    everything = enumerate_space(problem.space)
+    assert len(everything) == problem.space.size == 90
+    history = play(strategy(name, problem), problem, 200, n=45)
+    assert np.array_equal(np.unique(history.genomes, axis=0), everything)
+    assert len(strategy(name, problem).propose(history, 5)) == 0
+
+
+@pytest.mark.parametrize("name", ["linas", "rank", "nsga2", "optuna-nsga3", "optuna-tpe"])
+def test_three_objectives_and_a_constraint_run(name):
+    constraint = parse_constraint("accuracy >= 0.8")
+    problem = block_problem(6, ("accuracy", "latency_ms", "size_bytes"), constraints=(constraint,))
+    history = play(strategy(name, problem), problem, 18)
+    assert len(np.unique(history.genomes, axis=0)) == 18
+
+
+def test_constraint_on_a_metric_that_is_no_objective_gets_its_own_column():
+    constraint = parse_constraint("size_bytes <= 1000")
+    problem = block_problem(4, constraints=(constraint,))
+    assert [metric.name for metric in problem.metrics] == ["accuracy", "latency_ms", "size_bytes"]
+    sizes = problem.column("size_bytes")
+    exact = block_problem(
+        4,
+        constraints=(constraint,),
+        exact={"size_bytes": lambda genomes: measure(problem, genomes)[:, sizes]},
+    )
+    history = play(strategy("linas", exact, generations=20, population=40), exact, 30)
+    late = history.values[12:, sizes]
+    assert (late <= 1000).all()
+
+
+def test_the_start_shows_every_choice_of_every_gene():
+    problem = block_problem(5)
+    history = play(strategy("linas", problem, round_size=16), problem, 16, n=16)
+    for column, n in enumerate(problem.space.n_choices[1:], start=1):
+        active = problem.space.active(history.genomes)[:, column]
+        assert set(history.genomes[active, column]) == set(range(n))
+    genomes = history.genomes.tolist()
+    assert problem.space.largest().tolist() in genomes
+    assert problem.space.smallest().tolist() in genomes
+
+
+def test_predictors_find_more_than_chance():
+    problem = block_problem(8)
+    runs = {
+        name: play(strategy(name, problem, generations=20), problem, 36, n=9)
+        for name in ("linas", "rank", "random")
+    }
+    costs = {name: problem.costs(run.values) for name, run in runs.items()}
+    reference = reference_point(np.vstack(list(costs.values())))
+    volumes = {name: hypervolume(cost, reference) for name, cost in costs.items()}
+    assert volumes["linas"] > volumes["rank"] > volumes["random"]
+
+
+def test_sampling_fills_up_from_what_is_left():
+    problem = block_problem(2)
+    rng = np.random.default_rng(0)
+    everything = enumerate_space(problem.space)
+    rest = sample_new(problem.space, 20, everything[7:], rng)
+    assert sorted(rest.tolist()) == sorted(everything[:7].tolist())
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"evaluations": 5, "round_size": 10}, "less than one round"),
+        ({"population": 3}, "greater than or equal to 4"),
+        ({"strategy": "annealing"}, "linas"),
+        ({"evaluation": 5}, "Extra inputs"),
+    ],
+)
+def test_bad_settings_are_refused(settings, part):
+    with pytest.raises(ValueError, match=part):
+        SearchSettings(**settings)
+
+
+def test_a_space_of_one_network_is_refused():
+    lone = SearchSpace((Gene("depth", (3,)),))
+    with pytest.raises(ValueError, match="nothing to search"):
+        SearchProblem(lone, block_problem().objectives)

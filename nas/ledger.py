@@ -64,16 +64,17 @@ class Ledger:
     ) -> Ledger:
         """Create the study, or continue the one of this name."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=[objective.direction for objective in objectives],
-            load_if_exists=True,
-        )
+        if name in optuna.get_all_study_names(storage):
+            study = optuna.load_study(study_name=name, storage=storage)
+        else:
+            directions = [objective.direction for objective in objectives]
+            study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+        names = [objective.name for objective in objectives]
         with warnings.catch_warnings():
             # Metric names are what optuna-dashboard shows; Optuna calls the feature experimental.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([objective.name for objective in objectives])
+            if study.metric_names != names:
+                study.set_metric_names(names)
         return cls(study, space, objectives)
 
     def enqueue(self, candidate: Candidate, role: Role, round_number: int) -> None:
@@ -129,6 +130,10 @@ class Ledger:
             if trial.state == TrialState.COMPLETE or "failure" in trial.user_attrs
         ]
         return sorted(known, key=lambda evaluation: (evaluation.round, evaluation.candidate.key))
+
+    def queued(self, role: Role) -> int:
+        """How many candidates of a role have been enqueued, whatever became of them."""
+        return len({t.user_attrs["key"] for t in self._trials() if t.user_attrs["role"] == role})
 
     @property
     def last_round(self) -> int:

@@ -37,7 +37,7 @@ def measure_references(
     """
     for candidate in references.values():
         ledger.enqueue(candidate, "reference", 0)
-    work_off(ledger, evaluate, reporter.stage("references"), [], len(references))
+    work_off(ledger, evaluate, reporter.stage("references"), len(references))
     known = {e.candidate.key: e for e in ledger.evaluations()}
     metrics = {}
     for name, candidate in references.items():
@@ -63,29 +63,21 @@ def search(
     """
     stage = reporter.stage("search")
     number = max(1, ledger.last_round)
-    while True:
-        work_off(ledger, evaluate, stage, problem.metrics, settings.evaluations)
+    work_off(ledger, evaluate, stage, settings.evaluations)
+    while ledger.queued("search") < settings.evaluations:
         before = [e for e in ledger.evaluations() if e.round < number]
         left = settings.evaluations - sum(e.role == "search" for e in before)
-        if left <= 0:
-            return
         proposed = strategy.propose(history_of(before, problem), min(left, settings.round_size))
         if not len(proposed):
             reporter.say("search: every candidate of the space has been measured")
             return
         for genome in proposed:
             ledger.enqueue(Candidate.from_genome(problem.space, genome), "search", number)
-        work_off(ledger, evaluate, stage, problem.metrics, settings.evaluations)
+        work_off(ledger, evaluate, stage, settings.evaluations)
         number += 1
 
 
-def work_off(
-    ledger: Ledger,
-    evaluate: Evaluate,
-    stage: Stage,
-    metrics: Sequence[object],
-    total: int,
-) -> None:
+def work_off(ledger: Ledger, evaluate: Evaluate, stage: Stage, total: int) -> None:
     """Evaluate every waiting candidate in this process."""
     while (ticket := ledger.take()) is not None:
         _evaluate(ledger, ticket, evaluate)

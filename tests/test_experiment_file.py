@@ -1,0 +1,110 @@
+"""Experiment files: what is read, and one message per mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas.config import Experiment
+from nas.experiment_file import ExperimentError, dump_experiment, load_experiment
+
+Write = Callable[..., Path]
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_valid(path: Path) -> None:
+    assert load_experiment(path).name == path.stem
+
+
+def test_what_is_dumped_reads_back_the_same(experiment_file: Write, tmp_path: Path) -> None:
+    experiment = load_experiment(experiment_file())
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(dump_experiment(experiment))
+    assert load_experiment(resolved) == experiment
+
+
+def test_overrides_replace_and_create_fields(experiment_file: Write) -> None:
+    overrides = ["search.evaluations=80", "target.threads=2", "constraints=['size_bytes <= 1 MB']"]
+    experiment = load_experiment(experiment_file(), overrides)
+    assert experiment.search.evaluations == 80
+    assert experiment.target.threads == 2
+    assert experiment.parsed_constraints()[0].bound == 1e6
+
+
+def test_all_mistakes_are_told_in_one_go(experiment_file: Write) -> None:
+    path = experiment_file(
+        search={"evaluatons": 5, "round_size": 0},
+        seed="many",
+        objectives=["accuracy", "accuracy"],
+        constraints=["latncy <= 3"],
+    )
+    with pytest.raises(ExperimentError) as caught:
+        load_experiment(path)
+    told = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 5
+    assert "search.evaluatons: unknown key; did you mean 'evaluations'?" in told
+    assert "search.round_size" in told
+    assert "(given: 0)" in told
+    assert "seed" in told
+    assert "objectives repeat" in told
+    assert "latncy" in told
+    assert all(problem.startswith(str(path)) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: a\nname: b\n", "given twice"),
+        ("name: &x a\nmodel: *x\n", "aliases"),
+        ("- a\n- b\n", "must hold keys and values"),
+        ("name: [1\n", "not valid YAML"),
+        ("1: a\n", "must be text"),
+        ("name: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("", "must hold keys and values"),
+    ],
+)
+def test_what_is_not_an_experiment_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ExperimentError, match=told):
+        load_experiment(path)
+
+
+@pytest.mark.parametrize("override", ["search", "=3", "search..x=1", "seed.x=1", "a=[1"])
+def test_an_override_that_cannot_be_read_is_refused(experiment_file: Write, override: str) -> None:
+    with pytest.raises(ExperimentError, match="--set"):
+        load_experiment(experiment_file(), [override])
+
+
+def test_unreadable_files_are_told_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="No such file"):
+        load_experiment(tmp_path / "missing.yaml")
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ExperimentError, match="UTF-8"):
+        load_experiment(binary)
+
+
+def test_a_checkpoint_beside_the_file_becomes_absolute(experiment_file: Write) -> None:
+    path = experiment_file(model={"checkpoint": "weights"})
+    assert load_experiment(path).model.checkpoint == "weights"
+    (path.parent / "weights").mkdir()
+    assert load_experiment(path).model.checkpoint == str((path.parent / "weights").resolve())
+
+
+def test_every_field_is_described() -> None:
+    schema = Experiment.model_json_schema()
+    for name, model in {"Experiment": schema, **schema["$defs"]}.items():
+        for field, entry in model.get("properties", {}).items():
+            told = entry.get("description") or "$ref" in entry  # a section describes itself
+            assert told or field == "family", f"{name}.{field}"
+
+
+def test_the_schema_accepts_the_examples_keys() -> None:
+    properties = Experiment.model_json_schema()["properties"]
+    for path in EXAMPLES:
+        assert set(yaml.safe_load(path.read_text())) <= set(properties)

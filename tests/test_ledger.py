@@ -1,0 +1,141 @@
+"""The ledger: nothing is lost, nothing is measured twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from nas.candidate import Candidate
+from nas.ledger import Ledger, cut_torn_tail, open_storage
+from nas.objectives import find_objective
+from supernets.space import Gene, Requires, SearchSpace
+
+SPACE = SearchSpace(
+    (
+        Gene("depth", (1, 2)),
+        Gene("blocks.0.precision", ("int4", "int8")),
+        Gene("blocks.1.precision", ("int4", "int8"), Requires("depth", 2)),
+    )
+)
+OBJECTIVES = (find_objective("accuracy"), find_objective("size_bytes"))
+METRICS = {"accuracy": 0.5, "size_bytes": 7.0}
+
+
+def open_ledger(folder: Path) -> Ledger:
+    return Ledger.open(open_storage(None, folder / "journal"), "run", SPACE, OBJECTIVES)
+
+
+def candidates(n: int) -> list[Candidate]:
+    genomes = np.unique(SPACE.sample(100, np.random.default_rng(0)), axis=0)[:n]
+    return [Candidate.from_genome(SPACE, genome) for genome in genomes]
+
+
+def test_a_candidate_comes_back_with_its_metrics(tmp_path: Path) -> None:
+    ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
+    ledger.enqueue(candidate, "search", 1)
+    ticket = ledger.take()
+    assert ticket is not None
+    assert ticket.candidate == candidate
+    ledger.finish(ticket, METRICS, {"duration_s": 1.5})
+    (evaluation,) = open_ledger(tmp_path).evaluations()
+    assert evaluation.candidate == candidate
+    assert evaluation.metrics == METRICS
+    assert evaluation.details == {"duration_s": 1.5}
+    assert ledger.take() is None
+
+
+def test_a_candidate_is_queued_once(tmp_path: Path) -> None:
+    ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
+    ledger.enqueue(candidate, "search", 1)
+    ledger.enqueue(candidate, "search", 2)
+    assert ledger.take() is not None
+    assert ledger.take() is None
+
+
+def test_a_failure_keeps_its_reason(tmp_path: Path) -> None:
+    ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
+    ledger.enqueue(candidate, "search", 1)
+    ticket = ledger.take()
+    assert ticket is not None
+    ledger.fail(ticket, "out of memory")
+    (evaluation,) = ledger.evaluations()
+    assert evaluation.failure == "out of memory"
+    assert evaluation.metrics == {}
+
+
+def test_a_claimed_candidate_of_a_dead_process_waits_again(tmp_path: Path) -> None:
+    first, second = candidates(2)
+    ledger = open_ledger(tmp_path)
+    ledger.enqueue(first, "search", 1)
+    ledger.enqueue(second, "search", 1)
+    assert ledger.take() is not None  # and the process dies here
+    revived = open_ledger(tmp_path)
+    revived.recover()
+    taken = [revived.take(), revived.take()]
+    assert {ticket.candidate for ticket in taken if ticket} == {first, second}
+    assert revived.take() is None
+
+
+def test_a_measured_candidate_of_a_dead_process_is_not_measured_again(tmp_path: Path) -> None:
+    ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
+    ledger.enqueue(candidate, "search", 1)
+    ticket = ledger.take()
+    assert ticket is not None
+    ticket.trial.set_user_attr("metrics", METRICS)
+    ticket.trial.set_user_attr("details", {})  # and the process dies before it tells the values
+    revived = open_ledger(tmp_path)
+    revived.recover()
+    assert revived.take() is None
+    (evaluation,) = revived.evaluations()
+    assert evaluation.metrics == METRICS
+
+
+def test_the_order_of_evaluations_does_not_depend_on_interruptions(tmp_path: Path) -> None:
+    plain, broken = open_ledger(tmp_path / "a"), open_ledger(tmp_path / "b")
+    for ledger in (plain, broken):
+        for candidate in candidates(4):
+            ledger.enqueue(candidate, "search", 1)
+    assert broken.take() is not None
+    broken.recover()
+    for ledger in (plain, broken):
+        while (ticket := ledger.take()) is not None:
+            ledger.finish(ticket, METRICS, {})
+    assert [e.candidate for e in plain.evaluations()] == [e.candidate for e in broken.evaluations()]
+
+
+def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path: Path) -> None:
+    ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
+    ledger.enqueue(candidate, "search", 1)
+    journal = tmp_path / "journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "wor')
+    cut_torn_tail(journal)
+    assert journal.read_bytes() == whole
+    revived = open_ledger(tmp_path)
+    ticket = revived.take()
+    assert ticket is not None
+    revived.finish(ticket, METRICS, {})
+    assert len(open_ledger(tmp_path).evaluations()) == 1
+
+
+def test_optuna_reads_genes_as_parameters_and_objectives_as_values(tmp_path: Path) -> None:
+    ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
+    ledger.enqueue(candidate, "search", 1)
+    ticket = ledger.take()
+    assert ticket is not None
+    ledger.finish(ticket, METRICS, {})
+    study = optuna.load_study(study_name="run", storage=open_storage(None, tmp_path / "journal"))
+    (trial,) = study.trials
+    assert trial.params == candidate.values
+    assert trial.values == [0.5, 7.0]
+    assert study.metric_names == ["accuracy", "size_bytes"]
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()

@@ -1,0 +1,291 @@
+"""A whole run on real digits, small enough for every test session."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import yaml
+
+from cli import main
+from nas.experiment_file import load_experiment
+from nas.front_file import Front
+from nas.pipeline import export, read_evaluations, run, write_report
+from nas.progress import Reporter
+from nas.run_folder import RunFolder, RunFolderError
+from nas.search import SearchError
+from supernets.load import load_data
+from tests.conftest import TINY
+
+Write = Callable[..., Path]
+
+
+class Silent:
+    """A reporter that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def stage(self, title: str) -> Silent:
+        self.told.append(title)
+        return self
+
+    def update(self, step: int, total: int, note: str = "") -> None:
+        assert 0 <= step <= total
+
+    def say(self, message: str) -> None:
+        self.told.append(message)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunFolder, Front]]:
+    """A finished run, shared by the tests that only look at it."""
+    base = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMQNAS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        path = base / "tiny.yaml"
+        path.write_text(yaml.safe_dump(TINY))
+        folder = RunFolder(base / "out")
+        yield folder, run(load_experiment(path), folder, Silent())
+
+
+def test_the_folder_holds_what_the_readme_says(finished: tuple[RunFolder, Front]) -> None:
+    folder, front = finished
+    for path in (folder.experiment, folder.journal, folder.predictors, folder.front):
+        assert path.stat().st_size > 0
+    assert len(front.front) <= TINY["export"]["models"]  # type: ignore[index] # a dict in a dict
+    assert {model.name for model in front.references} == {"fp32", "int8"}
+    for model in front.models:
+        names = {path.name for path in folder.model(model.name).iterdir()}
+        expected = {"model.onnx", "config.json", "preprocessor_config.json", "policy.json"}
+        assert names == expected | {"README.md"}
+
+
+def test_exported_models_give_the_reported_test_accuracy(
+    finished: tuple[RunFolder, Front],
+) -> None:
+    """With plain ONNX Runtime and pixels prepared as preprocessor_config.json says."""
+    folder, front = finished
+    experiment = load_experiment(folder.experiment)
+    data = load_data(experiment.data, experiment.model)
+    batches = list(data.test.batches(1))
+    labels = np.concatenate([batch.labels.numpy() for batch in batches])
+    for model in front.models:
+        path = folder.model(model.name) / "model.onnx"
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        pixels = [{"pixel_values": b.inputs["pixel_values"].numpy()} for b in batches]
+        logits = np.concatenate([session.run(["logits"], feed)[0] for feed in pixels])
+        assert float((logits.argmax(axis=1) == labels).mean()) == model.test_accuracy
+
+
+def test_exported_models_are_what_the_policy_says(finished: tuple[RunFolder, Front]) -> None:
+    folder, front = finished
+    for model in front.models:
+        written = json.loads((folder.model(model.name) / "policy.json").read_text())
+        assert written["policy"] == {k: v.value for k, v in model.candidate.policy.items()}
+        path = folder.model(model.name) / "model.onnx"
+        assert path.stat().st_size == model.size_bytes
+        onnx.checker.check_model(path, full_check=True)
+        batch = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0]
+        assert batch.dim_param == "batch"
+
+
+def test_references_are_the_largest_network(finished: tuple[RunFolder, Front]) -> None:
+    _, front = finished
+    largest = {"depth": 3, **{f"blocks.{i}.mlp.hidden_dim": 64 for i in range(3)}}
+    for reference in front.references:
+        assert dict(reference.candidate.architecture).items() >= largest.items()
+        assert {p.value for p in reference.candidate.policy.values()} == {reference.name}
+        assert reference.versus[reference.name].size_ratio == 1
+
+
+def test_sizes_in_the_ledger_are_those_of_the_files(finished: tuple[RunFolder, Front]) -> None:
+    folder, front = finished
+    known = read_evaluations(load_experiment(folder.experiment), folder)
+    sizes = {e.candidate.key: e.metrics["size_bytes"] for e in known}
+    for model in front.models:
+        assert sizes[model.candidate.key] == model.size_bytes
+
+
+def test_running_again_measures_nothing(finished: tuple[RunFolder, Front]) -> None:
+    folder, front = finished
+    before = folder.journal.read_bytes()
+    again = run(load_experiment(folder.experiment), folder, Silent())
+    assert again == front
+    assert folder.journal.read_bytes() == before
+
+
+def test_the_same_seed_gives_the_same_candidates_and_accuracies(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    experiment = load_experiment(folder.experiment)
+    again = RunFolder(tmp_path / "again")
+    run(experiment, again, Silent())
+    first, second = read_evaluations(experiment, folder), read_evaluations(experiment, again)
+    assert [e.candidate for e in first] == [e.candidate for e in second]
+    accuracies = [[e.metrics["accuracy"] for e in known] for known in (first, second)]
+    assert accuracies[0] == accuracies[1]
+
+
+def test_more_evaluations_continue_the_run(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    folder, front = finished
+    longer = RunFolder(tmp_path / "longer")
+    shutil.copytree(folder.path, longer.path)
+    experiment = load_experiment(folder.experiment, ["search.evaluations=24"])
+    extended = run(experiment, longer, Silent())
+    assert extended.evaluations == front.evaluations + 4
+    keys = [e.candidate.key for e in read_evaluations(experiment, longer)]
+    assert len(keys) == len(set(keys)) == 26
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=4", "tune.epochs=7", "space.depth=[2,3]", "data.augment=false"]
+)
+def test_another_experiment_is_refused_and_nothing_changes(
+    finished: tuple[RunFolder, Front], override: str
+) -> None:
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    experiment = load_experiment(folder.experiment, [override])
+    with pytest.raises(RunFolderError, match=override.split("=")[0]):
+        run(experiment, folder, Silent())
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
+
+
+def test_the_report_names_models_and_loads_nothing(finished: tuple[RunFolder, Front]) -> None:
+    folder, front = finished
+    page, text = folder.report_html.read_text(), folder.report_markdown.read_text()
+    for model in front.models:
+        assert model.name in page
+        assert model.name in text
+    assert front.recommended in text
+    assert "<script src" not in page
+    assert "<link" not in page
+
+
+def test_the_recommendation_is_the_fastest_within_the_drop(
+    finished: tuple[RunFolder, Front],
+) -> None:
+    _, front = finished
+    bar = front.model("int8").validation_accuracy - 0.005
+    good = [model for model in front.models if model.validation_accuracy >= bar]
+    assert front.recommended == min(good, key=lambda m: m.latency_ms[0]).name
+
+
+def test_export_writes_any_measured_candidate(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    folder, front = finished
+    model = front.front[0]
+    (path,) = export(folder, tmp_path, model.candidate.key, None, "fp32", Silent())
+    written = (path / "model.onnx").read_bytes()
+    assert written == (folder.model(model.name) / "model.onnx").read_bytes()
+    (path,) = export(folder, tmp_path, None, "smallest", "int4", Silent())
+    policy = json.loads((path / "policy.json").read_text())
+    assert set(policy["policy"].values()) == {"int4"}
+    assert policy["architecture"]["depth"] == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "architecture", "precision", "told"),
+    [
+        ("nothing", None, "fp32", "--key nothing"),
+        (None, "medium", "fp32", "--architecture medium"),
+        (None, "largest", "int3", "--precision int3"),
+    ],
+)
+def test_export_refuses_what_it_does_not_know(
+    finished: tuple[RunFolder, Front],
+    tmp_path: Path,
+    key: str | None,
+    architecture: str | None,
+    precision: str,
+    told: str,
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        export(finished[0], tmp_path, key, architecture, precision, Silent())
+
+
+def test_an_unfinished_run_has_a_report(finished: tuple[RunFolder, Front], tmp_path: Path) -> None:
+    folder, _ = finished
+    unfinished = RunFolder(tmp_path / "unfinished")
+    shutil.copytree(folder.path, unfinished.path)
+    unfinished.front.unlink()
+    unfinished.report_markdown.unlink()
+    write_report(unfinished)
+    assert "not finished" in unfinished.report_markdown.read_text()
+
+
+def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.locked(), pytest.raises(RunFolderError, match="process"), folder.locked():
+        pass
+
+
+@pytest.mark.parametrize("key", ["../out", "/etc", "a/b", "A", ""])
+def test_model_folders_stay_inside_the_run(tmp_path: Path, key: str) -> None:
+    with pytest.raises(RunFolderError):
+        RunFolder(tmp_path).model(key)
+
+
+def test_unreachable_constraints_are_refused_before_training(
+    experiment_file: Write, tmp_path: Path
+) -> None:
+    path = experiment_file(constraints=["size_bytes <= 1 kB"])
+    reporter: Reporter = Silent()
+    with pytest.raises(ValueError, match="the best the space holds"):
+        run(load_experiment(path), RunFolder(tmp_path / "out"), reporter)
+    assert not (tmp_path / "out" / "supernet").exists()
+
+
+def test_a_run_whose_candidates_fail_stops_with_a_summary(
+    experiment_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nas import evaluate
+
+    real = evaluate.split_accuracy
+
+    def failing(session: object, workbench: object, candidate: object, *rest: object) -> float:
+        if any(p == "int4" for p in candidate.policy.values()):  # type: ignore[attr-defined] # a Candidate
+            raise MemoryError("no room")
+        return real(session, workbench, candidate, *rest)  # type: ignore[arg-type] # as above
+
+    monkeypatch.setattr(evaluate, "split_accuracy", failing)
+    settings = {"epochs": 1, "batch_size": 250}
+    model = {**TINY["model"], "training": settings}  # type: ignore[dict-item] # a dict in a dict
+    path = experiment_file(model=model, tune=dict(settings))
+    with pytest.raises(SearchError, match=r"MemoryError: no room"):
+        run(load_experiment(path), RunFolder(tmp_path / "out"), Silent())
+
+
+def test_the_command_prints_mistakes_and_exits_2(
+    experiment_file: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["simqnas", "check", str(experiment_file(seed=-1))])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert "seed" in error
+    assert "Traceback" not in error
+
+
+def test_check_prints_genes_and_extremes(
+    experiment_file: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["simqnas", "check", str(experiment_file())])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert "blocks.*.attention.num_heads" in printed
+    assert "smallest" in printed

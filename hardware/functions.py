@@ -41,13 +41,13 @@ def _decode_int4() -> Nodes:
     ]
 
 
-def _decode_columns(cut: bool) -> Nodes:
-    """(groups, group, out) -> INT8 `w` (in, out); `cut` drops the last group's padding."""
+def _decode_columns(cut: bool, result: str = "w") -> Nodes:
+    """(groups, group, out) -> INT8 (in, out); `cut` drops the last group's padding."""
     whole = "padded" if cut else "matrix"
     nodes = [*_decode_int4(), make_node("Flatten", ["grouped"], [whole], axis=2)]
     if cut:
         nodes.append(make_node("Slice", [whole, "zero", "in_features", "zero"], ["matrix"]))
-    return [*nodes, make_node("Cast", ["matrix"], ["w"], to=TensorProto.INT8)]
+    return [*nodes, make_node("Cast", ["matrix"], [result], to=TensorProto.INT8)]
 
 
 def _decode_kernel(cut: bool) -> Nodes:
@@ -83,6 +83,14 @@ INT4_MATMUL = (
 )
 """The same with INT4 weights (groups, group, out); the second where padding has to be cut off."""
 
+INT4_INTEGERS = (
+    _function("Int4Integers", [*_W[:2]], _decode_columns(cut=False, result="y")),
+    _function(
+        "Int4IntegersCut", [*_W[:2], "zero", "in_features"], _decode_columns(cut=True, result="y")
+    ),
+)
+"""INT4 weights of a linear layer as the INT8 operand of an integer product."""
+
 INT4_COLUMNS = (
     _function("Int4Columns", [*_W], [*_decode_columns(cut=False), *_dequantize(axis=1)]),
     _function(
@@ -117,5 +125,12 @@ INT8_GATHER = _function(
 
 FUNCTIONS = {
     function.name: function
-    for function in (INT8_MATMUL, INT8_GATHER, *INT4_MATMUL, *INT4_COLUMNS, *INT4_KERNEL)
+    for function in (
+        INT8_MATMUL,
+        INT8_GATHER,
+        *INT4_MATMUL,
+        *INT4_INTEGERS,
+        *INT4_COLUMNS,
+        *INT4_KERNEL,
+    )
 }

@@ -46,7 +46,12 @@ def materialize(
     _check_policy(template, kept, policy)
     graph = GraphWriter()
     rounding = plan(kept, static_layers(template, kept, policy, scheme), constants(template))
-    activations = StaticActivations(graph, rounding, ranges or Ranges({}))
+    activations = StaticActivations(
+        graph,
+        rounding,
+        ranges if ranges is not None else Ranges({}),
+        symmetric=scheme.linear == "qdq",
+    )
     writer = LayerWriter(graph, scheme, memo or WeightMemo(), activations)
     for node in kept:
         layer = template.layer_of.get(node.name)

@@ -58,14 +58,15 @@ class QuantScheme:
     """How `int8` and `int4` are realised; the policy says only which layer gets which.
 
     linear: activations of linear layers are quantized from their own range at run time
-        (`dynamic`) or with ranges calibrated beforehand (`static`). Convolutions are always static.
+        (`dynamic`) or with ranges calibrated beforehand: `static` for processors, `qdq` in the
+        symmetric form that TensorRT fuses. Convolutions are always calibrated.
     group_size: weights that share one INT4 multiplier along the input; None means the channel.
     int4_kernel: `w4a8` stores INT4 and computes INT8; `matmulnbits` is ONNX Runtime's weight-only
         INT4 kernel, the faster one for a handful of tokens and the INT4 of CUDA.
     calibration: how a static range is taken from the observed activations.
     """
 
-    linear: Literal["dynamic", "static"] = "dynamic"
+    linear: Literal["dynamic", "static", "qdq"] = "dynamic"
     group_size: int | None = 32
     int4_kernel: Literal["w4a8", "matmulnbits"] = "w4a8"
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"

@@ -28,8 +28,6 @@ from hardware.template import DOMAIN, Layer, Template
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-OUTSIDE = {*FUNCTIONS, MICROSOFT}
-"""Shared entries that lie in the file beside the graph."""
 NO_LAYER = "\0"
 """Prefix of no name: everything counted is shared."""
 PRECISION_OF_BITS = {precision.bits: precision for precision in Precision}
@@ -72,9 +70,10 @@ class SizeModel:
                         shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
         for key, mask, count in self._rounding(layers, out_features > 0, bits):
             shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
-        functions = _sum([array for key, array in shared.items() if key in OUTSIDE], samples)
+        functions = _sum([array for key, array in shared.items() if key in FUNCTIONS], samples)
         functions[functions > 0] += _opset_bytes(DOMAIN)
-        total += _sum([array for key, array in shared.items() if key not in OUTSIDE], samples)
+        functions += shared.pop(MICROSOFT, np.zeros(samples, np.int64))
+        total += _sum([array for key, array in shared.items() if key not in FUNCTIONS], samples)
         total += self._other_bytes(layers, out_features > 0)
         graph = np.array([_field(int(count)) for count in total], np.int64)
         return graph + functions + self._frame_bytes
@@ -113,9 +112,15 @@ class SizeModel:
             for path, bypass in self._template.bypasses.items()
         }
         found = plan(nodes, low, constants(self._template), gaps)
+        integers_only = {n.input[0] for n in nodes if n.op_type == "Linear"} - found.whole.keys()
+        if self._scheme.linear == "qdq":
+            integers_only = set()
         for value, mask in _moved(found, gaps).items():
             counter = _ByteCounter(NO_LAYER)
-            StaticActivations(counter, found, _AnyRange({})).rounded(value)
+            activations = StaticActivations(counter, found, _AnyRange({}))
+            activations.quantized(value)
+            if value not in integers_only:
+                activations.rounded(value)
             yield f"{value}/static", mask, counter.own_bytes
             for name, count in counter.shared_bytes.items():
                 yield name, mask, count
@@ -223,6 +228,9 @@ class _NamesOnly(StaticActivations):
 
     def rounded(self, value: str) -> str:
         return value + ROUNDED
+
+    def quantized(self, value: str) -> list[str]:
+        return [f"{value}/static{part}" for part in ("", "_scale", "_zero_point")]
 
 
 class _AnyRange(Ranges):

@@ -15,7 +15,7 @@ from hardware.template import LayerKind
 
 Mask = NDArray[np.bool_] | np.bool_
 
-UINT8_MAX = 255
+INT8_MAX, UINT8_MAX = 127, 255
 ROUNDED = "/rounded"
 """Suffix of the name under which a value's readers see it quantized and dequantized again."""
 
@@ -117,26 +117,34 @@ def _end(node: onnx.NodeProto, users: Mapping[str, list[onnx.NodeProto]]) -> str
 class StaticActivations:
     """Writes the rounding that a plan asks for, each value once."""
 
-    def __init__(self, graph: GraphWriter, found: Plan, ranges: Mapping[str, tuple[float, float]]):
+    def __init__(
+        self, graph: GraphWriter, found: Plan, ranges: Ranges, *, symmetric: bool = False
+    ) -> None:
         self._graph, self._plan, self._ranges = graph, found, ranges
+        self._steps = symmetric_steps if symmetric else scale_and_zero_point
 
     def reader(self, value: str) -> str:
         """The name under which any node reads `value`."""
         return value + ROUNDED if self._plan.whole.get(value) else value
 
     def rounded(self, value: str) -> str:
-        """The name under which a quantized layer reads `value`."""
+        """The name under which a convolution reads `value`."""
         name = value + ROUNDED
         if not self._graph.knows(name):
-            source = self._plan.source.get(value, value)
-            scale, zero_point = scale_and_zero_point(*self._ranges[source])
-            parameters = [
-                self._graph.tensor(f"{source}/static_scale", scale),
-                self._graph.tensor(f"{source}/static_zero_point", zero_point),
-            ]
-            self._graph.node("QuantizeLinear", [value, *parameters], [f"{value}/static"])
-            self._graph.node("DequantizeLinear", [f"{value}/static", *parameters], [name])
+            self._graph.node("DequantizeLinear", self.quantized(value), [name])
         return name
+
+    def quantized(self, value: str) -> list[str]:
+        """Names of the integers, scale and zero point of `value`."""
+        source, name = self._plan.source.get(value, value), f"{value}/static"
+        scale, zero_point = self._steps(*self._ranges[source])
+        parameters = [
+            self._graph.tensor(f"{source}/static_scale", scale),
+            self._graph.tensor(f"{source}/static_zero_point", zero_point),
+        ]
+        if not self._graph.knows(name):
+            self._graph.node("QuantizeLinear", [value, *parameters], [name])
+        return [name, *parameters]
 
     def written(self, values: Iterable[str]) -> None:
         """Round values that were just computed, if every reader is to see them so."""
@@ -147,7 +155,13 @@ class StaticActivations:
 
 def has_static_kernel(kind: LayerKind, scheme: QuantScheme) -> bool:
     """Whether low precision means calibrated activations: convolutions, and linears if asked."""
-    return kind == "conv" or (kind == "linear" and scheme.linear == "static")
+    return kind == "conv" or (kind == "linear" and scheme.linear != "dynamic")
+
+
+def symmetric_steps(low: float, high: float) -> tuple[np.float32, np.int8]:
+    """Signed steps around zero, the only ones TensorRT has."""
+    largest = np.float32(max(abs(low), abs(high)))
+    return np.float32(largest / np.float32(INT8_MAX) or 1), np.int8(0)
 
 
 def scale_and_zero_point(low: float, high: float) -> tuple[np.float32, np.uint8]:

@@ -20,7 +20,14 @@ STORED: dict[int, Precision] = {
     TensorProto.INT4: Precision.INT4,
 }
 LOOKUPS = {"Gather": 0, "GatherBlockQuantized": 0}
-PRODUCTS = {"MatMul": 1, "MatMulInteger": 1, "MatMulNBits": 1, "Conv": 1, "Gemm": 1}
+PRODUCTS = {
+    "MatMul": 1,
+    "MatMulInteger": 1,
+    "MatMulIntegerToFloat": 1,
+    "MatMulNBits": 1,
+    "Conv": 1,
+    "Gemm": 1,
+}
 COMPUTE = {**LOOKUPS, **PRODUCTS}
 """Operators that consume a layer's weight, and at which input."""
 WEIGHT_OPS = {"Cast", "Mul", "Flatten", "Reshape", "Slice", "Transpose", "DequantizeLinear"}
@@ -93,7 +100,7 @@ def _format(
 
 def _is_integer(node: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto]) -> bool:
     """MatMulInteger, or the QDQ form: both operands of a float operator dequantized."""
-    if node.op_type in ("MatMulInteger", "MatMulNBits"):
+    if node.op_type.startswith("MatMulInteger") or node.op_type == "MatMulNBits":
         return True
     makers = [producers.get(name) for name in node.input[:2]]
     return all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)

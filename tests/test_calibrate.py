@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from sample_networks import pictures, resnet
 
 from hardware.calibrate import BINS, PERCENTILE, Observer, calibrate, divergence
 from hardware.materialize import arrays
 from hardware.precision import QuantScheme
+from tests.sample_networks import pictures, resnet
 
 
 def observed(values: np.ndarray, batches: int = 7) -> Observer:

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from sample_networks import images, imitation, random_policy, random_vit, vit
 
 from hardware import quantize
 from hardware.materialize import materialize
@@ -9,6 +8,7 @@ from hardware.precision import Precision, QuantScheme
 from hardware.session import open_session, predict
 from hardware.target import Target
 from supernets import fake_quant
+from tests.sample_networks import images, imitation, random_policy, random_vit, vit
 
 
 @pytest.mark.parametrize("name", ["INT4_MIN", "INT4_MAX", "INT8_MAX", "MULTIPLIER_MAX", "SHRINKS"])

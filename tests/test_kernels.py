@@ -4,7 +4,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from sample_networks import bert, imitation, pictures, resnet, texts
 from torch import nn
 
 from hardware.attribution import FallbackError, what_ran
@@ -20,6 +19,7 @@ from hardware.target import Target
 from hardware.template import Template
 from hardware.verify import verify
 from supernets import fake_quant
+from tests.sample_networks import bert, imitation, pictures, resnet, texts
 
 
 def run(model: onnx.ModelProto, inputs: dict[str, torch.Tensor]) -> np.ndarray:

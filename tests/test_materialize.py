@@ -2,7 +2,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from sample_networks import images, layers_of, random_policy, random_vit, vit
 
 from hardware.materialize import arrays, materialize
 from hardware.memo import WeightMemo
@@ -10,6 +9,7 @@ from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.session import open_session, predict
 from hardware.target import Target
 from hardware.template import Template
+from tests.sample_networks import images, layers_of, random_policy, random_vit, vit
 
 
 def run(model: onnx.ModelProto, x: torch.Tensor) -> np.ndarray:

@@ -1,14 +1,28 @@
 import numpy as np
 import pytest
-from sample_networks import random_policy, random_vit, vit
 
 from hardware.materialize import materialize
 from hardware.precision import QuantScheme
 from hardware.size import SizeModel
+from hardware.static import Ranges
+from tests.sample_networks import random_policy, random_vit, vit
+
+
+class AnyRange(Ranges):
+    def __getitem__(self, value: str) -> tuple[float, float]:
+        return (-1.0, 2.0)
 
 
 @pytest.mark.parametrize(
-    "scheme", [QuantScheme(), QuantScheme(group_size=64), QuantScheme(group_size=None)]
+    "scheme",
+    [
+        QuantScheme(),
+        QuantScheme(group_size=64),
+        QuantScheme(group_size=None),
+        QuantScheme(linear="static"),
+        QuantScheme(linear="qdq"),
+        QuantScheme(int4_kernel="matmulnbits"),
+    ],
 )
 def test_predicted_bytes_equal_the_written_ones(scheme):
     network, template = vit()
@@ -18,7 +32,7 @@ def test_predicted_bytes_equal_the_written_ones(scheme):
     for _ in range(12):
         _, weights = random_vit(rng)
         policy = random_policy(template, weights, rng, ("fp32", "int8", "int4"))
-        model = materialize(template, weights, policy, scheme)
+        model = materialize(template, weights, policy, scheme, AnyRange({}))
         written.append(len(model.SerializeToString()))
         table.append(
             [

@@ -3,7 +3,6 @@ import os
 import numpy as np
 import onnx
 import pytest
-from sample_networks import images, random_policy, random_vit, vit
 
 from hardware.materialize import materialize
 from hardware.precision import QuantScheme
@@ -11,6 +10,7 @@ from hardware.session import open_session, predict
 from hardware.storage import chunks, save_model
 from hardware.target import Target
 from hardware.verify import read_policy
+from tests.sample_networks import images, random_policy, random_vit, vit
 
 
 @pytest.fixture

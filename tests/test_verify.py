@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from sample_networks import layers_of, random_policy, random_vit, vit
 
 from hardware.materialize import materialize
 from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.verify import PolicyError, read_policy, verify
+from tests.sample_networks import layers_of, random_policy, random_vit, vit
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -183,9 +183,9 @@ class BoostingRegressor(Regressor):
     def __init__(
         self,
         warp: bool = False,
-        n_trees: int = 80,
+        n_trees: int = 40,
         depth: int = 3,
-        learning_rate: float = 0.12,
+        learning_rate: float = 0.2,
         seed: int = 0,
     ) -> None:
         self.warp = warp

@@ -108,6 +108,52 @@ def schema() -> None:
     typer.echo(json.dumps(Experiment.model_json_schema(), indent=2))
 
 
+Provider = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
+Threads = Annotated[int, typer.Option(help="Threads of one inference.")]
+Repeats = Annotated[int, typer.Option(help="Timed runs of each model.")]
+
+
+@app.command()
+def bench(
+    model: Annotated[Path, typer.Argument(help="ONNX model.", metavar="MODEL.onnx")],
+    against: Annotated[
+        Path | None, typer.Option(help="Another model, measured alternately with the first.")
+    ] = None,
+    provider: Provider = "cpu",
+    threads: Threads = 1,
+    batch: Annotated[int, typer.Option(help="Samples per inference.")] = 1,
+    sequence: Annotated[int, typer.Option(help="Tokens per text.")] = 128,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels, for models that take any image size.")
+    ] = None,
+    repeats: Repeats = 50,
+) -> None:
+    """Measure a model's latency, or two side by side, on random inputs."""
+    import numpy as np
+
+    from hardware.bench import bench as run_bench
+    from hardware.bench import render
+    from hardware.target import parse_target
+
+    target = parse_target(provider, threads, batch, sequence, image_size)
+    rng = np.random.default_rng(0)
+    result = run_bench(model, target, against=against, repeats=repeats, rng=rng)
+    console.print(render(result))
+
+
+@app.command()
+def doctor(provider: Provider = "cpu", threads: Threads = 1, repeats: Repeats = 30) -> None:
+    """Show processor flags, providers, and how fast each format is on this machine."""
+    import numpy as np
+
+    from hardware.doctor import examine_machine, measure_formats, render
+    from hardware.target import parse_target
+
+    target = parse_target(provider, threads)
+    table = measure_formats(target, repeats=repeats, rng=np.random.default_rng(0))
+    console.print(render(examine_machine(), table))
+
+
 def main() -> NoReturn:
     """Run the command; a user's mistake is one message and exit code 2."""
     # Threads of torch that wait by spinning slow a shared machine down several times over.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import onnxruntime
 
@@ -82,6 +82,20 @@ class Target:
             "cpu_flags": list(cpu_flags()),
             "onnxruntime": onnxruntime.__version__,
         }
+
+
+def parse_target(
+    provider: str,
+    threads: int = 1,
+    batch_size: int = 1,
+    sequence_length: int | None = None,
+    image_size: int | None = None,
+) -> Target:
+    """A target from words and numbers of the command line. Raises TargetError."""
+    for known in get_args(Provider):
+        if known == provider:
+            return Target(known, threads, batch_size, sequence_length, image_size)
+    raise TargetError(f"target.provider: {provider!r} is unknown; allowed: {list(PROVIDERS)}")
 
 
 def cpu_flags(info: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:

@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 
@@ -19,9 +20,9 @@ CONVOLUTION = Probe("convolution", (1, 4, 6, 6), (8, 4, 3, 3))
 
 
 def printed(renderable: object) -> str:
-    console = Console(width=200, record=True, quiet=True)
-    console.print(renderable)
-    return console.export_text()
+    output = io.StringIO()
+    Console(width=200, file=output).print(renderable)
+    return output.getvalue()
 
 
 def test_every_format_of_a_layer_is_measured_and_shown():

@@ -67,8 +67,8 @@ def check(experiment: Experiment) -> Iterator[Table | str]:
         yield check_reachable(constraint, bounds, corners)
 
 
-def refuse_unreachable(experiment: Experiment) -> None:
-    """Raise ValueError before anything is trained if the space cannot keep a constraint."""
+def refuse_impossible(experiment: Experiment) -> None:
+    """Raise ValueError before anything is trained if exact bounds rule a constraint out."""
     if any(constraint.metric in EXACT for constraint in experiment.parsed_constraints()):
         for _ in check(experiment):
             pass

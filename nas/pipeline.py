@@ -12,7 +12,7 @@ import yaml
 
 from hardware.precision import Precision
 from nas.candidate import Candidate
-from nas.check import refuse_unreachable
+from nas.check import refuse_impossible
 from nas.config import Experiment
 from nas.experiment_file import dump_experiment, load_experiment
 from nas.export import Exporter
@@ -52,7 +52,7 @@ def run(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Front:
     refuse_changes(experiment, folder)
     with folder.locked():
         if not (folder.supernet / WEIGHTS_FILE).exists():
-            refuse_unreachable(experiment)
+            refuse_impossible(experiment)
         write_atomically(folder.experiment, dump_experiment(experiment))
         torch.manual_seed(experiment.seed)
         lab = Lab.prepare(experiment, folder, reporter)
@@ -60,7 +60,15 @@ def run(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Front:
         metrics = measure_references(lab.ledger, lab.references, lab.evaluator, reporter)
         problem = lab.problem(metrics)
         strategy = make_strategy(problem, experiment.search, experiment.seed)
-        search(lab.ledger, problem, strategy, experiment.search, lab.evaluator, reporter)
+        search(
+            lab.ledger,
+            problem,
+            strategy,
+            experiment.search,
+            lab.evaluator,
+            reporter,
+            experiment.seed,
+        )
         evaluations = lab.ledger.evaluations()
         front = read_front(folder)
         if front is None or front.evaluations != len(evaluations):

@@ -12,6 +12,7 @@ from nas.evaluate import EvaluationError
 from nas.ledger import Evaluation, Ledger, Ticket
 from nas.problem import History, SearchProblem
 from nas.progress import Reporter, Stage
+from nas.reachability import refuse_unreachable
 from nas.search_settings import SearchSettings
 from nas.strategy import Strategy
 from supernets.space import Genomes
@@ -55,11 +56,13 @@ def search(
     settings: SearchSettings,
     evaluate: Evaluate,
     reporter: Reporter,
+    seed: int,
 ) -> None:
     """Measure `settings.evaluations` candidates in rounds, continuing what the ledger holds.
 
     A round follows from the seed and the rounds before it, so an interrupted round is proposed
-    again and only what is missing of it is measured. Raises SearchError when too many fail.
+    again and only what is missing of it is measured. Raises SearchError when too many fail, and
+    UnreachableError when the predictors see no way to keep the constraints.
     """
     stage = reporter.stage("search")
     number = max(1, ledger.last_round)
@@ -74,6 +77,7 @@ def search(
         for genome in proposed:
             ledger.enqueue(Candidate.from_genome(problem.space, genome), "search", number)
         work_off(ledger, evaluate, stage, settings.evaluations)
+        refuse_unreachable(problem, history_of(ledger.evaluations(), problem), seed)
         number += 1
 
 

@@ -55,13 +55,48 @@ class LayerWriter:
     def write(self, layer: LayerValues, precision: Precision) -> None:
         """Append the layer's nodes and tensors. Raises ValueError if the format does not exist."""
         if precision == Precision.FP16:
-            raise ValueError(f"{layer.name}: fp16 is a precision of whole models, for CUDA")
-        if layer.kind == "conv":
+            self._half(layer)
+        elif layer.kind == "conv":
             self._convolution(layer, precision)
         elif layer.kind == "embedding":
             self._embedding(layer, precision)
         else:
             self._linear(layer, precision)
+
+    def _half(self, layer: LayerValues) -> None:
+        """FP16 weights and arithmetic between FP32 activations, for GPUs."""
+        name, node, half = layer.name, layer.node, f"{layer.name}/float16"
+        weight = self.graph.tensor(f"{name}.weight", layer.weight.astype(np.float16))
+        bias = [] if layer.bias is None else [f"{name}.bias"]
+        if layer.bias is not None:
+            self.graph.tensor(bias[0], layer.bias.astype(np.float16))
+        if layer.kind == "embedding":
+            self.graph.node("Gather", [weight, node.input[1]], [half])
+        elif layer.kind == "conv":
+            x = self._half_activation(self.activations.reader(node.input[0]))
+            self._copied(node, [x, weight, *bias], half)
+        else:
+            x = self._half_activation(self.activations.reader(node.input[0]))
+            columns = self.graph.node("Transpose", [weight], [f"{name}/columns"], perm=[1, 0])
+            product = f"{name}/product" if bias else half
+            self.graph.node("MatMul", [x, columns], [product])
+            if bias:
+                self.graph.node("Add", [product, *bias], [half])
+        self.graph.node("Cast", [half], node.output, to=onnx.TensorProto.FLOAT)
+
+    def _half_activation(self, x: str) -> str:
+        """Cast `x` once for all layers that read it."""
+        name = f"{x}/float16"
+        if not self.graph.knows(name):
+            self.graph.node("Cast", [x], [name], to=onnx.TensorProto.FLOAT16)
+        return name
+
+    def _copied(self, node: onnx.NodeProto, inputs: list[str], output: str) -> None:
+        """Append the template's node, its attributes kept, between other values."""
+        written = onnx.NodeProto()
+        written.CopyFrom(node)
+        written.input[:], written.output[:] = inputs, [output]
+        self.graph.copy(written)
 
     def _linear(self, layer: LayerValues, precision: Precision) -> None:
         output = layer.node.output[0]
@@ -157,7 +192,9 @@ class LayerWriter:
         values = quantized.values.reshape(len(layer.weight), -1)[:, :width]
         multiplier = self.graph.tensor(f"{name}.weight_multiplier", quantized.multiplier)
         scale = self.graph.tensor(f"{name}.weight_scale", quantized.scale[:, None])
-        factors = self.graph.node("Cast", [multiplier], [f"{name}/factors"], to=1)
+        factors = self.graph.node(
+            "Cast", [multiplier], [f"{name}/factors"], to=onnx.TensorProto.FLOAT
+        )
         scales = self.graph.node("Mul", [factors, scale], [f"{name}/scales"])
         block = group or max(SMALLEST_BLOCK, 1 << (width - 1).bit_length())
         self.graph.node(
@@ -198,10 +235,7 @@ class LayerWriter:
             x = self.activations.rounded(node.input[0])
             weight = self._dequantized_kernel(layer, precision)
         bias = [] if layer.bias is None else [self.graph.tensor(f"{name}.bias", layer.bias)]
-        written = onnx.NodeProto()
-        written.CopyFrom(node)
-        written.input[:] = [x, weight, *bias]
-        self.graph.copy(written)
+        self._copied(node, [x, weight, *bias], node.output[0])
 
     def _dequantized_kernel(self, layer: LayerValues, precision: Precision) -> str:
         """QDQ weights of a convolution, one scale per output channel."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Self
 
+Int4Kernel = Literal["w4a8", "matmulnbits"]
+
 
 class Precision(StrEnum):
     """How a layer's weights are stored and its product computed. Ordered by `bits`."""
@@ -68,5 +70,5 @@ class QuantScheme:
 
     linear: Literal["dynamic", "static", "qdq"] = "dynamic"
     group_size: int | None = 32
-    int4_kernel: Literal["w4a8", "matmulnbits"] = "w4a8"
+    int4_kernel: Int4Kernel = "w4a8"
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"

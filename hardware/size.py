@@ -28,6 +28,8 @@ from hardware.template import DOMAIN, Layer, Template
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+SHARED_OPERATORS = {"DynamicQuantizeLinear", "Cast"}
+"""Operators on a layer's input, written once for all layers that read it."""
 NO_LAYER = "\0"
 """Prefix of no name: everything counted is shared."""
 PRECISION_OF_BITS = {precision.bits: precision for precision in Precision}
@@ -191,11 +193,11 @@ class _ByteCounter(GraphWriter):
     def __init__(self, layer: str) -> None:
         super().__init__()
         self.own_bytes, self.shared_bytes = 0, dict[str, int]()
-        self._layer, self._outputs = layer, set[str]()
+        self._layer = layer
 
     def copy(self, node: onnx.NodeProto) -> None:
         self._known.update(node.output)
-        if node.op_type == "DynamicQuantizeLinear":
+        if not node.output[0].startswith(self._layer) and node.op_type in SHARED_OPERATORS:
             self.shared_bytes[node.output[0]] = _field(node.ByteSize())
         else:
             self.own_bytes += _field(node.ByteSize())

@@ -31,7 +31,7 @@ def test_predicted_bytes_equal_the_written_ones(scheme):
     table, written = [], []
     for _ in range(12):
         _, weights = random_vit(rng)
-        policy = random_policy(template, weights, rng, ("fp32", "int8", "int4"))
+        policy = random_policy(template, weights, rng, ("fp32", "fp16", "int8", "int4"))
         model = materialize(template, weights, policy, scheme, AnyRange({}))
         written.append(len(model.SerializeToString()))
         table.append(

@@ -1,0 +1,101 @@
+"""Which INT4 kernel a target runs faster: measured on the network itself, and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from hardware.bench import random_inputs
+from hardware.kernels import block_size
+from hardware.latency import Latency, run_times
+from hardware.materialize import Weights, materialize
+from hardware.precision import Int4Kernel, Precision, QuantPolicy, QuantScheme
+from hardware.session import open_session
+from hardware.static import Ranges
+from hardware.target import Target
+from hardware.template import Template
+
+KERNELS: tuple[Int4Kernel, ...] = ("w4a8", "matmulnbits")
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """The faster kernel, and the latencies it was chosen by."""
+
+    kernel: Int4Kernel
+    latencies: dict[str, Latency]
+
+
+def choose_int4_kernel(
+    template: Template,
+    weights: Weights,
+    scheme: QuantScheme,
+    target: Target,
+    *,
+    ranges: Ranges | None = None,
+    cache: Path | None = None,
+    repeats: int = 15,
+    rng: np.random.Generator,
+    clock: Callable[[], float] = time.perf_counter,
+) -> KernelChoice:
+    """Measure the network with all linears in INT4 under both kernels, alternately.
+
+    On CUDA only `matmulnbits` has a kernel. `cache` is a JSON file of earlier answers, valid for
+    the same layer shapes, scheme, target, processor and library version.
+    Raises ValueError where the scheme's group size rules out one of the two.
+    """
+    if target.provider != "cpu":
+        return KernelChoice("matmulnbits", {})
+    block_size(scheme)
+    known = json.loads(cache.read_text()) if cache is not None and cache.is_file() else {}
+    key = _key(template, scheme, target)
+    if key in known:
+        found = {name: Latency(**entry) for name, entry in known[key]["latencies"].items()}
+        return KernelChoice(known[key]["kernel"], found)
+    choice = _measure(template, weights, scheme, target, ranges, repeats, rng, clock)
+    if cache is not None:
+        known[key] = asdict(choice)
+        partial = cache.with_name(cache.name + ".part")
+        partial.write_text(json.dumps(known, indent=2))
+        partial.replace(cache)
+    return choice
+
+
+def _measure(
+    template: Template,
+    weights: Weights,
+    scheme: QuantScheme,
+    target: Target,
+    ranges: Ranges | None,
+    repeats: int,
+    rng: np.random.Generator,
+    clock: Callable[[], float],
+) -> KernelChoice:
+    int4 = QuantPolicy.uniform([layer.name for layer in template.layers], Precision.INT4)
+    sessions: dict[str, onnxruntime.InferenceSession] = {}
+    for kernel in KERNELS:
+        model = materialize(template, weights, int4, replace(scheme, int4_kernel=kernel), ranges)
+        sessions[kernel] = open_session(model.SerializeToString(), target)
+    inputs = random_inputs(sessions[KERNELS[0]], target, rng)
+    times = run_times(sessions, dict.fromkeys(KERNELS, inputs), repeats=repeats, clock=clock)
+    latencies = {name: Latency.of(seconds) for name, seconds in times.items()}
+    fastest = min(KERNELS, key=lambda kernel: latencies[kernel].median_ms)
+    return KernelChoice(fastest, latencies)
+
+
+def _key(template: Template, scheme: QuantScheme, target: Target) -> str:
+    """Hash of all that the answer depends on."""
+    facts = {
+        "layers": template.layers,
+        "scheme": asdict(replace(scheme, int4_kernel=KERNELS[0])),
+        "target": target.describe(),
+    }
+    canonical = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -22,7 +22,7 @@ from nas.progress import Reporter
 from nas.references import reference_candidates
 from nas.run_folder import RunFolder
 from nas.supernet_problem import supernet_problem
-from nas.validate import VALIDATION_REPEATS, Validator, choose, recommend
+from nas.validate import VALIDATION_REPEATS, Validator, pick_models, recommend
 from nas.workbench import Workbench
 from supernets.base import SuperNetwork
 from supernets.data import TaskData, calibration_batches
@@ -94,11 +94,11 @@ class Lab:
 
     def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
-        choices = choose(evaluations, self.experiment)
+        picks = pick_models(evaluations, self.experiment)
         validator = Validator(
             Exporter(self.workbench, self.data), self.target, self.experiment.seed
         )
-        models = tuple(validator.validate(choices, self.folder.models, reporter))
+        models = tuple(validator.validate(picks, self.folder.models, reporter))
         return Front(
             models=models,
             recommended=recommend(models, self.experiment.export.accuracy_drop),

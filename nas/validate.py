@@ -28,14 +28,14 @@ VALIDATION_REPEATS = 50
 
 
 @dataclass(frozen=True)
-class Choice:
+class Pick:
     """A candidate to ship, and the name of its folder."""
 
     name: str
     evaluation: Evaluation
 
 
-def choose(evaluations: Sequence[Evaluation], experiment: Experiment) -> list[Choice]:
+def pick_models(evaluations: Sequence[Evaluation], experiment: Experiment) -> list[Pick]:
     """References first, then the front candidates to ship, fastest first.
 
     At most `export.models` that keep the constraints, spread over the front; the fastest within
@@ -54,8 +54,8 @@ def choose(evaluations: Sequence[Evaluation], experiment: Experiment) -> list[Ch
         picked[settings.models - 1 :] = [fastest]
     picked.sort(key=lambda e: e.metrics["latency_ms"])
     return [
-        *(Choice(name, evaluation) for name, evaluation in references.items()),
-        *(Choice(evaluation.candidate.key, evaluation) for evaluation in picked),
+        *(Pick(name, evaluation) for name, evaluation in references.items()),
+        *(Pick(evaluation.candidate.key, evaluation) for evaluation in picked),
     ]
 
 
@@ -92,11 +92,11 @@ def _costs(evaluations: Sequence[Evaluation], experiment: Experiment) -> FloatAr
 
 def provisional_front(evaluations: Sequence[Evaluation], experiment: Experiment) -> Front:
     """The best so far by what the search has measured; nothing is exported, no test score."""
-    choices = choose(evaluations, experiment)
-    references = [choice for choice in choices if choice.evaluation.role == "reference"]
+    picks = pick_models(evaluations, experiment)
+    references = [pick for pick in picks if pick.evaluation.role == "reference"]
     models = [
-        replace(_unscored(choice), versus={r.name: _by_search(choice, r) for r in references})
-        for choice in choices
+        replace(_unscored(pick), versus={r.name: _by_search(pick, r) for r in references})
+        for pick in picks
     ]
     return Front(
         models=tuple(models),
@@ -106,11 +106,11 @@ def provisional_front(evaluations: Sequence[Evaluation], experiment: Experiment)
     )
 
 
-def _unscored(choice: Choice) -> ValidatedModel:
-    evaluation = choice.evaluation
+def _unscored(pick: Pick) -> ValidatedModel:
+    evaluation = pick.evaluation
     latency = evaluation.details["latency"]
     return ValidatedModel(
-        name=choice.name,
+        name=pick.name,
         role="reference" if evaluation.role == "reference" else "front",
         candidate=evaluation.candidate,
         validation_accuracy=evaluation.metrics["accuracy"],
@@ -122,8 +122,8 @@ def _unscored(choice: Choice) -> ValidatedModel:
     )
 
 
-def _by_search(choice: Choice, reference: Choice) -> Versus:
-    ours, theirs = choice.evaluation.metrics, reference.evaluation.metrics
+def _by_search(pick: Pick, reference: Pick) -> Versus:
+    ours, theirs = pick.evaluation.metrics, reference.evaluation.metrics
     faster = theirs["latency_ms"] / ours["latency_ms"]
     return Versus(
         accuracy_difference=ours["accuracy"] - theirs["accuracy"],
@@ -144,34 +144,34 @@ class Validator:
     clock: Callable[[], float] = time.perf_counter
 
     def validate(
-        self, choices: Sequence[Choice], models: Path, reporter: Reporter
+        self, picks: Sequence[Pick], models: Path, reporter: Reporter
     ) -> list[ValidatedModel]:
-        """Write `models/<name>/` for every choice and measure all of them together."""
+        """Write `models/<name>/` for every pick and measure all of them together."""
         stage = reporter.stage("validation")
         validated = []
-        for number, choice in enumerate(choices):
-            stage.update(number, len(choices) + 1, choice.name)
-            validated.append(self._score(choice, models / choice.name))
-        stage.update(len(choices), len(choices) + 1, "latency")
+        for number, pick in enumerate(picks):
+            stage.update(number, len(picks) + 1, pick.name)
+            validated.append(self._score(pick, models / pick.name))
+        stage.update(len(picks), len(picks) + 1, "latency")
         validated = self._time(validated, models)
         for model in validated:
             card = model_card(model.name, model.candidate, self._is_image, model)
             write_atomically(models / model.name / "README.md", card)
-        stage.update(len(choices) + 1, len(choices) + 1, "")
+        stage.update(len(picks) + 1, len(picks) + 1, "")
         return validated
 
-    def _score(self, choice: Choice, folder: Path) -> ValidatedModel:
-        coverage = self.exporter.write(choice.evaluation.candidate, folder)
+    def _score(self, pick: Pick, folder: Path) -> ValidatedModel:
+        coverage = self.exporter.write(pick.evaluation.candidate, folder)
         path = folder / "model.onnx"
         accuracy = split_accuracy(
             open_session(path, self.target),
             self.exporter.workbench,
-            choice.evaluation.candidate,
+            pick.evaluation.candidate,
             self.exporter.data.test,
             self.target,
         )
         return replace(
-            _unscored(choice),
+            _unscored(pick),
             test_accuracy=accuracy,
             size_bytes=path.stat().st_size,
             coverage=str(coverage),

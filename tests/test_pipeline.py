@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import yaml
+from PIL import Image
 
 from cli import main
 from nas.experiment_file import load_experiment
@@ -20,6 +23,7 @@ from nas.pipeline import export, read_evaluations, run, write_report
 from nas.progress import Reporter
 from nas.run_folder import RunFolder, RunFolderError
 from nas.search import SearchError
+from supernets.images import ImageSplit
 from supernets.load import load_data
 from tests.conftest import TINY
 
@@ -94,6 +98,26 @@ def test_exported_models_are_what_the_policy_says(finished: tuple[RunFolder, Fro
         onnx.checker.check_model(path, full_check=True)
         batch = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0]
         assert batch.dim_param == "batch"
+
+
+def test_the_model_card_runs_as_it_stands(finished: tuple[RunFolder, Front]) -> None:
+    """Its code, alone in the model's folder, classifies a saved image as the session does."""
+    folder, front = finished
+    experiment = load_experiment(folder.experiment)
+    data = load_data(experiment.data, experiment.model)
+    model = folder.model(front.recommended)
+    code = (model / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert len(code.strip().splitlines()) <= 12
+    assert isinstance(data.test, ImageSplit)
+    Image.fromarray(data.test.pixels[0].permute(1, 2, 0).numpy()).save(model / "image.png")
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=model, check=True, capture_output=True, text=True
+    ).stdout
+    (model / "image.png").unlink()
+    session = onnxruntime.InferenceSession(model / "model.onnx")
+    (batch,) = [next(iter(data.test.batches(1)))]
+    logits = session.run(["logits"], {"pixel_values": batch.inputs["pixel_values"].numpy()})[0]
+    assert printed.strip() == data.label_names[int(logits[0].argmax())]
 
 
 def test_references_are_the_largest_network(finished: tuple[RunFolder, Front]) -> None:

@@ -29,7 +29,7 @@ def save_model(
     Weights of more than `limit_bytes` go to `<path>.data` beside it, which loads with it.
     """
     path = Path(path)
-    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= limit_bytes:
+    if sum(tensor.ByteSize() for tensor in model.graph.initializer) <= limit_bytes:
         with _atomic(path) as file:
             file.writelines(chunks(model))
         return
@@ -37,12 +37,12 @@ def save_model(
     headers = []
     with _atomic(data) as file:
         for tensor in model.graph.initializer:
-            if len(tensor.raw_data) < SMALL_BYTES:
+            if tensor.ByteSize() < SMALL_BYTES:
                 headers.append(tensor)
                 continue
             headers.append(_external(tensor, data.name, file.tell()))
             file.write(tensor.raw_data)
-    outer = _without_tensors(model)
+    outer = without_tensors(model)
     outer.graph.initializer.extend(headers)
     with _atomic(path) as file:
         file.writelines(chunks(outer))
@@ -53,7 +53,7 @@ def chunks(model: onnx.ModelProto) -> Iterator[bytes]:
 
     Protobuf lets the fields of a message come in any order; the length is that of the whole.
     """
-    shell, tensors = _without_tensors(model), model.graph.initializer
+    shell, tensors = without_tensors(model), model.graph.initializer
     graph = shell.graph.SerializeToString()
     shell.ClearField("graph")
     yield shell.SerializeToString()
@@ -65,7 +65,7 @@ def chunks(model: onnx.ModelProto) -> Iterator[bytes]:
         yield tensor.SerializeToString()
 
 
-def _without_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy without initializers, the weights not copied on the way."""
     shell = onnx.ModelProto()
     for descriptor, value in model.ListFields():

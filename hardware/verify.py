@@ -9,9 +9,11 @@ from math import prod
 
 import onnx
 from onnx import TensorProto
+from onnx.helper import make_tensor_value_info
 from onnx.inliner import inline_local_functions
 
 from hardware.precision import Precision, QuantPolicy
+from hardware.storage import SMALL_BYTES, without_tensors
 
 STORED: dict[int, Precision] = {
     TensorProto.FLOAT: Precision.FP32,
@@ -27,6 +29,13 @@ PRODUCTS = {
     "MatMulNBits": 1,
     "Conv": 1,
     "Gemm": 1,
+}
+BITS = {
+    TensorProto.FLOAT: 32,
+    TensorProto.FLOAT16: 16,
+    TensorProto.INT64: 64,
+    TensorProto.INT32: 32,
+    TensorProto.INT4: 4,
 }
 COMPUTE = {**LOOKUPS, **PRODUCTS}
 """Operators that consume a layer's weight, and at which input."""
@@ -119,23 +128,32 @@ def _weight_sources(
 
 def _without_data(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with empty tensors: nodes, names, types and shapes are all that is read."""
-    headers = [
-        TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        for tensor in model.graph.initializer
-    ]
-    graph = onnx.GraphProto(
-        name=model.graph.name,
-        node=model.graph.node,
-        initializer=headers,
-        input=model.graph.input,
-        output=model.graph.output,
-    )
-    return onnx.ModelProto(
-        ir_version=model.ir_version,
-        opset_import=model.opset_import,
-        functions=model.functions,
-        graph=graph,
-    )
+    shell = without_tensors(model)
+    for tensor in model.graph.initializer:
+        shell.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    return shell
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Run ONNX's full checker, shape inference included, at a cost that no weight adds to.
+
+    Large tensors take part by type and shape, and their bytes are counted here.
+    Raises onnx.checker.ValidationError or onnx.shape_inference.InferenceError.
+    """
+    shell = without_tensors(model)
+    for tensor in model.graph.initializer:
+        external = tensor.data_location == TensorProto.EXTERNAL
+        expected = -(-prod(tensor.dims) * BITS.get(tensor.data_type, 8) // 8)
+        if not external and tensor.ByteSize() < SMALL_BYTES:
+            shell.graph.initializer.append(tensor)
+        elif external or len(tensor.raw_data) == expected:
+            shape = list(tensor.dims)
+            shell.graph.input.append(make_tensor_value_info(tensor.name, tensor.data_type, shape))
+        else:
+            raise onnx.checker.ValidationError(
+                f"{tensor.name}: {len(tensor.raw_data)} bytes stored, its shape needs {expected}"
+            )
+    onnx.checker.check_model(shell, full_check=True)
 
 
 def read_policy(model: onnx.ModelProto) -> QuantPolicy:
@@ -144,11 +162,13 @@ def read_policy(model: onnx.ModelProto) -> QuantPolicy:
 
 
 def verify(model: onnx.ModelProto, policy: QuantPolicy) -> Coverage:
-    """Compare a written graph with the policy, layer by layer; layers not named must be FP32.
+    """Check a written graph, and compare it with the policy, layer by layer; layers not named
+    must be FP32.
 
     Raises PolicyError naming every layer that is missing, has another precision, or is stored in
     low precision but computed in float.
     """
+    check(model)
     formats = read_formats(model)
     asked_of = {**dict.fromkeys(formats, Precision.FP32), **policy}
     wrong = [

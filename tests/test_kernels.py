@@ -189,7 +189,7 @@ def test_what_ran_names_a_layer_that_fell_back_to_float(tmp_path):
         value.append(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, None, 4, 4])
         )
-    graph.model.ir_version = 10
+    graph.model.ir_version, graph.graph.name = 10, "convolution"
     graph.model.opset_import.add(domain="", version=23)
     verify(graph.model, QuantPolicy({"layer": Precision.INT8}))
     save_model(graph.model, tmp_path / "model.onnx")

@@ -1,5 +1,7 @@
 import numpy as np
+import onnx
 import pytest
+from onnx.helper import make_node
 
 from hardware.materialize import materialize
 from hardware.precision import Precision, QuantPolicy, QuantScheme
@@ -49,11 +51,28 @@ def test_weight_only_int8_is_not_taken_for_int8_arithmetic():
     _, weights = random_vit(np.random.default_rng(0))
     int8 = QuantPolicy({"head": Precision.INT8})
     model = materialize(template, weights, int8, QuantScheme())
-    call = next(node for node in model.graph.node if node.op_type == "Int8MatMul")
-    x = next(n.input[0] for n in model.graph.node if n.op_type == "DynamicQuantizeLinear")
-    weight, scale = call.input[3:5]
-    decode = model.graph.node.add(op_type="DequantizeLinear", input=[weight, scale], output=["w"])
-    decode.attribute.add(name="axis", i=1, type=2)
-    call.CopyFrom(type(call)(op_type="MatMul", input=[x, "w"], output=call.output))
+    nodes = model.graph.node
+    call = next(node for node in nodes if node.op_type == "Int8MatMul")
+    x = next(n.input[0] for n in nodes if n.op_type == "DynamicQuantizeLinear")
+    product = make_node("MatMul", [x, "columns"], call.output)
+    decode = make_node("DequantizeLinear", call.input[3:5], ["columns"], axis=1)
+    rest = list(nodes)[list(nodes).index(call) + 1 :]
+    del nodes[list(nodes).index(call) :]
+    nodes.extend([decode, product, *rest])
     with pytest.raises(PolicyError, match=r"head: asked int8, found int8 \(MatMul, float\)"):
         verify(model, int8)
+
+
+def test_a_broken_graph_is_refused_before_it_is_compared():
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    model = materialize(template, weights, QuantPolicy({}), QuantScheme())
+    verify(model, QuantPolicy({}))
+    large = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    large.raw_data = large.raw_data[:-4]
+    with pytest.raises(onnx.checker.ValidationError, match=large.name):
+        verify(model, QuantPolicy({}))
+    model = materialize(template, weights, QuantPolicy({}), QuantScheme())
+    model.graph.node[-1].input[0] = "nowhere"
+    with pytest.raises(onnx.checker.ValidationError, match="nowhere"):
+        verify(model, QuantPolicy({}))

@@ -62,26 +62,28 @@ def _versus(model: ValidatedModel, reference: str) -> str:
     if model.name == reference or reference not in model.versus:
         return "-"
     versus = model.versus[reference]
-    difference, ratio, size = (
-        versus.accuracy_difference,
-        versus.latency_ratio,
-        versus.size_ratio,
-    )
-    return f"{difference:+.4f} {ratio:.2f}x {size:.2f}x"
+    difference = versus.accuracy_difference
+    ratio, size = versus.latency_ratio, versus.size_ratio
+    return f"{difference:+.3f} {ratio:.3g}x {size:.3g}x"
 
 
 def front_table(front: Front) -> Table:
-    """The front and the references for a terminal."""
-    table = Table(title="Pareto front, measured in ONNX Runtime", box=SIMPLE_HEAD, padding=(0, 1))
-    for column in ("model", "test", "ms", "kB", "vs fp32: accuracy, faster, smaller", "vs int8"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    """The front and the references for a terminal of 80 columns."""
+    table = Table(
+        title="Pareto front, measured in ONNX Runtime",
+        caption="vs: difference in test accuracy, times faster, times smaller",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("model", no_wrap=True)
+    for column in ("test", "ms", "kB", "vs fp32", "vs int8"):
+        table.add_column(column, justify="right", no_wrap=True)
     for model in front.models:
         chosen = model.name == front.recommended
         table.add_row(
             model.name,
             _share(model.test_accuracy),
-            f"{model.latency_ms[0]:.3f}",
-            f"{model.size_bytes / 1000:.1f}",
+            f"{model.latency_ms[0]:.3g}",
+            f"{model.size_bytes / 1000:.4g}",
             _versus(model, "fp32"),
             _versus(model, "int8"),
             style="bold green" if chosen else None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import log_ndtr
 
 from nas.objectives import FloatArray
 from nas.problem import History, SearchProblem
@@ -99,12 +99,17 @@ class Surrogate:
         return self.problem.costs(values), self.problem.violations(values)
 
     def feasibility(self, values: FloatArray, stds: FloatArray) -> FloatArray:
-        """Probability that all constraints hold `(n_samples,)`."""
-        probability = np.ones(len(values))
+        """Probability that all constraints hold, relative to the likeliest row's, `(n_samples,)`.
+
+        Relative, so that the least hopeless row still counts where nothing looks feasible.
+        """
+        logs = np.zeros(len(values))
         for constraint in self.problem.constraints:
             column = self.problem.column(constraint.metric)
             room = constraint.bound - values[:, column]
             room = room if constraint.relation == "<=" else -room
             std = stds[:, column]
-            probability *= np.where(std > 0, ndtr(room / np.where(std > 0, std, 1.0)), room >= 0)
-        return probability
+            certain = np.where(room >= 0, 0.0, -np.inf)
+            logs += np.where(std > 0, log_ndtr(room / np.where(std > 0, std, 1.0)), certain)
+        top = logs.max(initial=-np.inf)
+        return np.asarray(np.exp(logs - top) if np.isfinite(top) else np.ones(len(values)))

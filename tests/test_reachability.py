@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from sample_problems import block_problem, measure
 
 from nas.objectives import parse_constraint
 from nas.problem import History
 from nas.reachability import UnreachableError, refuse_unreachable
 from nas.start import covering_start
+from tests.sample_problems import block_problem, measure
 
 
 def measured(problem, n=30):

@@ -1,7 +1,7 @@
 import numpy as np
-from sample_problems import block_problem
 
 from nas.sensitivity import SensitivityPrior, one_layer_at_a_time
+from tests.sample_problems import block_problem
 
 
 def test_prior_of_an_additive_loss_is_that_loss():

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from sample_problems import block_problem, measure, play
 
 from nas.front import hypervolume, reference_point
 from nas.objectives import parse_constraint
@@ -8,6 +7,7 @@ from nas.problem import History, SearchProblem, enumerate_space, new_rows, sampl
 from nas.search_settings import SearchSettings
 from nas.strategy import STRATEGIES, make_strategy
 from supernets.space import Gene, SearchSpace
+from tests.sample_problems import block_problem, measure, play
 
 VARIANTS = [*STRATEGIES, "rank"]
 QUICK = [name for name in VARIANTS if name != "optuna-gp"]

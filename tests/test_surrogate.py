@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from nas.objectives import parse_constraint
+from nas.problem import History
+from nas.surrogate import Surrogate
+from tests.sample_problems import block_problem, measure
+
+
+@pytest.fixture
+def fitted():
+    constraints = (parse_constraint("accuracy >= 0.8"), parse_constraint("size_bytes <= 2000"))
+    bare = block_problem(4, constraints=constraints)
+    sizes = bare.column("size_bytes")
+    problem = block_problem(
+        4,
+        constraints=constraints,
+        exact={"size_bytes": lambda genomes: measure(bare, genomes)[:, sizes]},
+    )
+    genomes = problem.space.sample(60, np.random.default_rng(0))
+    history = History.empty(problem).append(genomes, measure(problem, genomes))
+    return problem, Surrogate.fit(problem, history, 0)
+
+
+def test_exact_metrics_are_computed_and_certain(fitted):
+    problem, surrogate = fitted
+    genomes = problem.space.sample(30, np.random.default_rng(1))
+    values, stds = surrogate.values(genomes), surrogate.stds(genomes)
+    assert set(surrogate.predictors) == {"accuracy", "latency_ms"}
+    assert np.array_equal(values[:, 2], measure(problem, genomes)[:, 2])
+    assert (stds[:, 2] == 0).all()
+    assert (stds[:, :2] > 0).all()
+    assert np.corrcoef(values[:, 1], measure(problem, genomes)[:, 1])[0, 1] > 0.95
+
+
+def test_feasibility_is_the_product_of_probabilities_up_to_a_factor(fitted):
+    _, surrogate = fitted
+    values = np.array([[0.82, 1.0, 1500.0], [0.79, 1.0, 1500.0], [0.9, 1.0, 2500.0]])
+    stds = np.array([[0.02, 0.1, 0.0]] * 3)
+    probability = norm.cdf((values[:, 0] - 0.8) / 0.02) * (values[:, 2] <= 2000)
+    assert np.allclose(surrogate.feasibility(values, stds), probability / probability.max())
+
+
+def test_the_least_hopeless_row_still_counts(fitted):
+    _, surrogate = fitted
+    values = np.array([[0.1, 1.0, 1500.0], [0.2, 1.0, 1500.0]])
+    feasibility = surrogate.feasibility(values, np.array([[0.001, 0.1, 0.0]] * 2))
+    assert feasibility.tolist() == [0.0, 1.0]

@@ -73,6 +73,7 @@ def front_table(front: Front) -> Table:
         title="Pareto front, measured in ONNX Runtime",
         caption="vs: difference in test accuracy, times faster, times smaller",
         box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("model", no_wrap=True)
     for column in ("test", "ms", "kB", "vs fp32", "vs int8"):

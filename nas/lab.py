@@ -15,12 +15,13 @@ from nas.evaluate import LATENCY_REPEATS, Evaluator
 from nas.export import Exporter
 from nas.front_file import Front
 from nas.latency_book import LatencyBook, cache_folder
-from nas.ledger import Evaluation, Ledger, open_storage
+from nas.ledger import Evaluation, Ledger
 from nas.prepare import Preparation
 from nas.problem import SearchProblem
 from nas.progress import Reporter
 from nas.references import reference_candidates
 from nas.run_folder import RunFolder
+from nas.storage import open_storage
 from nas.supernet_problem import supernet_problem
 from nas.validate import VALIDATION_REPEATS, Validator, pick_models, recommend
 from nas.workbench import Workbench

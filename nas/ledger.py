@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from datetime import datetime, timedelta
+from threading import Event, Thread
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from nas.candidate import Candidate
 from nas.objectives import Objective
+from nas.storage import HEARTBEAT_S, retry
 from supernets.space import SearchSpace
 
 Role = Literal["search", "reference"]
+
+QUEUED = ("key", "role", "round", "seed", "candidate")
+"""Attributes that a trial has from the start; the others are added by who evaluates it."""
+UNSIGNED = timedelta(seconds=60)
+"""After this long, a claimed trial without its worker's name belongs to a dead one."""
+
+
+class LedgerError(ValueError):
+    """The ledger holds something else than asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,74 +66,162 @@ class Ledger:
     Genes are the trial's parameters and objectives its values, so that Optuna's own tools read it.
     """
 
-    def __init__(self, study: optuna.Study, space: SearchSpace, objectives: Sequence[Objective]):
-        self._study = study
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: BaseStorage,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        seed: int = 0,
+    ):
+        self._study, self._storage, self._seed = study, storage, seed
         self._objectives = tuple(objectives)
         self._distributions = {g.name: CategoricalDistribution(g.choices) for g in space.genes}
+        self._claimed: set[int] = set()
+        self._read: dict[int, Evaluation] = {}
 
     @classmethod
     def open(
-        cls, storage: BaseStorage, name: str, space: SearchSpace, objectives: Sequence[Objective]
+        cls,
+        storage: BaseStorage,
+        name: str,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        seed: int = 0,
     ) -> Ledger:
         """Create the study, or continue the one of this name."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if name in optuna.get_all_study_names(storage):
-            study = optuna.load_study(study_name=name, storage=storage)
-        else:
-            directions = [objective.direction for objective in objectives]
-            study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+        directions = [objective.direction for objective in objectives]
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=directions, load_if_exists=True
+        )
         names = [objective.name for objective in objectives]
         with warnings.catch_warnings():
             # Metric names are what optuna-dashboard shows; Optuna calls the feature experimental.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            if study.metric_names != names:
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            if study.metric_names is None:
                 study.set_metric_names(names)
-        return cls(study, space, objectives)
+            elif study.metric_names != names:
+                raise LedgerError(
+                    f"study {name!r} has the objectives {', '.join(study.metric_names)}, this "
+                    f"experiment {', '.join(names)}; give the experiment another name"
+                )
+        return cls(study, storage, space, objectives, seed)
 
-    def enqueue(self, candidate: Candidate, role: Role, round_number: int) -> None:
-        """Add a waiting candidate; one that is already in the ledger is left as it is."""
-        if candidate.key in {trial.user_attrs["key"] for trial in self._trials()}:
-            return
-        attrs = {"key": candidate.key, "role": role, "round": round_number}
-        self._add_waiting(candidate.values, {**attrs, "candidate": candidate.to_json()})
+    def enqueue(self, candidates: Sequence[Candidate], role: Role, round_number: int) -> None:
+        """Add waiting candidates; one that is already in the ledger is left as it is."""
+        known = {trial.user_attrs["key"] for trial in self._trials()}
+        for candidate in candidates:
+            if candidate.key not in known:
+                known.add(candidate.key)
+                attrs = {"key": candidate.key, "role": role, "round": round_number}
+                attrs |= {"seed": self._seed, "candidate": candidate.to_json()}
+                self._add_waiting(candidate.values, attrs)
 
     def take(self) -> Ticket | None:
         """Claim the next waiting candidate, or None when nothing waits."""
-        if not self._trials(TrialState.WAITING):
-            return None
-        trial = self._study.ask()
-        attrs = trial.user_attrs
-        return Ticket(Candidate.from_json(attrs["candidate"]), attrs["role"], attrs["round"], trial)
+        for waiting in self._trials(TrialState.WAITING):
+            if self._claim(waiting):
+                trial = Trial(self._study, waiting._trial_id)
+                self._claimed.add(waiting.number)
+                trial.set_user_attr("worker", _signature())
+                attrs = waiting.user_attrs
+                candidate = Candidate.from_json(attrs["candidate"])
+                return Ticket(candidate, attrs["role"], attrs["round"], trial)
+        return None
+
+    def _claim(self, waiting: FrozenTrial) -> bool:
+        """Whether this process got the trial; another may have been quicker."""
+        if isinstance(self._storage, RDBStorage):
+            # Before the claim: Optuna never gives up on a running trial without a heartbeat.
+            self._storage.record_heartbeat(waiting._trial_id)
+        try:
+            return self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
+
+    @contextmanager
+    def heartbeat(self, ticket: Ticket) -> Iterator[None]:
+        """Tell the database every now and then that a claimed candidate is being worked on."""
+        if not isinstance(self._storage, RDBStorage):
+            yield
+            return
+        done = Event()
+        thread = Thread(target=_beat, args=(self._storage, ticket.trial._trial_id, done))
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def finish(
         self, ticket: Ticket, metrics: Mapping[str, float], details: Mapping[str, Any]
     ) -> None:
-        """Record the metrics of a claimed candidate."""
-        ticket.trial.set_user_attr("metrics", dict(metrics))
-        ticket.trial.set_user_attr("details", dict(details))
-        self._study.tell(ticket.trial, [metrics[o.name] for o in self._objectives])
+        """Record the metrics of a claimed candidate, unless it was given to somebody else."""
+        with suppress(UpdateFinishedTrialError):  # taken for dead; the other one's result counts
+            ticket.trial.set_user_attr("metrics", dict(metrics))
+            ticket.trial.set_user_attr("details", dict(details))
+            values = [metrics[o.name] for o in self._objectives]
+            self._study.tell(ticket.trial, values, skip_if_finished=True)
 
     def fail(self, ticket: Ticket, reason: str) -> None:
         """Record that a claimed candidate cannot be evaluated."""
-        ticket.trial.set_user_attr("failure", reason)
-        self._study.tell(ticket.trial, state=TrialState.FAIL)
+        with suppress(UpdateFinishedTrialError):  # as in `finish`
+            ticket.trial.set_user_attr("failure", reason)
+            self._study.tell(ticket.trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def recover(self) -> None:
-        """Settle what a killed process had claimed: record it if it was measured, else requeue it.
+        """Settle what vanished processes had claimed: record what was measured, requeue the rest.
 
-        Call it only while no other process works on the study.
+        For the start of a driver: however often it was killed, its candidates are tried again.
         """
-        settled = {t.user_attrs["key"] for t in self._trials(TrialState.WAITING)}
         for trial in self._trials(TrialState.RUNNING):
-            attrs = trial.user_attrs
-            if "details" in attrs:  # the last attribute `finish` writes before it tells the values
-                values = [attrs["metrics"][objective.name] for objective in self._objectives]
-                self._study.tell(trial.number, values)
-                continue
-            if attrs["key"] not in settled:
-                kept = {name: attrs[name] for name in ("key", "role", "round", "candidate")}
-                self._add_waiting(trial.params, kept)
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            if self._is_dead(trial, starting=True) and not self._complete(trial):
+                self._study.tell(trial.number, state=TrialState.FAIL)
+        open_or_known = {
+            t.user_attrs["key"]
+            for t in self._trials()
+            if t.state != TrialState.FAIL or "failure" in t.user_attrs
+        }
+        for trial in self._trials(TrialState.FAIL):
+            attrs = {name: trial.user_attrs[name] for name in QUEUED}
+            if attrs["key"] not in open_or_known:
+                open_or_known.add(attrs["key"])
+                self._add_waiting(trial.params, attrs)
+
+    def settle(self) -> None:
+        """Give candidates whose workers died to others, a few times; then they have failed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            optuna.storages.fail_stale_trials(self._study)
+        for trial in self._trials(TrialState.RUNNING):
+            if self._is_dead(trial) and not self._complete(trial):
+                self._study.tell(trial.number, state=TrialState.FAIL)
+                retry(self._study, trial)
+
+    def _complete(self, trial: FrozenTrial) -> bool:
+        """Tell the values of a trial that was measured but not told; whether it was."""
+        attrs = trial.user_attrs
+        if "details" not in attrs:  # the last attribute that `finish` writes
+            return False
+        self._study.tell(trial.number, [attrs["metrics"][o.name] for o in self._objectives])
+        return True
+
+    def _is_dead(self, trial: FrozenTrial, *, starting: bool = False) -> bool:
+        """Whether who claimed a running trial is gone, as far as this machine can know.
+
+        Of other machines' workers a database's heartbeats tell; a journal has no others.
+        """
+        if trial.number in self._claimed:
+            return False
+        host, _, process = trial.user_attrs.get("worker", "").rpartition(":")
+        if not host:
+            claimed = trial.datetime_start or datetime.now()
+            return starting or datetime.now() - claimed > UNSIGNED
+        if host != os.uname().nodename:
+            return starting and not isinstance(self._storage, RDBStorage)
+        return int(process) == os.getpid() or not _is_alive(int(process))
 
     def evaluations(self) -> list[Evaluation]:
         """Everything known so far, by round and key: an order that no interruption changes."""
@@ -136,9 +237,31 @@ class Ledger:
         return len({t.user_attrs["key"] for t in self._trials() if t.user_attrs["role"] == role})
 
     @property
+    def unfinished(self) -> int:
+        """How many candidates wait or are being evaluated."""
+        return len(self._trials(TrialState.WAITING, TrialState.RUNNING))
+
+    @property
     def last_round(self) -> int:
         """The newest round that has candidates, 0 before the first."""
         return max((trial.user_attrs["round"] for trial in self._trials()), default=0)
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What the driver tells its workers."""
+        return self._study.user_attrs
+
+    def note(self, **notes: Any) -> None:
+        """Tell the workers something; equal notes are not written again."""
+        known = self.notes
+        for name, value in notes.items():
+            if known.get(name) != value:
+                self._study.set_user_attr(name, value)
+
+    @property
+    def study(self) -> optuna.Study:
+        """The Optuna study behind the ledger."""
+        return self._study
 
     def _add_waiting(self, params: Mapping[str, Any], attrs: dict[str, Any]) -> None:
         # A reference may hold a precision that the space does not; Optuna then shows no parameter.
@@ -159,33 +282,35 @@ class Ledger:
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
-    @staticmethod
-    def _evaluation(trial: FrozenTrial) -> Evaluation:
-        attrs = trial.user_attrs
-        return Evaluation(
-            candidate=Candidate.from_json(attrs["candidate"]),
-            metrics=attrs.get("metrics", {}),
-            details=attrs.get("details", {}),
-            role=attrs["role"],
-            round=attrs["round"],
-            failure=attrs.get("failure"),
-        )
+    def _evaluation(self, trial: FrozenTrial) -> Evaluation:
+        if trial.number not in self._read:
+            attrs = trial.user_attrs
+            self._read[trial.number] = Evaluation(
+                candidate=Candidate.from_json(attrs["candidate"]),
+                metrics=attrs.get("metrics", {}),
+                details=attrs.get("details", {}),
+                role=attrs["role"],
+                round=attrs["round"],
+                failure=attrs.get("failure"),
+            )
+        return self._read[trial.number]
 
 
-def open_storage(url: str | None, journal: Path) -> BaseStorage:
-    """Open a database URL, or the journal file of a run folder when there is none."""
-    if url is not None:
-        return RDBStorage(url)
-    cut_torn_tail(journal)
-    return JournalStorage(JournalFileBackend(str(journal)))
+def _signature() -> str:
+    """Which process this is."""
+    return f"{os.uname().nodename}:{os.getpid()}"
 
 
-def cut_torn_tail(journal: Path) -> None:
-    """Drop a last line that a crash left without its newline; the next append would corrupt it."""
-    if not journal.exists():
-        return
-    with journal.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _beat(storage: RDBStorage, trial_id: int, done: Event) -> None:
+    while not done.wait(storage.get_heartbeat_interval() or HEARTBEAT_S):
+        storage.record_heartbeat(trial_id)

@@ -18,12 +18,13 @@ from nas.experiment_file import dump_experiment, load_experiment
 from nas.export import Exporter
 from nas.front_file import Front
 from nas.lab import Lab
-from nas.ledger import Evaluation, Ledger, open_storage
+from nas.ledger import Evaluation, Ledger
 from nas.predictor_file import PredictorReport, report_predictors
 from nas.progress import Reporter
 from nas.report import Report, html, markdown
 from nas.run_folder import RunFolder, RunFolderError, read_json, write_atomically, write_json
 from nas.search import history_of, measure_references, search
+from nas.storage import open_storage
 from nas.strategy import make_strategy
 from nas.validate import provisional_front
 from supernets.base import SPACE_FILE, WEIGHTS_FILE

@@ -36,8 +36,7 @@ def measure_references(
 
     Raises SearchError if one fails: nothing could be compared then.
     """
-    for candidate in references.values():
-        ledger.enqueue(candidate, "reference", 0)
+    ledger.enqueue(list(references.values()), "reference", 0)
     work_off(ledger, evaluate, reporter.stage("references"), len(references))
     known = {e.candidate.key: e for e in ledger.evaluations()}
     metrics = {}
@@ -74,8 +73,8 @@ def search(
         if not len(proposed):
             reporter.say("search: every candidate of the space has been measured")
             return
-        for genome in proposed:
-            ledger.enqueue(Candidate.from_genome(problem.space, genome), "search", number)
+        candidates = [Candidate.from_genome(problem.space, genome) for genome in proposed]
+        ledger.enqueue(candidates, "search", number)
         work_off(ledger, evaluate, stage, settings.evaluations)
         refuse_unreachable(problem, history_of(ledger.evaluations(), problem), seed)
         number += 1

@@ -9,8 +9,9 @@ import optuna
 import pytest
 
 from nas.candidate import Candidate
-from nas.ledger import Ledger, cut_torn_tail, open_storage
+from nas.ledger import Ledger
 from nas.objectives import find_objective
+from nas.storage import cut_torn_tail, open_storage
 from supernets.space import Gene, Requires, SearchSpace
 
 SPACE = SearchSpace(
@@ -35,7 +36,7 @@ def candidates(n: int) -> list[Candidate]:
 
 def test_a_candidate_comes_back_with_its_metrics(tmp_path: Path) -> None:
     ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
-    ledger.enqueue(candidate, "search", 1)
+    ledger.enqueue([candidate], "search", 1)
     ticket = ledger.take()
     assert ticket is not None
     assert ticket.candidate == candidate
@@ -49,15 +50,15 @@ def test_a_candidate_comes_back_with_its_metrics(tmp_path: Path) -> None:
 
 def test_a_candidate_is_queued_once(tmp_path: Path) -> None:
     ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
-    ledger.enqueue(candidate, "search", 1)
-    ledger.enqueue(candidate, "search", 2)
+    ledger.enqueue([candidate], "search", 1)
+    ledger.enqueue([candidate], "search", 2)
     assert ledger.take() is not None
     assert ledger.take() is None
 
 
 def test_a_failure_keeps_its_reason(tmp_path: Path) -> None:
     ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
-    ledger.enqueue(candidate, "search", 1)
+    ledger.enqueue([candidate], "search", 1)
     ticket = ledger.take()
     assert ticket is not None
     ledger.fail(ticket, "out of memory")
@@ -69,8 +70,7 @@ def test_a_failure_keeps_its_reason(tmp_path: Path) -> None:
 def test_a_claimed_candidate_of_a_dead_process_waits_again(tmp_path: Path) -> None:
     first, second = candidates(2)
     ledger = open_ledger(tmp_path)
-    ledger.enqueue(first, "search", 1)
-    ledger.enqueue(second, "search", 1)
+    ledger.enqueue([first, second], "search", 1)
     assert ledger.take() is not None  # and the process dies here
     revived = open_ledger(tmp_path)
     revived.recover()
@@ -81,7 +81,7 @@ def test_a_claimed_candidate_of_a_dead_process_waits_again(tmp_path: Path) -> No
 
 def test_a_measured_candidate_of_a_dead_process_is_not_measured_again(tmp_path: Path) -> None:
     ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
-    ledger.enqueue(candidate, "search", 1)
+    ledger.enqueue([candidate], "search", 1)
     ticket = ledger.take()
     assert ticket is not None
     ticket.trial.set_user_attr("metrics", METRICS)
@@ -97,8 +97,9 @@ def test_the_order_of_evaluations_does_not_depend_on_interruptions(tmp_path: Pat
     plain, broken = open_ledger(tmp_path / "a"), open_ledger(tmp_path / "b")
     for ledger in (plain, broken):
         for candidate in candidates(4):
-            ledger.enqueue(candidate, "search", 1)
-    assert broken.take() is not None
+            ledger.enqueue([candidate], "search", 1)
+    assert broken.take() is not None  # and the process dies here
+    broken = open_ledger(tmp_path / "b")
     broken.recover()
     for ledger in (plain, broken):
         while (ticket := ledger.take()) is not None:
@@ -108,7 +109,7 @@ def test_the_order_of_evaluations_does_not_depend_on_interruptions(tmp_path: Pat
 
 def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path: Path) -> None:
     ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
-    ledger.enqueue(candidate, "search", 1)
+    ledger.enqueue([candidate], "search", 1)
     journal = tmp_path / "journal"
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 4, "wor')
@@ -123,7 +124,7 @@ def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path: Path) -> None:
 
 def test_optuna_reads_genes_as_parameters_and_objectives_as_values(tmp_path: Path) -> None:
     ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
-    ledger.enqueue(candidate, "search", 1)
+    ledger.enqueue([candidate], "search", 1)
     ticket = ledger.take()
     assert ticket is not None
     ledger.finish(ticket, METRICS, {})

@@ -1,0 +1,161 @@
+"""Where the ledger lives: a journal file that survives a crash at any byte, or a database."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+HEARTBEAT_S = 20
+"""Seconds between the signs of life of an evaluation in a database."""
+RETRIES = 3
+"""How often a candidate whose worker died is given to another one."""
+STORAGE_VARIABLE = "SIMQNAS_STORAGE"
+"""Environment variable with a database URL: out of sight of process lists and files."""
+
+DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+"""Database -> SQLAlchemy dialect and driver of our optional dependencies."""
+PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^\s]*@")
+
+
+class StorageError(ValueError):
+    """The ledger cannot be opened, read or written."""
+
+
+def masked(text: str) -> str:
+    """`text` with the password of every URL in it left out."""
+    return PASSWORD.sub(r"\1:***@", text)
+
+
+def without_password(url: str) -> str:
+    """A database URL that may be written down."""
+    return PASSWORD.sub(r"\1@", url)
+
+
+def open_storage(url: str | None, journal: Path, heartbeat_s: int = HEARTBEAT_S) -> BaseStorage:
+    """Open a database URL, or the journal file of a run folder when there is none.
+
+    Raises StorageError, without the password, when that cannot be done.
+    """
+    with storage_errors(url, journal):
+        return _open_journal(journal) if url is None else _open_database(url, heartbeat_s)
+
+
+@contextmanager
+def storage_errors(url: str | None, journal: Path) -> Iterator[None]:
+    """Turn what Optuna and its database raise into a StorageError that names the place."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    where = str(journal) if url is None else masked(url)
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise StorageError(
+            f"{where}: a line in the middle is damaged ({error}); restore the file from a backup, "
+            "or delete the line: only what it recorded is lost"
+        ) from None
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise StorageError(
+            masked(f"{where}: the database failed ({reason}); nothing recorded is lost, ")
+            + "run the same command again when it is back"
+        ) from None
+
+
+def _open_database(url: str, heartbeat_s: int) -> BaseStorage:
+    name, separator, rest = url.partition("://")
+    if not separator:
+        raise StorageError(
+            f"storage: must be a database URL such as postgresql://user@host/name, got {url!r}"
+        )
+    arguments: dict[str, object] = {"pool_pre_ping": True}
+    if name == "sqlite":
+        arguments["connect_args"] = {"timeout": 60}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return RDBStorage(
+                f"{DRIVERS.get(name, name)}://{rest}",
+                engine_kwargs=arguments,
+                heartbeat_interval=heartbeat_s,
+                grace_period=3 * heartbeat_s,
+                heartbeat_stale_trial_callback=retry,
+            )
+    except ImportError as error:
+        raise StorageError(
+            f"storage: {masked(url)} needs a Python driver ({error}); "
+            "pip install 'simqnas[postgresql]' or 'simqnas[mysql]'"
+        ) from None
+
+
+def retry(study: optuna.Study, dead: FrozenTrial) -> None:
+    """Queue a trial whose worker died again; after `RETRIES` times it has failed."""
+    dead = copy.copy(dead)
+    own = {"worker", "metrics", "details"}
+    dead.user_attrs = {name: v for name, v in dead.user_attrs.items() if name not in own}
+    deaths = len(dead.system_attrs.get("retry_history", [])) + 1
+    if deaths <= RETRIES:
+        optuna.storages.RetryHeartbeatStaleTrialCallback()(study, dead)
+        return
+    failure = f"its process died {deaths} times (out of memory, or stopped from outside?)"
+    study.add_trial(
+        create_trial(
+            state=TrialState.FAIL,
+            params=dead.params,
+            distributions=dead.distributions,
+            user_attrs={**dead.user_attrs, "failure": failure},
+        )
+    )
+
+
+def _open_journal(journal: Path) -> BaseStorage:
+    lock = JournalLock(journal)
+    if journal.exists():
+        lock.acquire()
+        lock.release()
+    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+
+
+class JournalLock(BaseJournalFileLock):
+    """Holds a journal for one process at a time; the kernel lets go of it when that dies.
+
+    Whoever gets it removes what a crash left of a last line: an append would corrupt it.
+    """
+
+    def __init__(self, journal: Path):
+        self._journal = journal
+        self._lock = FileLock(journal.with_name(journal.name + ".lock"))
+
+    def acquire(self) -> bool:
+        """Wait for the lock, then repair the journal's end."""
+        self._lock.acquire()
+        cut_torn_tail(self._journal)
+        return True
+
+    def release(self) -> None:
+        """Let the next one in."""
+        self._lock.release()
+
+
+def cut_torn_tail(journal: Path) -> None:
+    """Drop a last line that a crash left without its newline."""
+    with journal.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        if not end:
+            return
+        file.seek(end - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)

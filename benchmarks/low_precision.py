@@ -157,7 +157,7 @@ def linears(threads: int, repeats: int) -> None:
     total = 0.0
     for layer in template.layers:
         weight = weights[f"{layer.name}.weight"]
-        ours, theirs = memo.int4("", weight, 32), memo.block_int4("", weight, 32)
+        ours, theirs = memo.int4("", weight, QuantScheme()), memo.block_int4("", weight, 32)
         groups = weight.reshape(len(weight), -1, 32)
         peak = np.take_along_axis(groups, np.abs(groups).argmax(-1)[..., None], -1)
         plain = np.clip(np.rint(groups / (peak / -8)), -8, 7) * (peak / -8)

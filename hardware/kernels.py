@@ -177,7 +177,7 @@ class LayerWriter:
             weight = self.graph.tensor(f"{name}.weight", layer.weight)
             self.graph.node("Gather", [weight, ids], [output])
         elif precision == Precision.INT8:
-            quantized = self.memo.int8(name, layer.weight)
+            quantized = self.memo.int8(name, layer.weight, self.scheme)
             weight = self.graph.tensor(f"{name}.weight", quantized.values)
             scale = self.graph.tensor(f"{name}.weight_scale", quantized.scale[:, None])
             self.graph.call(INT8_GATHER, [ids, weight, scale], output)
@@ -188,7 +188,7 @@ class LayerWriter:
         """INT4 rows in groups; sessions fold multipliers and row scales to a scale per group."""
         name, width = layer.name, layer.weight.shape[1]
         group = self.scheme.group_size
-        quantized = self.memo.int4(name, layer.weight, group)
+        quantized = self.memo.int4(name, layer.weight, self.scheme)
         values = quantized.values.reshape(len(layer.weight), -1)[:, :width]
         multiplier = self.graph.tensor(f"{name}.weight_multiplier", quantized.multiplier)
         scale = self.graph.tensor(f"{name}.weight_scale", quantized.scale[:, None])
@@ -215,13 +215,13 @@ class LayerWriter:
 
     def _int8_columns(self, layer: LayerValues) -> list[str]:
         """INT8 weights (in, out) and a scale per output."""
-        quantized = self.memo.int8(layer.name, layer.weight)
+        quantized = self.memo.int8(layer.name, layer.weight, self.scheme)
         weight = self.graph.tensor(f"{layer.name}.weight", quantized.values.T)
         return [weight, self.graph.tensor(f"{layer.name}.weight_scale", quantized.scale)]
 
     def _int4_columns(self, layer: LayerValues) -> tuple[list[str], list[str]]:
         """INT4 weights (groups, group, out), their multipliers and scales; how to cut padding."""
-        quantized = self.memo.int4(layer.name, layer.weight, self.scheme.group_size)
+        quantized = self.memo.int4(layer.name, layer.weight, self.scheme)
         values = np.moveaxis(quantized.values, 0, -1)
         stored = self._int4_tensors(layer, quantized, values, quantized.multiplier.T[:, None])
         return stored, self._cut(layer, quantized, ["zero"])
@@ -241,12 +241,12 @@ class LayerWriter:
         """QDQ weights of a convolution, one scale per output channel."""
         output, name = f"{layer.name}/kernel", layer.name
         if precision == Precision.INT8:
-            quantized = self.memo.int8(name, layer.matrix)
+            quantized = self.memo.int8(name, layer.matrix, self.scheme)
             values = quantized.values.reshape(layer.weight.shape)
             weight = self.graph.tensor(f"{name}.weight", values)
             scale = self.graph.tensor(f"{name}.weight_scale", quantized.scale)
             return self.graph.node("DequantizeLinear", [weight, scale], [output], axis=0)
-        int4 = self.memo.int4(name, layer.matrix, self.scheme.group_size)
+        int4 = self.memo.int4(name, layer.matrix, self.scheme)
         stored = self._int4_tensors(layer, int4, int4.values, int4.multiplier[..., None])
         shape = self.graph.tensor(f"{name}.shape", np.array(layer.weight.shape, np.int64))
         cut = self._cut(layer, int4, ["zero", "one"])

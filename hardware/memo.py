@@ -7,6 +7,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
+from hardware.precision import QuantScheme
 from hardware.quantize import (
     BlockInt4Weight,
     Floats,
@@ -48,14 +49,17 @@ class WeightMemo:
         self._int4: _Store[Int4Weight] = _Store()
         self._blocks: _Store[BlockInt4Weight] = _Store()
 
-    def int8(self, layer: str, weight: Floats) -> Int8Weight:
+    def int8(self, layer: str, weight: Floats, scheme: QuantScheme) -> Int8Weight:
         """`int8_weight` of a matrix (out, in)."""
-        return self._int8.recall((layer, weight.shape[1]), weight, int8_weight)
+        reduced = scheme.reduce_range
+        key = (layer, weight.shape[1], reduced)
+        return self._int8.recall(key, weight, lambda w: int8_weight(w, reduced))
 
-    def int4(self, layer: str, weight: Floats, group_size: int | None) -> Int4Weight:
+    def int4(self, layer: str, weight: Floats, scheme: QuantScheme) -> Int4Weight:
         """`int4_weight` of a matrix (out, in)."""
-        key = (layer, weight.shape[1], group_size)
-        return self._int4.recall(key, weight, lambda w: int4_weight(w, group_size))
+        group, reduced = scheme.group_size, scheme.reduce_range
+        key = (layer, weight.shape[1], group, reduced)
+        return self._int4.recall(key, weight, lambda w: int4_weight(w, group, reduced))
 
     def block_int4(self, layer: str, weight: Floats, group_size: int) -> BlockInt4Weight:
         """`block_int4_weight` of a matrix (out, in)."""

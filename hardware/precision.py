@@ -65,10 +65,13 @@ class QuantScheme:
     group_size: weights that share one INT4 multiplier along the input; None means the channel.
     int4_kernel: `w4a8` stores INT4 and computes INT8; `matmulnbits` is ONNX Runtime's weight-only
         INT4 kernel, the faster one for a handful of tokens and the INT4 of CUDA.
+    reduce_range: INT8 weights use half their range, so that processors without VNNI, which sum
+        pairs of products in 16 bits, cannot overflow.
     calibration: how a static range is taken from the observed activations.
     """
 
     linear: Literal["dynamic", "static", "qdq"] = "dynamic"
     group_size: int | None = 32
     int4_kernel: Int4Kernel = "w4a8"
+    reduce_range: bool = False
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Int8s = NDArray[np.int8]
 
-INT8_MAX = 127
+INT8_MAX, INT8_MAX_REDUCED = 127, 63
 INT4_MIN, INT4_MAX = -8, 7
-MULTIPLIER_MAX = 15
-"""Largest group multiplier: 15 * -8 = -120 stays inside INT8 for both signs."""
+MULTIPLIER_MAX, MULTIPLIER_MAX_REDUCED = 15, 7
+"""Largest group multiplier: 15 * -8 = -120 stays inside INT8 for both signs, 7 * -8 in half."""
 SHRINKS = (1.1, 1.0, 0.9, 0.8, 0.7)
 """Multipliers tried per group, relative to the one that maps the largest weight onto -8."""
 CHUNK_WEIGHTS = 1 << 16
@@ -59,24 +59,25 @@ class Int4Weight(NamedTuple):
         return Int4Weight(self.values[:count], self.multiplier[:count], self.scale[:count])
 
 
-def int8_weight(weight: Floats) -> Int8Weight:
+def int8_weight(weight: Floats, reduce_range: bool = False) -> Int8Weight:
     """Symmetric, one scale per output row, from a matrix (out, in)."""
-    values = _output_last(weight.shape)
+    values, most = _output_last(weight.shape), INT8_MAX_REDUCED if reduce_range else INT8_MAX
     scale = np.empty(len(weight), np.float32)
     for rows in _chunks(weight):
-        scale[rows] = _nonzero(np.abs(weight[rows]).max(axis=1)) / np.float32(INT8_MAX)
+        scale[rows] = _nonzero(np.abs(weight[rows]).max(axis=1)) / np.float32(most)
         rounded = weight[rows] / scale[rows, None]
         values[rows] = np.rint(rounded, out=rounded)
     return Int8Weight(values, scale)
 
 
-def int4_weight(weight: Floats, group_size: int | None) -> Int4Weight:
+def int4_weight(weight: Floats, group_size: int | None, reduce_range: bool = False) -> Int4Weight:
     """Progressive group quantization of a matrix (out, in); groups run along the input.
 
     One FP32 scale per row, one integer multiplier per group, chosen by squared error among
     `SHRINKS`. The multiplier wears the sign of the group's largest weight, so that this weight
     lands on -8, the longer side of INT4. After QServe, Lin et al. 2024, section 4.
     """
+    most = MULTIPLIER_MAX_REDUCED if reduce_range else MULTIPLIER_MAX
     group = group_size or weight.shape[1]
     groups = -(-weight.shape[1] // group)
     values = _output_last((len(weight), groups, group))
@@ -84,21 +85,18 @@ def int4_weight(weight: Floats, group_size: int | None) -> Int4Weight:
     scale = np.empty(len(weight), np.float32)
     for rows in _chunks(weight):
         padded = np.pad(weight[rows], ((0, 0), (0, groups * group - weight.shape[1])))
-        chunk = _int4_rows(padded.reshape(-1, groups, group))
+        chunk = _int4_rows(padded.reshape(-1, groups, group), most)
         values[rows], multiplier[rows], scale[rows] = chunk
     return Int4Weight(values, multiplier, scale)
 
 
-def _int4_rows(weight: Floats) -> Int4Weight:
-    """`int4_weight` for (rows, groups, group)."""
+def _int4_rows(weight: Floats, most: int) -> Int4Weight:
+    """`int4_weight` for (rows, groups, group), multipliers up to `most`."""
     peak = np.take_along_axis(weight, np.abs(weight).argmax(-1)[..., None], -1)
-    scale = _nonzero(np.abs(peak).max(axis=1)[:, 0]) / np.float32(-INT4_MIN * MULTIPLIER_MAX)
+    scale = _nonzero(np.abs(peak).max(axis=1)[:, 0]) / np.float32(-INT4_MIN * most)
     scaled = weight / scale[:, None, None]
     ideal = peak / scale[:, None, None] / np.float32(INT4_MIN)
-    tried = (
-        np.clip(np.rint(ideal * np.float32(shrink)), -MULTIPLIER_MAX, MULTIPLIER_MAX)
-        for shrink in SHRINKS
-    )
+    tried = (np.clip(np.rint(ideal * np.float32(shrink)), -most, most) for shrink in SHRINKS)
     values, multiplier = _least_error(scaled, tried)
     return Int4Weight(values, multiplier.astype(np.int8), scale)
 

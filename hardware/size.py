@@ -256,11 +256,11 @@ def _moved(found: Plan, gaps: Mapping[str, tuple[str, Mask]]) -> dict[str, Mask]
 class _ShapeMemo(WeightMemo):
     """Quantized weights of the right shapes without values."""
 
-    def int8(self, layer: str, weight: Floats) -> Int8Weight:
+    def int8(self, layer: str, weight: Floats, scheme: QuantScheme) -> Int8Weight:
         return Int8Weight(_empty(*weight.shape), _scale(len(weight)))
 
-    def int4(self, layer: str, weight: Floats, group_size: int | None) -> Int4Weight:
-        group = group_size or weight.shape[1]
+    def int4(self, layer: str, weight: Floats, scheme: QuantScheme) -> Int4Weight:
+        group = scheme.group_size or weight.shape[1]
         groups = -(-weight.shape[1] // group)
         out = len(weight)
         return Int4Weight(_empty(out, groups, group), _empty(out, groups), _scale(out))

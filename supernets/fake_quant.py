@@ -14,12 +14,12 @@ from hardware.precision import Precision, QuantScheme
 
 Range = tuple[float, float]
 
-INT8_MAX = 127
+INT8_MAX, INT8_MAX_REDUCED = 127, 63
 UINT8_MAX = 255
 INT4_MIN, INT4_MAX = -8, 7
-MULTIPLIER_MAX = 15
+MULTIPLIER_MAX, MULTIPLIER_MAX_REDUCED = 15, 7
 SHRINKS = (1.1, 1.0, 0.9, 0.8, 0.7)
-"""These five equal the constants of `hardware.quantize`; tests hold them together."""
+"""These equal the constants of `hardware.quantize`; tests hold them together."""
 
 
 def linear(
@@ -38,7 +38,7 @@ def linear(
     if precision == Precision.INT4 and scheme.int4_kernel == "matmulnbits":
         x = block_activation(x, scheme.group_size)
     elif precision in (Precision.INT8, Precision.INT4):
-        x = activation(x, x_range)
+        x = activation(x, x_range, symmetric=scheme.linear == "qdq")
     return F.linear(x, quantized_weight(weight, precision, scheme), bias)
 
 
@@ -56,7 +56,7 @@ def conv2d(
     """Two-dimensional convolution as the exported layer computes it; groups run over the flattened
     input channels and kernel positions of an output channel."""
     if precision in (Precision.INT8, Precision.INT4):
-        x = activation(x, x_range)
+        x = activation(x, x_range, symmetric=scheme.linear == "qdq")
     matrix = quantized_weight(weight.flatten(1), precision, scheme)
     return F.conv2d(x, matrix.view_as(weight), bias, stride, padding)
 
@@ -67,10 +67,13 @@ def embedding(ids: Tensor, weight: Tensor, precision: Precision, scheme: QuantSc
     return quantized_weight(rows.flatten(0, -2), precision, scheme).view_as(rows)
 
 
-def activation(x: Tensor, x_range: Range | None = None) -> Tensor:
-    """Round to the 256 steps of an unsigned asymmetric range that holds zero."""
+def activation(x: Tensor, x_range: Range | None = None, *, symmetric: bool = False) -> Tensor:
+    """Round to the 256 steps of an unsigned range that holds zero, or to signed ones around it."""
     detached = x.detach()
     low, high = detached.aminmax() if x_range is None else detached.new_tensor(x_range)
+    if symmetric:
+        scale = _nonzero(torch.maximum(low.abs(), high.abs()) / INT8_MAX)
+        return _straight_through(x, (detached / scale).round().clamp(-128, 127) * scale)
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = _nonzero((high - low) / UINT8_MAX)
     zero_point = (-low / scale).clamp(0, UINT8_MAX).round()
@@ -85,27 +88,29 @@ def quantized_weight(weight: Tensor, precision: Precision, scheme: QuantScheme) 
     if precision == Precision.FP16:
         return _straight_through(weight, weight.detach().half().to(weight.dtype))
     if precision == Precision.INT8:
-        return _straight_through(weight, int8_weight(weight.detach()))
+        return _straight_through(weight, int8_weight(weight.detach(), scheme.reduce_range))
     return _straight_through(weight, _int4_rounding(weight.detach(), scheme))
 
 
-def int8_weight(weight: Tensor) -> Tensor:
+def int8_weight(weight: Tensor, reduce_range: bool = False) -> Tensor:
     """Symmetric, one scale per row."""
-    scale = _nonzero(weight.abs().amax(1, keepdim=True)) / INT8_MAX
+    most = INT8_MAX_REDUCED if reduce_range else INT8_MAX
+    scale = _nonzero(weight.abs().amax(1, keepdim=True)) / most
     return (weight / scale).round() * scale
 
 
-def int4_weight(weight: Tensor, group_size: int | None) -> Tensor:
+def int4_weight(weight: Tensor, group_size: int | None, reduce_range: bool = False) -> Tensor:
     """Groups with integer multipliers chosen by squared error; see `hardware.quantize`."""
+    most = MULTIPLIER_MAX_REDUCED if reduce_range else MULTIPLIER_MAX
     group = group_size or weight.shape[1]
     padding = -weight.shape[1] % group
     grouped = F.pad(weight, (0, padding)).unflatten(1, (-1, group))
     peak = grouped.gather(-1, grouped.abs().argmax(-1, keepdim=True))
-    scale = _nonzero(peak.abs().amax(1, keepdim=True)) / (-INT4_MIN * MULTIPLIER_MAX)
+    scale = _nonzero(peak.abs().amax(1, keepdim=True)) / (-INT4_MIN * most)
     scaled, ideal = grouped / scale, peak / scale / INT4_MIN
     best, error = torch.zeros_like(scaled), torch.full_like(ideal, torch.inf)
     for shrink in SHRINKS:
-        multiplier = (ideal * shrink).round().clamp(-MULTIPLIER_MAX, MULTIPLIER_MAX)
+        multiplier = (ideal * shrink).round().clamp(-most, most)
         multiplier = _nonzero(multiplier)
         tried = (scaled / multiplier).round().clamp(INT4_MIN, INT4_MAX) * multiplier
         tried_error = (scaled - tried).square().sum(-1, keepdim=True)
@@ -141,7 +146,7 @@ def block_activation(x: Tensor, group_size: int | None) -> Tensor:
 def _int4_rounding(weight: Tensor, scheme: QuantScheme) -> Tensor:
     if scheme.int4_kernel == "matmulnbits":
         return block_int4_weight(weight, scheme.group_size)
-    return int4_weight(weight, scheme.group_size)
+    return int4_weight(weight, scheme.group_size, scheme.reduce_range)
 
 
 def _straight_through(x: Tensor, rounded: Tensor) -> Tensor:

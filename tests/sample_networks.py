@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cache
 
 import numpy as np
@@ -11,9 +10,8 @@ from torch import nn
 
 from hardware.export import export_template
 from hardware.materialize import Weights, arrays
-from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.precision import Precision, QuantPolicy
 from hardware.template import Template
-from supernets import fake_quant
 from supernets.batch_norm import fold
 from supernets.bert import BertSuperNetwork
 from supernets.resnet import ResNetSuperNetwork
@@ -122,26 +120,3 @@ def random_policy(
     """An independent random precision for every layer."""
     names = layers_of(template, weights)
     return QuantPolicy({name: Precision(str(rng.choice(choices))) for name in names})
-
-
-class Imitation(nn.Module):
-    """A layer that computes as its exported form does."""
-
-    def __init__(self, layer: nn.Module, precision: Precision, scheme: QuantScheme) -> None:
-        super().__init__()
-        self.layer, self.precision, self.scheme = layer, precision, scheme
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        layer = self.layer
-        if isinstance(layer, nn.Embedding):
-            return fake_quant.embedding(x, layer.weight, self.precision, self.scheme)
-        assert isinstance(layer, nn.Linear)
-        return fake_quant.linear(x, layer.weight, layer.bias, self.precision, self.scheme)
-
-
-def imitation(network: nn.Module, policy: QuantPolicy, scheme: QuantScheme) -> nn.Module:
-    """A copy of a plain network under a policy, in fake quantization."""
-    network = copy.deepcopy(network)
-    for name, precision in policy.items():
-        network.set_submodule(name, Imitation(network.get_submodule(name), precision, scheme))
-    return network

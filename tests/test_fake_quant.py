@@ -8,23 +8,28 @@ from hardware.precision import Precision, QuantScheme
 from hardware.session import open_session, predict
 from hardware.target import Target
 from supernets import fake_quant
-from tests.sample_networks import images, imitation, random_policy, random_vit, vit
+from supernets.imitation import imitate
+from tests.sample_networks import images, random_policy, random_vit, vit
+
+CONSTANTS = ["INT4_MIN", "INT4_MAX", "INT8_MAX", "INT8_MAX_REDUCED", "MULTIPLIER_MAX"]
 
 
-@pytest.mark.parametrize("name", ["INT4_MIN", "INT4_MAX", "INT8_MAX", "MULTIPLIER_MAX", "SHRINKS"])
+@pytest.mark.parametrize("name", [*CONSTANTS, "MULTIPLIER_MAX_REDUCED", "SHRINKS"])
 def test_constants_equal_the_exporters(name):
     assert getattr(fake_quant, name) == getattr(quantize, name)
 
 
 @pytest.mark.parametrize("inputs", [96, 50])
-@pytest.mark.parametrize("group_size", [16, 32, None])
-def test_rounded_weights_equal_the_exporters_to_the_last_bit(inputs, group_size):
+@pytest.mark.parametrize(("group_size", "reduced"), [(16, False), (32, True), (None, False)])
+def test_rounded_weights_equal_the_exporters_to_the_last_bit(inputs, group_size, reduced):
     weight = torch.randn(40, inputs, generator=torch.Generator().manual_seed(0))
-    int8 = quantize.int8_weight(weight.numpy())
-    assert np.array_equal(int8.values * int8.scale[:, None], fake_quant.int8_weight(weight))
-    int4 = quantize.int4_weight(weight.numpy(), group_size)
+    int8 = quantize.int8_weight(weight.numpy(), reduced)
+    assert np.array_equal(
+        int8.values * int8.scale[:, None], fake_quant.int8_weight(weight, reduced)
+    )
+    int4 = quantize.int4_weight(weight.numpy(), group_size, reduced)
     decoded = (int4.integers * int4.scale[:, None])[:, :inputs]
-    assert np.array_equal(decoded, fake_quant.int4_weight(weight, group_size))
+    assert np.array_equal(decoded, fake_quant.int4_weight(weight, group_size, reduced))
 
 
 @pytest.mark.parametrize(("seed", "group_size"), [(0, 32), (1, 16), (2, 64), (3, None)])
@@ -38,7 +43,7 @@ def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(seed, gro
     session = open_session(model.SerializeToString(), Target())
     exact = predict(session, [{"pixel_values": x.numpy()}])
     with torch.no_grad():
-        fake = imitation(network, policy, scheme)(x).numpy()
+        fake = imitate(network, policy, scheme)(x).numpy()
     assert np.linalg.norm(fake - exact) <= 1e-2 * np.linalg.norm(exact)
     assert (fake.argmax(1) == exact.argmax(1)).mean() >= 0.995
 

@@ -12,6 +12,7 @@ from hardware.export import export_template
 from hardware.graph import GraphWriter
 from hardware.materialize import arrays, materialize, save_model
 from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.rounding import rounding_of
 from hardware.session import open_session, predict
 from hardware.size import SizeModel
 from hardware.static import Ranges
@@ -19,7 +20,8 @@ from hardware.target import Target
 from hardware.template import Template
 from hardware.verify import verify
 from supernets import fake_quant
-from tests.sample_networks import bert, imitation, pictures, resnet, texts
+from supernets.imitation import imitate
+from tests.sample_networks import bert, pictures, resnet, texts
 
 
 def run(model: onnx.ModelProto, inputs: dict[str, torch.Tensor]) -> np.ndarray:
@@ -104,7 +106,7 @@ def test_bert_agrees_with_torch_at_any_length(precision, group_size):
     for tokens in (5, 11):
         inputs = texts(3, tokens)
         with torch.no_grad():
-            expected = imitation(network, policy, scheme)(**inputs).numpy()
+            expected = imitate(network, policy, scheme)(**inputs).numpy()
         assert relative_error(run(model, inputs), expected) < (
             1e-5 if precision == "fp32" else 1e-2
         )
@@ -216,3 +218,22 @@ def one_layer(layer: nn.Linear) -> Template:
 
 def layer_state(layer: nn.Linear) -> dict[str, torch.Tensor]:
     return {f"layer.{name}": tensor for name, tensor in layer.state_dict().items()}
+
+
+@pytest.mark.parametrize("linear", ["dynamic", "static", "qdq"])
+@pytest.mark.parametrize("choices", [("int8",), ("fp32", "int8", "int4")])
+def test_convolutional_logits_equal_their_imitation(choices, linear):
+    scheme = QuantScheme(linear=linear)
+    template, weights, ranges = calibrated(scheme)
+    rng = np.random.default_rng(7)
+    names = [layer.name for layer in template.layers]
+    policy = QuantPolicy({name: Precision(str(rng.choice(choices))) for name in names})
+    model = materialize(template, weights, policy, scheme, ranges)
+    network, _ = resnet()
+    where = rounding_of(template, weights, policy, scheme, ranges)
+    inputs = {"pixel_values": pictures(400)}
+    with torch.no_grad():
+        fake = imitate(network, policy, scheme, where.inputs, where.outputs)(**inputs).numpy()
+    exact = run(model, inputs)
+    assert relative_error(fake, exact) < 1e-2
+    assert (fake.argmax(1) == exact.argmax(1)).mean() >= 0.995

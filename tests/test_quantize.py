@@ -31,6 +31,14 @@ def test_int8_is_the_nearest_of_255_symmetric_levels():
     assert np.array_equal(np.abs(values).max(axis=1), np.full(7, 127))
 
 
+def test_reduced_range_cannot_overflow_sixteen_bits():
+    """Two products of UINT8 and a weight, as AVX2 adds them."""
+    weight = weights(20, 64)
+    for integers in (int8_weight(weight, True).values, int4_weight(weight, 16, True).integers):
+        pairs = 255 * np.abs(integers.astype(int)).reshape(20, -1, 2).sum(-1)
+        assert pairs.max() <= 2**15 - 1
+
+
 def test_int4_multiplier_has_the_least_squared_error_of_those_tried():
     weight = weights(5, 64)
     quantized = int4_weight(weight, 16)

@@ -1,0 +1,41 @@
+"""Every example is a valid experiment, and those from scratch have the space they ask for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from nas.config import Experiment
+from supernets.load import supernet
+from supernets.settings import BertConfig, VitConfig
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12, "hidden_dim": 3072}
+CHECKPOINTS = {
+    "google-bert/bert-base-uncased": BertConfig(vocab_size=30522, max_positions=512, **BASE),
+    "google/vit-base-patch16-224": VitConfig(image_size=224, patch_size=16, **BASE),
+    "sentence-transformers/all-MiniLM-L6-v2": BertConfig(
+        vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536
+    ),
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_example_is_a_valid_experiment_with_its_space(path):
+    experiment = Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert experiment.name == path.stem
+    model = experiment.model
+    config = model.vit or model.bert or model.resnet or CHECKPOINTS[str(model.checkpoint)]
+    with torch.device("meta"):
+        network = supernet(config, 10)
+    space = network.space(experiment.space)
+    if model.resnet is None:
+        largest = network.cost(space, space.largest()[None])
+        assert largest.parameters[0] == sum(p.numel() for p in network.parameters())
+    assert {"int4", "int8", "fp32"} == {
+        choice
+        for gene in space.genes
+        if gene.name.endswith(".precision")
+        for choice in gene.choices
+    }

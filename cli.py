@@ -57,8 +57,10 @@ def check(file: ExperimentFile, overrides: Overrides = None) -> None:
     """Validate an experiment file; print its genes, sizes and limits. Trains nothing."""
     from nas.check import check as check_experiment
     from nas.experiment_file import load_experiment
+    from supernets.load import load_data
 
-    for part in check_experiment(load_experiment(file, overrides or [])):
+    experiment = load_experiment(file, overrides or [])
+    for part in check_experiment(experiment, load_data(experiment.data, experiment.model)):
         console.print(part, highlight=False)
 
 

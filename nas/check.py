@@ -14,8 +14,8 @@ from nas.config import Experiment
 from nas.objectives import Constraint
 from nas.supernet_problem import ExactCosts
 from nas.workbench import Workbench
-from supernets.data import calibration_batches
-from supernets.load import load_data, load_supernet
+from supernets.data import TaskData, calibration_batches
+from supernets.load import load_supernet
 from supernets.space import Genomes, SearchSpace
 
 EXACT = ("size_bytes", "parameters", "macs")
@@ -30,14 +30,13 @@ class Corner(NamedTuple):
     metrics: Mapping[str, float]
 
 
-def check(experiment: Experiment) -> Iterator[Table | str]:
-    """Validate data, checkpoint, space and constraints; yields what to print.
+def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
+    """Validate checkpoint, space, export and constraints; yields what to print.
 
     Raises ValueError for anything that would stop the run, unreachable constraints included.
     """
     target = experiment.target.target()
     yield f"target: {target.execution_provider}, {target.threads} thread(s)"
-    data = load_data(experiment.data, experiment.model)
     yield (
         f"data: {len(data.train)} training, {len(data.validation)} validation, "
         f"{len(data.test)} test samples, {len(data.label_names)} labels"
@@ -65,13 +64,6 @@ def check(experiment: Experiment) -> Iterator[Table | str]:
     bounds = exact_bounds(workbench)
     for constraint in experiment.parsed_constraints():
         yield check_reachable(constraint, bounds, corners)
-
-
-def refuse_impossible(experiment: Experiment) -> None:
-    """Raise ValueError before anything is trained if exact bounds rule a constraint out."""
-    if any(constraint.metric in EXACT for constraint in experiment.parsed_constraints()):
-        for _ in check(experiment):
-            pass
 
 
 def _genes(space: SearchSpace) -> Table:

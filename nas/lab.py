@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,7 @@ from hardware.target import Target
 from hardware.template import Template
 from nas.candidate import Candidate
 from nas.config import Experiment
+from nas.crew import Alone, Crew, Team
 from nas.evaluate import LATENCY_REPEATS, Evaluator
 from nas.export import Exporter
 from nas.front_file import Front
@@ -19,15 +21,14 @@ from nas.ledger import Evaluation, Ledger
 from nas.prepare import Preparation
 from nas.problem import SearchProblem
 from nas.progress import Reporter
+from nas.records import open_ledger
 from nas.references import reference_candidates
 from nas.run_folder import RunFolder
-from nas.storage import open_storage
 from nas.supernet_problem import supernet_problem
 from nas.validate import VALIDATION_REPEATS, Validator, pick_models, recommend
 from nas.workbench import Workbench
 from supernets.base import SuperNetwork
 from supernets.data import TaskData, calibration_batches
-from supernets.load import load_data
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,10 @@ class Lab:
     ledger: Ledger
 
     @classmethod
-    def prepare(cls, experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Lab:
+    def prepare(
+        cls, experiment: Experiment, folder: RunFolder, data: TaskData, reporter: Reporter
+    ) -> Lab:
         """Load or make the super-network, export its template and open the ledger."""
-        data = load_data(experiment.data, experiment.model)
         supernet, space = Preparation(experiment, data, folder, reporter).supernet()
         template = cls._template(supernet, folder, reporter)
         workbench = Workbench(
@@ -54,9 +56,7 @@ class Lab:
             calibration_batches(data.train),
             experiment.target.sequence_length,
         )
-        storage = open_storage(None, folder.journal)
-        ledger = Ledger.open(storage, experiment.name, space, experiment.parsed_objectives())
-        return cls(experiment, folder, data, workbench, ledger)
+        return cls(experiment, folder, data, workbench, open_ledger(experiment, folder, space))
 
     @staticmethod
     def _template(supernet: SuperNetwork, folder: RunFolder, reporter: Reporter) -> Template:
@@ -88,6 +88,13 @@ class Lab:
         book = LatencyBook(cache_folder() / "latency")
         baseline = self.references["fp32"]
         return Evaluator(self.workbench, self.data.validation, self.target, book, baseline)
+
+    def crew(self, workers: int | None) -> AbstractContextManager[Crew]:
+        """Who evaluates candidates; see `run` in the pipeline for `workers`."""
+        if workers is None and not self.experiment.isolate:
+            return nullcontext(Alone(self.evaluator))
+        number = 1 if workers is None else workers
+        return Team(self.folder.path, number, self.experiment.storage)
 
     def problem(self, references: Mapping[str, Mapping[str, float]]) -> SearchProblem:
         """The search problem, relative constraints resolved."""

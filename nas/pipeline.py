@@ -2,117 +2,98 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 
 from hardware.precision import Precision
 from nas.candidate import Candidate
-from nas.check import refuse_impossible
 from nas.config import Experiment
-from nas.experiment_file import dump_experiment, load_experiment
+from nas.experiment_file import dump_experiment
 from nas.export import Exporter
 from nas.front_file import Front
 from nas.lab import Lab
-from nas.ledger import Evaluation, Ledger
+from nas.ledger import Evaluation
 from nas.predictor_file import PredictorReport, report_predictors
 from nas.progress import Reporter
+from nas.records import (
+    claim_study,
+    kept_experiment,
+    read_evaluations,
+    read_experiment,
+    refuse_changes,
+)
 from nas.report import Report, html, markdown
 from nas.run_folder import RunFolder, RunFolderError, read_json, write_atomically, write_json
 from nas.search import history_of, measure_references, search
-from nas.storage import open_storage
+from nas.stop import Stopped
+from nas.storage import StorageError, storage_errors
 from nas.strategy import make_strategy
 from nas.validate import provisional_front
-from supernets.base import SPACE_FILE, WEIGHTS_FILE
-from supernets.space import SearchSpace
-
-FIXED = (
-    "seed",
-    "model",
-    "data",
-    "space",
-    "tune",
-    "objectives",
-    "target",
-    "quantization",
-    "evaluate",
-)
-"""Sections that decide what the measurements in a run folder mean; the others may change."""
+from supernets.base import WEIGHTS_FILE
+from supernets.load import load_data
 
 
-def run(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Front:
+def run(
+    experiment: Experiment, folder: RunFolder, reporter: Reporter, workers: int | None = None
+) -> Front:
     """Tune, search, validate, export and report; skips what is there already.
 
-    Raises ValueError for what a user can put right; nothing already computed is lost.
+    workers: processes that evaluate candidates; 0 leaves that to `simqnas worker` on other
+    machines; without a number this process does it, or one of its own where `isolate` asks for it.
+
+    Raises ValueError for what a user can put right, Stopped when asked to stop; nothing already
+    computed is lost, and of a run that was stopped there is a report.
     """
+    if workers == 0 and experiment.storage is None:
+        raise StorageError(
+            "--workers remote: workers elsewhere need a database to meet in; "
+            "give --storage postgresql://user@host/name"
+        )
     reporter.say(f"target: {experiment.target.target().execution_provider}")
     refuse_changes(experiment, folder)
-    with folder.locked():
+    with folder.locked(), storage_errors(experiment.storage, folder.journal):
         if not (folder.supernet / WEIGHTS_FILE).exists():
             refuse_impossible(experiment)
-        write_atomically(folder.experiment, dump_experiment(experiment))
+        write_atomically(folder.experiment, dump_experiment(kept_experiment(experiment)))
         torch.manual_seed(experiment.seed)
         lab = Lab.prepare(experiment, folder, reporter)
-        lab.ledger.recover()
-        metrics = measure_references(lab.ledger, lab.references, lab.evaluator, reporter)
+        try:
+            return _measure(lab, reporter, workers)
+        except Stopped:
+            _report_unfinished(lab)
+            raise
+
+
+def _measure(lab: Lab, reporter: Reporter, workers: int | None) -> Front:
+    """Everything after preparation."""
+    experiment, folder, ledger = lab.experiment, lab.folder, lab.ledger
+    claim_study(ledger, experiment)
+    ledger.recover()
+    with lab.crew(workers) as crew:
+        metrics = measure_references(ledger, lab.references, crew, reporter)
         problem = lab.problem(metrics)
         strategy = make_strategy(problem, experiment.search, experiment.seed)
-        search(
-            lab.ledger,
-            problem,
-            strategy,
-            experiment.search,
-            lab.evaluator,
-            reporter,
-            experiment.seed,
-        )
-        evaluations = lab.ledger.evaluations()
-        front = read_front(folder)
-        if front is None or front.evaluations != len(evaluations):
-            history = history_of(evaluations, problem)
-            predictors = report_predictors(problem, history, experiment.seed)
-            write_json(folder.predictors, [p.to_json() for p in predictors])
-            front = lab.validate(evaluations, reporter)
-            write_json(folder.front, front.to_json())
-        _write_reports(experiment, folder, front, evaluations, finished=True)
-        return front
+        search(ledger, problem, strategy, experiment.search, crew, reporter, experiment.seed)
+        ledger.note(open=False)
+    evaluations = ledger.evaluations()
+    front = read_front(folder)
+    if front is None or front.evaluations != len(evaluations):
+        history = history_of(evaluations, problem)
+        predictors = report_predictors(problem, history, experiment.seed)
+        write_json(folder.predictors, [p.to_json() for p in predictors])
+        front = lab.validate(evaluations, reporter)
+        write_json(folder.front, front.to_json())
+    _write_reports(experiment, folder, front, evaluations, finished=True)
+    return front
 
 
-def refuse_changes(experiment: Experiment, folder: RunFolder) -> None:
-    """Raise RunFolderError if the folder holds measurements of another experiment."""
-    if not folder.experiment.exists():
-        return
-    kept = yaml.safe_load(folder.experiment.read_text(encoding="utf-8"))
-    given = json.loads(experiment.model_dump_json())
-    changes = [
-        change
-        for section in FIXED
-        for change in differences(kept.get(section), given[section], section)
-    ]
-    if changes:
-        raise RunFolderError(
-            f"{folder.path}: holds a run of another experiment ({'; '.join(changes)}); "
-            "choose another folder with --out, or delete this one"
-        )
-
-
-def differences(kept: Any, given: Any, key: str) -> list[str]:
-    """Dotted keys at which two values differ, each with both of them."""
-    if isinstance(kept, Mapping) and isinstance(given, Mapping):
-        names = sorted({*kept, *given})
-        return [d for n in names for d in differences(kept.get(n), given.get(n), f"{key}.{n}")]
-    return [] if kept == given else [f"{key} was {kept!r}, now {given!r}"]
-
-
-def read_experiment(folder: RunFolder) -> Experiment:
-    """The experiment of a run folder. Raises RunFolderError where there is none."""
-    if not folder.experiment.exists():
-        raise RunFolderError(f"{folder.path}: holds no run; `simqnas run FILE` starts one")
-    return load_experiment(folder.experiment)
+def _report_unfinished(lab: Lab) -> None:
+    """Write the report of what is known, once there is something to compare with."""
+    evaluations = lab.ledger.evaluations()
+    if sum(e.role == "reference" and e.failure is None for e in evaluations) == len(lab.references):
+        front = provisional_front(evaluations, lab.experiment)
+        _write_reports(lab.experiment, lab.folder, front, evaluations, finished=False)
 
 
 def read_front(folder: RunFolder) -> Front | None:
@@ -136,18 +117,6 @@ def write_report(folder: RunFolder) -> None:
     if front is None or not finished:
         front = provisional_front(evaluations, experiment)
     _write_reports(experiment, folder, front, evaluations, finished)
-
-
-def read_evaluations(experiment: Experiment, folder: RunFolder) -> list[Evaluation]:
-    """Everything in a run's ledger. Raises RunFolderError before there is one."""
-    if not folder.journal.exists():
-        raise RunFolderError(
-            f"{folder.path}: nothing is measured yet; `simqnas run` gets there after tuning"
-        )
-    space = SearchSpace.from_json(read_json(folder.supernet / SPACE_FILE))
-    storage = open_storage(None, folder.journal)
-    ledger = Ledger.open(storage, experiment.name, space, experiment.parsed_objectives())
-    return ledger.evaluations()
 
 
 def _write_reports(
@@ -182,7 +151,8 @@ def export(
         raise RunFolderError(
             f"{folder.path}: the super-network is not tuned yet; `simqnas run` does that first"
         )
-    lab = Lab.prepare(experiment, folder, reporter)
+    data = load_data(experiment.data, experiment.model)
+    lab = Lab.prepare(experiment, folder, data, reporter)
     if architecture is not None:
         candidate = _uniform(lab, architecture, precision)
         name = f"{architecture}-{precision}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from nas.run_folder import make_durable
 from supernets.tune import Trainer
 
 INTERVAL_S = 60.0
@@ -30,12 +31,16 @@ class Checkpoints:
 
     def __call__(self, trainer: Trainer) -> None:
         """Write a checkpoint if the last one is `interval_s` ago."""
-        if self.clock() - self._last < self.interval_s:
-            return
+        if self.clock() - self._last >= self.interval_s:
+            self.write(trainer)
+
+    def write(self, trainer: Trainer) -> None:
+        """Write a checkpoint now; it appears whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{trainer.step_number:08d}.safetensors"
         part = path.with_suffix(".part")
         save_file(trainer.state(), part)
+        make_durable(part)
         part.replace(path)
         for old in self._files()[:-KEPT]:
             old.unlink()

@@ -126,6 +126,18 @@ class Experiment(Settings):
         default_factory=ExportSettings, description="What is written at the end."
     )
 
+    storage: str | None = Field(
+        None,
+        pattern=r"^(postgresql|mysql|sqlite)(\+[a-z0-9]+)?://",
+        description="Database URL of the ledger, such as postgresql://user@host/name; null: a "
+        "journal file in the run folder. A password belongs into $SIMQNAS_STORAGE or ~/.pgpass.",
+    )
+    isolate: bool = Field(
+        False,
+        description="Evaluate candidates in a process of its own, so that one that is killed for "
+        "its memory fails alone.",
+    )
+
     @field_validator("objectives")
     @classmethod
     def _differ(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:

@@ -133,7 +133,8 @@ def _explain(detail: Any, data: Any) -> str:
         return f"{where}: missing; add it (`simqnas schema` describes it)"
     message = detail["msg"].removeprefix("Value error, ")
     given = detail.get("input")
-    shown = "" if isinstance(given, dict | BaseModel) else f" (given: {_shorten(given)})"
+    hidden = isinstance(given, dict | BaseModel) or where == "storage"  # it may hold a password
+    shown = "" if hidden else f" (given: {_shorten(given)})"
     return f"{where}: {message[0].lower() + message[1:]}{shown}"
 
 

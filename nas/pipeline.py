@@ -8,6 +8,7 @@ import torch
 
 from hardware.precision import Precision
 from nas.candidate import Candidate
+from nas.check import check
 from nas.config import Experiment
 from nas.experiment_file import dump_experiment
 from nas.export import Exporter
@@ -31,6 +32,7 @@ from nas.storage import StorageError, storage_errors
 from nas.strategy import make_strategy
 from nas.validate import provisional_front
 from supernets.base import WEIGHTS_FILE
+from supernets.data import TaskData
 from supernets.load import load_data
 
 
@@ -52,17 +54,26 @@ def run(
         )
     reporter.say(f"target: {experiment.target.target().execution_provider}")
     refuse_changes(experiment, folder)
+    data = load_data(experiment.data, experiment.model)
+    text = dump_experiment(kept_experiment(experiment))
+    if not (folder.experiment.exists() and folder.experiment.read_text(encoding="utf-8") == text):
+        _refuse_impossible(experiment, data, folder)
     with folder.locked(), storage_errors(experiment.storage, folder.journal):
-        if not (folder.supernet / WEIGHTS_FILE).exists():
-            refuse_impossible(experiment)
-        write_atomically(folder.experiment, dump_experiment(kept_experiment(experiment)))
+        write_atomically(folder.experiment, text)
         torch.manual_seed(experiment.seed)
-        lab = Lab.prepare(experiment, folder, reporter)
+        lab = Lab.prepare(experiment, folder, data, reporter)
         try:
             return _measure(lab, reporter, workers)
         except Stopped:
             _report_unfinished(lab)
             raise
+
+
+def _refuse_impossible(experiment: Experiment, data: TaskData, folder: RunFolder) -> None:
+    """Raise ValueError for everything that can be found out before something is trained."""
+    if not (folder.supernet / WEIGHTS_FILE).exists():
+        for _ in check(experiment, data):
+            pass
 
 
 def _measure(lab: Lab, reporter: Reporter, workers: int | None) -> Front:

@@ -12,6 +12,7 @@ from nas.checkpoints import Checkpoints
 from nas.config import Experiment
 from nas.progress import Reporter, Stage
 from nas.run_folder import RunFolder, read_json
+from nas.stop import Stopped
 from supernets.base import SPACE_FILE, WEIGHTS_FILE, SuperNetwork
 from supernets.data import TaskData
 from supernets.importance import order_by_importance
@@ -77,7 +78,11 @@ class Preparation:
         damaged = checkpoints.restore(trainer)
         for path in damaged:
             self.reporter.say(f"{path} is damaged; continuing from the checkpoint before it")
-        trainer.run(progress=_progress(self.reporter.stage(name)), checkpoint=checkpoints)
+        try:
+            trainer.run(progress=_progress(self.reporter.stage(name)), checkpoint=checkpoints)
+        except Stopped:
+            checkpoints.write(trainer)
+            raise
         return checkpoints
 
     def _tell(self, network: SuperNetwork, what: str) -> None:

@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "supernet"
 
     @property
+    def space(self) -> Path:
+        """What the search may choose from."""
+        return self.supernet / "space.json"
+
+    @property
     def journal(self) -> Path:
         """The ledger's journal file."""
         return self.path / "evaluations.journal"
@@ -98,9 +103,14 @@ def write_atomically(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    make_durable(part)
     part.replace(path)
+
+
+def make_durable(path: Path) -> None:
+    """Have a file's content on the disk: a rename before that may survive a power loss alone."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nas.candidate import Candidate
-from nas.evaluate import EvaluationError
-from nas.ledger import Evaluation, Ledger, Ticket
+from nas.crew import Crew
+from nas.ledger import Evaluation, Ledger, Role
 from nas.problem import History, SearchProblem
 from nas.progress import Reporter, Stage
 from nas.reachability import refuse_unreachable
 from nas.search_settings import SearchSettings
 from nas.strategy import Strategy
 from supernets.space import Genomes
-
-Evaluate = Callable[[Candidate], tuple[dict[str, float], dict[str, Any]]]
 
 FAILED_SHARE = 0.2
 """Share of failed candidates above which a run stops."""
@@ -30,14 +27,14 @@ class SearchError(ValueError):
 
 
 def measure_references(
-    ledger: Ledger, references: Mapping[str, Candidate], evaluate: Evaluate, reporter: Reporter
+    ledger: Ledger, references: Mapping[str, Candidate], crew: Crew, reporter: Reporter
 ) -> dict[str, Mapping[str, float]]:
     """Measure the reference rows unless the ledger has them; reference name -> metrics.
 
     Raises SearchError if one fails: nothing could be compared then.
     """
     ledger.enqueue(list(references.values()), "reference", 0)
-    work_off(ledger, evaluate, reporter.stage("references"), len(references))
+    work_off(ledger, crew, reporter.stage("references"), "reference", len(references))
     known = {e.candidate.key: e for e in ledger.evaluations()}
     metrics = {}
     for name, candidate in references.items():
@@ -53,7 +50,7 @@ def search(
     problem: SearchProblem,
     strategy: Strategy,
     settings: SearchSettings,
-    evaluate: Evaluate,
+    crew: Crew,
     reporter: Reporter,
     seed: int,
 ) -> None:
@@ -65,7 +62,7 @@ def search(
     """
     stage = reporter.stage("search")
     number = max(1, ledger.last_round)
-    work_off(ledger, evaluate, stage, settings.evaluations)
+    work_off(ledger, crew, stage, "search", settings.evaluations)
     while ledger.queued("search") < settings.evaluations:
         before = [e for e in ledger.evaluations() if e.round < number]
         left = settings.evaluations - sum(e.role == "search" for e in before)
@@ -75,30 +72,20 @@ def search(
             return
         candidates = [Candidate.from_genome(problem.space, genome) for genome in proposed]
         ledger.enqueue(candidates, "search", number)
-        work_off(ledger, evaluate, stage, settings.evaluations)
+        work_off(ledger, crew, stage, "search", settings.evaluations)
         refuse_unreachable(problem, history_of(ledger.evaluations(), problem), seed)
         number += 1
 
 
-def work_off(ledger: Ledger, evaluate: Evaluate, stage: Stage, total: int) -> None:
-    """Evaluate every waiting candidate in this process."""
-    while (ticket := ledger.take()) is not None:
-        _evaluate(ledger, ticket, evaluate)
+def work_off(ledger: Ledger, crew: Crew, stage: Stage, role: Role, total: int) -> None:
+    """Have every waiting candidate evaluated."""
+
+    def tell() -> None:
         known = ledger.evaluations()
         _stop_if_failing(known)
-        stage.update(_measured(known, ticket.role), total, best_so_far(known))
+        stage.update(min(_measured(known, role), total), total, best_so_far(known))
 
-
-def _evaluate(ledger: Ledger, ticket: Ticket, evaluate: Evaluate) -> None:
-    try:
-        metrics, details = evaluate(ticket.candidate)
-        wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
-        if wrong:
-            raise EvaluationError(f"{', '.join(wrong)} is not finite")
-    except Exception as error:  # whatever breaks one candidate must not break the run
-        ledger.fail(ticket, f"{type(error).__name__}: {error}")
-    else:
-        ledger.finish(ticket, metrics, details)
+    crew.work_off(ledger, tell)
 
 
 def _measured(known: Sequence[Evaluation], role: str) -> int:

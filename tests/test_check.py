@@ -1,0 +1,82 @@
+"""What `check` says of a space, against brute force over all of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hardware.precision import Precision, QuantScheme
+from nas.check import check_reachable, exact_bounds, measure_corners
+from nas.objectives import parse_constraint
+from nas.problem import enumerate_space
+from nas.supernet_problem import ExactCosts, StructureFeatures
+from nas.workbench import Workbench
+from supernets.settings import SpaceSettings
+from tests import sample_networks
+
+PRECISIONS = (Precision.INT4, Precision.INT8, Precision.FP32)
+
+
+@pytest.fixture(scope="module")
+def workbench() -> Workbench:
+    network, template = sample_networks.vit()
+    network.activate({})
+    settings = SpaceSettings(
+        depth=(1, 3),
+        num_heads=(2, 4),
+        hidden_dim=(96,),
+        precision={"*": (Precision.INT8,), "*.fc1": PRECISIONS},
+    )
+    return Workbench(network, network.space(settings), template, QuantScheme(), [])
+
+
+def test_bounds_are_those_of_the_whole_space(workbench: Workbench) -> None:
+    everything = enumerate_space(workbench.space)
+    assert everything is not None
+    exact, bounds = ExactCosts(workbench), exact_bounds(workbench)
+    for name, (least, greatest) in bounds.items():
+        values = getattr(exact, name)(everything)
+        assert (least, greatest) == (values.min(), values.max())
+
+
+def test_sizes_are_those_of_the_written_files(workbench: Workbench) -> None:
+    from nas.candidate import Candidate
+
+    genomes = workbench.space.sample(12, np.random.default_rng(0))
+    sizes = ExactCosts(workbench).size_bytes(genomes)
+    for genome, size in zip(genomes, sizes, strict=True):
+        written = workbench.model(Candidate.from_genome(workbench.space, genome)).ByteSize()
+        assert written == pytest.approx(size, rel=0.01)
+
+
+def test_features_tell_candidates_apart(workbench: Workbench) -> None:
+    everything = enumerate_space(workbench.space)
+    assert everything is not None
+    features = StructureFeatures(workbench).features(everything)
+    assert np.isfinite(features).all()
+    distinct = np.unique(np.hstack([features, everything]).round(12), axis=0)
+    assert len(distinct) == len(everything)
+
+
+@pytest.mark.parametrize(
+    ("text", "reachable"),
+    [
+        ("size_bytes <= 1 GB", True),
+        ("size_bytes <= 1 kB", False),
+        ("size_bytes <= 0.9 * int8", True),
+        ("parameters >= 1 G", False),
+        ("macs <= int8", True),
+        ("accuracy >= 0.99", True),
+        ("latency_ms <= 0.5 * fp32", True),
+    ],
+)
+def test_only_what_is_certainly_out_of_reach_is_refused(
+    workbench: Workbench, text: str, reachable: bool
+) -> None:
+    corners = measure_corners(workbench, PRECISIONS)
+    bounds = exact_bounds(workbench)
+    if reachable:
+        assert text.split()[0] in check_reachable(parse_constraint(text), bounds, corners)
+    else:
+        with pytest.raises(ValueError, match="the best the space holds"):
+            check_reachable(parse_constraint(text), bounds, corners)

@@ -1,0 +1,103 @@
+"""Evaluation: latencies relative to the baseline, remembered; texts served without padding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardware.latency import Latency
+from hardware.precision import Precision, QuantScheme
+from hardware.target import Target
+from nas.evaluate import Evaluator, _served
+from nas.latency_book import LatencyBook
+from nas.workbench import Workbench
+from supernets import digits
+from supernets.data import TaskData, calibration_batches
+from supernets.images import ImagePreprocessor
+from supernets.settings import SpaceSettings
+from tests import sample_networks
+
+
+class Clock:
+    """Time that passes by the same amount from each look to the next."""
+
+    def __init__(self) -> None:
+        self.now, self.tick_s = 0.0, 0.001
+
+    def __call__(self) -> float:
+        self.now += self.tick_s
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def workbench() -> Workbench:
+    network, template = sample_networks.vit()
+    network.activate({})
+    space = network.space(SpaceSettings(depth=(1, 3), num_heads=(2, 4), hidden_dim=(48, 96)))
+    return Workbench(network, space, template, QuantScheme(), [])
+
+
+@pytest.fixture(scope="module")
+def data() -> TaskData:
+    preprocessor = ImagePreprocessor(sample_networks.VIT.image_size, mean=(0.3,), std=(0.4,))
+    return digits.load(preprocessor, augment=False)
+
+
+def test_what_was_measured_once_is_remembered(tmp_path: Path) -> None:
+    book, measured = LatencyBook(tmp_path), Latency(1.0, 0.9, 1.1, 30)
+    assert book.get({"key": 1}, lambda: measured) == measured
+    assert book.get({"key": 1}, lambda: pytest.fail("measured again")) == measured
+    other = Latency(2.0, 1.9, 2.1, 30)
+    assert book.get({"key": 2}, lambda: other) == other
+
+
+def test_a_slow_phase_of_the_machine_cancels(
+    workbench: Workbench, data: TaskData, tmp_path: Path
+) -> None:
+    """Whatever the pace, a candidate's latency is its ratio to the baseline's, in its time."""
+    baseline = workbench.uniform(workbench.space.largest(), Precision.FP32)
+    candidate = workbench.uniform(workbench.space.smallest(), Precision.INT8)
+    clock = Clock()
+    evaluator = Evaluator(
+        workbench, data.validation, Target(), LatencyBook(tmp_path), baseline, clock
+    )
+    metrics, _ = evaluator(baseline)
+    assert metrics["latency_ms"] == pytest.approx(1.0)
+    clock.tick_s *= 7
+    metrics, _ = evaluator(candidate)
+    assert metrics["latency_ms"] == pytest.approx(1.0)
+
+
+def test_metrics_are_those_of_the_shipped_model(
+    workbench: Workbench, data: TaskData, tmp_path: Path
+) -> None:
+    baseline = workbench.uniform(workbench.space.largest(), Precision.FP32)
+    candidate = workbench.uniform(workbench.space.largest(), Precision.INT4)
+    evaluator = Evaluator(workbench, data.validation, Target(), LatencyBook(tmp_path), baseline)
+    metrics, details = evaluator(candidate)
+    assert metrics["size_bytes"] == len(workbench.model(candidate).SerializeToString())
+    network = workbench.network(candidate)
+    assert metrics["parameters"] == sum(p.numel() for p in network.parameters())
+    assert details["target"] == Target().describe()
+    assert details["latency"]["repeats"] > 0
+
+
+def test_a_text_is_served_without_the_padding_of_its_neighbours() -> None:
+    mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+    ids = np.arange(12).reshape(3, 4)
+    served = _served({"input_ids": ids, "attention_mask": mask}, slice(1, 3))
+    assert served["input_ids"].tolist() == [[4, 5], [8, 9]]
+    assert served["attention_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_calibration_batches_are_of_the_training_split(data: TaskData) -> None:
+    (batch,) = calibration_batches(data.train, samples=32, batch_size=32)
+    rows = {image.tobytes() for image in batch.inputs["pixel_values"].numpy()}
+    training = {
+        image.tobytes()
+        for part in data.train.batches(100)
+        for image in part.inputs["pixel_values"].numpy()
+    }
+    assert rows <= training

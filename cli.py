@@ -10,6 +10,9 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from nas.database_url import masked
+from nas.stop import DISK_ERRORS, Stopped
+
 app = typer.Typer(
     name="simqnas",
     help="Search sub-networks and per-layer precisions of a ViT, BERT or ResNet checkpoint "
@@ -25,6 +28,16 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field: search.evaluations=80. Repeatable."),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SIMQNAS_STORAGE",
+        help="Database URL of the ledger, such as postgresql://user@host/name; default: what the "
+        "experiment says, or a file in the run folder.",
+        show_default=False,
+        show_envvar=True,
+    ),
+]
 Run = Annotated[Path, typer.Argument(help="Run folder, such as runs/digits_vit.", metavar="RUN")]
 
 
@@ -35,21 +48,92 @@ def run(
         Path | None, typer.Option(help="Run folder; default runs/<name>.", show_default=False)
     ] = None,
     overrides: Overrides = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Processes that evaluate candidates, or 'remote': only `simqnas worker` "
+            "elsewhere does; default: this process.",
+            show_default=False,
+        ),
+    ] = None,
+    storage: Storage = None,
 ) -> None:
     """Tune, search, validate, export and report. Run it again to continue where it stopped."""
     from nas.experiment_file import load_experiment
     from nas.pipeline import run as run_pipeline
     from nas.progress import rich_reporter
+    from nas.records import at_storage
     from nas.report import front_table, recommendation
     from nas.run_folder import RunFolder
+    from nas.stop import StoppableReporter, StopRequest
 
-    experiment = load_experiment(file, overrides or [])
+    number = _number_of(workers)
+    experiment = at_storage(load_experiment(file, overrides or []), storage)
     folder = RunFolder(out or Path("runs") / experiment.name)
-    with rich_reporter(console) as reporter:
-        front = run_pipeline(experiment, folder, reporter)
+    request = StopRequest()
+    with request.listening(), rich_reporter(console) as reporter:
+        stoppable = StoppableReporter(reporter, request)
+        front = run_pipeline(experiment, folder, stoppable, number)
     console.print(front_table(front))
     console.print(recommendation(front), style="bold green", highlight=False)
     console.print(f"report: {folder.report_html}", highlight=False, soft_wrap=True)
+
+
+def _number_of(workers: str | None) -> int | None:
+    if workers is None or workers == "remote":
+        return None if workers is None else 0
+    if not workers.isascii() or not workers.isdigit() or not 1 <= int(workers) <= 1000:
+        raise ValueError(f"--workers {workers}: must be a number from 1 to 1000, or remote")
+    return int(workers)
+
+
+@app.command()
+def worker(run_folder: Run, storage: Storage = None) -> None:
+    """Evaluate candidates of a run that `simqnas run --workers remote` drives elsewhere."""
+    from nas.crew import DRIVER_VARIABLE
+    from nas.progress import rich_reporter
+    from nas.stop import StopRequest
+    from nas.worker import work
+
+    _remember(storage)
+    hired = DRIVER_VARIABLE in os.environ
+    request = StopRequest(notice="") if hired else StopRequest()
+    quiet = Console(stderr=True, quiet=hired)
+    with request.listening(), rich_reporter(quiet) as reporter:
+        try:
+            work(run_folder, reporter, request)
+        except Stopped:
+            reporter.say("stopped")
+
+
+@app.command()
+def show(
+    run_folder: Run,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the evaluations as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Print stage, progress, the best so far and failures of a run, finished or not."""
+    import json
+
+    from nas.run_folder import RunFolder
+    from nas.show import Overview
+
+    _remember(storage)
+    overview = Overview.of(RunFolder(run_folder))
+    if as_json:
+        typer.echo(json.dumps(overview.to_json(), indent=2))
+    elif csv:
+        typer.echo(overview.to_csv(), nl=False)
+    else:
+        for line in overview.lines():
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _remember(storage: str | None) -> None:
+    """Hand a database URL on to everything that opens the ledger of a run folder."""
+    if storage is not None:
+        os.environ["SIMQNAS_STORAGE"] = storage
 
 
 @app.command()
@@ -65,11 +149,12 @@ def check(file: ExperimentFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def report(run_folder: Run) -> None:
+def report(run_folder: Run, storage: Storage = None) -> None:
     """Write report.html and report.md from what a run knows so far."""
     from nas.pipeline import write_report
     from nas.run_folder import RunFolder
 
+    _remember(storage)
     folder = RunFolder(run_folder)
     write_report(folder)
     console.print(f"report: {folder.report_html}", highlight=False, soft_wrap=True)
@@ -88,12 +173,14 @@ def export(
     precision: Annotated[
         str, typer.Option(help="With --architecture: fp32, int8 or int4 for every layer.")
     ] = "fp32",
+    storage: Storage = None,
 ) -> None:
     """Export candidates of a run, finished or not, as ONNX model folders."""
     from nas.pipeline import export as export_models
     from nas.progress import rich_reporter
     from nas.run_folder import RunFolder
 
+    _remember(storage)
     with rich_reporter(console) as reporter:
         written = export_models(RunFolder(run_folder), out, key, architecture, precision, reporter)
     for path in written:
@@ -162,13 +249,20 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         _fail("stopped; run the same command again to continue", 130)
     except (ValueError, OSError) as error:
         if os.environ.get("SIMQNAS_TRACEBACK"):
             raise
-        _fail(f"{error}", 2)
+        _fail(_message(error), 2)
     sys.exit(0)
+
+
+def _message(error: ValueError | OSError) -> str:
+    text = masked(str(error))
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        text += "; nothing recorded is lost: make room and run the same command again"
+    return text
 
 
 def _fail(message: str, code: int) -> NoReturn:

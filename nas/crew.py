@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
@@ -16,14 +15,15 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from nas.candidate import Candidate
+from nas.database_url import STORAGE_VARIABLE
 from nas.ledger import Ledger, Ticket
-from nas.storage import STORAGE_VARIABLE
+from nas.stop import DISK_ERRORS
 
 Evaluate = Callable[[Candidate], tuple[dict[str, float], dict[str, Any]]]
 
 POLL_S = 0.2
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Conditions that would fail every candidate: the run stops instead."""
+DRIVER_VARIABLE = "SIMQNAS_DRIVER"
+"""Environment variable by which a driver's own workers know it: they end when it does."""
 
 
 class CrewError(ValueError):
@@ -113,7 +113,7 @@ class Team:
     def _hire(self) -> subprocess.Popen[bytes]:
         command: Sequence[str] = [sys.executable, "-m", "cli", "worker", str(self.folder)]
         url = {} if self.storage is None else {STORAGE_VARIABLE: self.storage}
-        environment = {**os.environ, **url, "SIMQNAS_DRIVER": str(os.getpid())}
+        environment = {**os.environ, **url, DRIVER_VARIABLE: str(os.getpid())}
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL
         )  # our own command

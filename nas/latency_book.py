@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from hardware.latency import Latency
 
 
@@ -34,11 +36,23 @@ class LatencyBook:
         """The recorded latency under these conditions, measured and recorded if there is none."""
         canonical = json.dumps(conditions, sort_keys=True)
         page = self.folder / f"{hashlib.sha256(canonical.encode()).hexdigest()[:32]}.json"
-        if page.exists():
-            return Latency(**json.loads(page.read_text())["latency"])
-        latency = measure()
+        if (kept := _read(page)) is not None:
+            return kept
         self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "measuring.lock"):  # processes of one machine take turns
+            return _read(page) or self._record(page, conditions, measure())
+
+    @staticmethod
+    def _record(page: Path, conditions: Mapping[str, Any], latency: Latency) -> Latency:
         part = page.with_name(f"{page.name}.{os.getpid()}.part")
         part.write_text(json.dumps({"conditions": conditions, "latency": asdict(latency)}))
         part.replace(page)
         return latency
+
+
+def _read(page: Path) -> Latency | None:
+    """A recorded latency, None where there is none or a crash has torn it."""
+    try:
+        return Latency(**json.loads(page.read_text(encoding="utf-8"))["latency"])
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None

@@ -81,11 +81,14 @@ def _measure(lab: Lab, reporter: Reporter, workers: int | None) -> Front:
     experiment, folder, ledger = lab.experiment, lab.folder, lab.ledger
     claim_study(ledger, experiment)
     ledger.recover()
+    if workers == 0:
+        ledger.note(open=True)
     with lab.crew(workers) as crew:
         metrics = measure_references(ledger, lab.references, crew, reporter)
         problem = lab.problem(metrics)
         strategy = make_strategy(problem, experiment.search, experiment.seed)
         search(ledger, problem, strategy, experiment.search, crew, reporter, experiment.seed)
+    if workers == 0:
         ledger.note(open=False)
     evaluations = ledger.evaluations()
     front = read_front(folder)
@@ -108,12 +111,13 @@ def _report_unfinished(lab: Lab) -> None:
 
 
 def read_front(folder: RunFolder) -> Front | None:
-    """The validated front, None before there is one or when a model of it is missing."""
+    """The validated front, None before there is one or when a model of it is missing or cut off."""
     if not folder.front.exists():
         return None
     front = Front.from_json(read_json(folder.front))
-    paths = [folder.model(model.name) / "model.onnx" for model in front.models]
-    return front if all(path.exists() for path in paths) else None
+    sizes = {folder.model(model.name) / "model.onnx": model.size_bytes for model in front.models}
+    whole = all(path.exists() and path.stat().st_size == size for path, size in sizes.items())
+    return front if whole else None
 
 
 def write_report(folder: RunFolder) -> None:

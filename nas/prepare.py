@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from nas.checkpoints import Checkpoints
 from nas.config import Experiment
 from nas.progress import Reporter, Stage
-from nas.run_folder import RunFolder, read_json
+from nas.run_folder import RunFolder, RunFolderError, read_json
 from nas.stop import Stopped
 from supernets.base import SPACE_FILE, WEIGHTS_FILE, SuperNetwork
 from supernets.data import TaskData
@@ -45,13 +47,13 @@ class Preparation:
             self._tell(network, "tuned super-network, largest")
             network.save(folder, space)
             checkpoints.clear()
-        return load_saved(folder), SearchSpace.from_json(read_json(folder / SPACE_FILE))
+        return _read(folder), SearchSpace.from_json(read_json(folder / SPACE_FILE))
 
     def _start(self) -> SuperNetwork:
         """The network to tune: from a checkpoint, or trained here first."""
         experiment, trained = self.experiment, self.folder.supernet / "trained"
         if (trained / WEIGHTS_FILE).exists():
-            return load_saved(trained)
+            return _read(trained)
         start = load_supernet(experiment.model, self.data, experiment.seed)
         for note in (*self.data.notes, *start.notes):
             self.reporter.say(note)
@@ -87,6 +89,17 @@ class Preparation:
 
     def _tell(self, network: SuperNetwork, what: str) -> None:
         self.reporter.say(f"{what}: {accuracy(network, self.data.validation):.4f} on validation")
+
+
+def _read(folder: Path) -> SuperNetwork:
+    """A saved network. Raises RunFolderError naming the folder when it is damaged."""
+    try:
+        return load_saved(folder)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise RunFolderError(
+            f"{folder}: damaged ({error}); delete {folder / WEIGHTS_FILE} and run the same command "
+            "again: the same seed gives the same network, and what was measured stays"
+        ) from None
 
 
 def _progress(stage: Stage) -> Callable[[int, int, Mapping[str, float]], None]:

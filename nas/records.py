@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from nas.config import Experiment
+from nas.database_url import STORAGE_VARIABLE, without_password
 from nas.experiment_file import load_experiment
 from nas.ledger import Evaluation, Ledger
 from nas.run_folder import RunFolder, RunFolderError, read_json
-from nas.storage import STORAGE_VARIABLE, open_storage, without_password
+from nas.storage import open_storage
 from supernets.space import SearchSpace
 
 FIXED = (
@@ -104,7 +105,7 @@ def read_evaluations(experiment: Experiment, folder: RunFolder) -> list[Evaluati
 def claim_study(ledger: Ledger, experiment: Experiment) -> None:
     """Write the experiment into its study, for workers; refuse the study of another experiment."""
     compare_study(ledger, experiment, FIXED)
-    ledger.note(experiment=kept_experiment(experiment).model_dump(mode="json"), open=True)
+    ledger.note(experiment=kept_experiment(experiment).model_dump(mode="json"))
 
 
 def compare_study(ledger: Ledger, experiment: Experiment, sections: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from nas.problem import History, SearchProblem
 from nas.progress import Reporter, Stage
 from nas.reachability import refuse_unreachable
 from nas.search_settings import SearchSettings
+from nas.show import best_so_far
 from nas.strategy import Strategy
 from supernets.space import Genomes
 
@@ -105,21 +106,6 @@ def _stop_if_failing(known: Sequence[Evaluation]) -> None:
         f"{len(failures)} of {len(known)} candidates failed ({summary}); nothing is lost, "
         "remove the cause and run the same command again"
     )
-
-
-def best_so_far(known: Sequence[Evaluation]) -> str:
-    """The fastest candidate that is as accurate as the INT8 reference, for the progress line."""
-    good = [e for e in known if e.failure is None]
-    if not good:
-        return ""
-    references = [e for e in good if e.role == "reference"]
-    bar = min((e.metrics["accuracy"] for e in references), default=0.0)
-    best = min(
-        (e for e in good if e.metrics["accuracy"] >= bar), key=lambda e: e.metrics["latency_ms"]
-    )
-    accuracy, latency = best.metrics["accuracy"], best.metrics["latency_ms"]
-    size = best.metrics["size_bytes"] / 1000
-    return f"best: {accuracy:.4f}, {latency:.3f} ms, {size:.0f} kB"
 
 
 def history_of(evaluations: Sequence[Evaluation], problem: SearchProblem) -> History:

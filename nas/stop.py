@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from types import FrameType
 
 from nas.progress import Reporter, Stage
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""A full or read-only disk would fail every candidate: the run stops instead."""
+
 
 class Stopped(Exception):  # noqa: N818 # a request that was met, not an error
     """The run was asked to stop and has reached a place where nothing is lost."""
@@ -19,8 +23,9 @@ class Stopped(Exception):  # noqa: N818 # a request that was met, not an error
 class StopRequest:
     """The first Ctrl-C (or SIGTERM) asks to stop at the next safe place, the second insists."""
 
-    def __init__(self) -> None:
+    def __init__(self, notice: str = "finishing what is under way; Ctrl-C again stops at once"):
         self.asked = False
+        self._notice = notice
 
     def check(self) -> None:
         """Raise Stopped if the run was asked to stop."""
@@ -42,7 +47,8 @@ class StopRequest:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("finishing what is under way; Ctrl-C again stops at once", file=sys.stderr)
+        if self._notice:
+            print(self._notice, file=sys.stderr)
 
 
 @dataclass(frozen=True)

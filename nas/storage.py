@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,30 +17,16 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from nas.database_url import masked, with_driver
+
 HEARTBEAT_S = 20
 """Seconds between the signs of life of an evaluation in a database."""
 RETRIES = 3
 """How often a candidate whose worker died is given to another one."""
-STORAGE_VARIABLE = "SIMQNAS_STORAGE"
-"""Environment variable with a database URL: out of sight of process lists and files."""
-
-DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-"""Database -> SQLAlchemy dialect and driver of our optional dependencies."""
-PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^\s]*@")
 
 
 class StorageError(ValueError):
     """The ledger cannot be opened, read or written."""
-
-
-def masked(text: str) -> str:
-    """`text` with the password of every URL in it left out."""
-    return PASSWORD.sub(r"\1:***@", text)
-
-
-def without_password(url: str) -> str:
-    """A database URL that may be written down."""
-    return PASSWORD.sub(r"\1@", url)
 
 
 def open_storage(url: str | None, journal: Path, heartbeat_s: int = HEARTBEAT_S) -> BaseStorage:
@@ -75,19 +60,14 @@ def storage_errors(url: str | None, journal: Path) -> Iterator[None]:
 
 
 def _open_database(url: str, heartbeat_s: int) -> BaseStorage:
-    name, separator, rest = url.partition("://")
-    if not separator:
-        raise StorageError(
-            f"storage: must be a database URL such as postgresql://user@host/name, got {url!r}"
-        )
     arguments: dict[str, object] = {"pool_pre_ping": True}
-    if name == "sqlite":
+    if url.startswith("sqlite"):
         arguments["connect_args"] = {"timeout": 60}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return RDBStorage(
-                f"{DRIVERS.get(name, name)}://{rest}",
+                with_driver(url),
                 engine_kwargs=arguments,
                 heartbeat_interval=heartbeat_s,
                 grace_period=3 * heartbeat_s,

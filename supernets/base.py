@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -214,10 +215,17 @@ class SuperNetwork(nn.Module, ABC):
         _write_text(folder / SPACE_FILE, json.dumps(space.to_json()))
         partial = folder / (WEIGHTS_FILE + ".part")
         save_file({name: t.contiguous() for name, t in self.state_dict().items()}, partial)
-        partial.replace(folder / WEIGHTS_FILE)
+        _put(partial, folder / WEIGHTS_FILE)
 
 
 def _write_text(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".part")
     partial.write_text(text, encoding="utf-8")
+    _put(partial, path)
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Rename a whole file into place, its content on the disk first."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
     partial.replace(path)

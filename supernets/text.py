@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,14 @@ class TextPreprocessor:
         return [torch.tensor(row) for row in rows]
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer files that AutoTokenizer reads."""
+        """Write the tokenizer files that AutoTokenizer reads, in any version of transformers."""
         self.tokenizer.save_pretrained(folder)
+        file = folder / "tokenizer_config.json"
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config["model_max_length"] = self.max_length
+        if config.get("tokenizer_class") == "TokenizersBackend":
+            config["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name before version 5
+        file.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 @dataclass(frozen=True)

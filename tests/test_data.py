@@ -155,6 +155,9 @@ def test_trained_tokenizer_survives_saving(tmp_path):
     ours = TextPreprocessor(train_tokenizer(texts, 60), 12)
     ours.save(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert config["model_max_length"] == 12
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     given = theirs("The cat ran", "a dog sat", return_tensors="pt")
     encoded = ours.encode(["The cat ran"], ["a dog sat"])[0]

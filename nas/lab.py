@@ -87,7 +87,8 @@ class Lab:
         """Measures candidates on the validation split."""
         book = LatencyBook(cache_folder() / "latency")
         baseline = self.references["fp32"]
-        return Evaluator(self.workbench, self.data.validation, self.target, book, baseline)
+        fast = self.experiment.evaluate == "torch"
+        return Evaluator(self.workbench, self.data.validation, self.target, book, baseline, fast)
 
     def crew(self, workers: int | None) -> AbstractContextManager[Crew]:
         """Who evaluates candidates; see `run` in the pipeline for `workers`."""

@@ -15,12 +15,14 @@ from hardware.export import Template
 from hardware.materialize import Weights, arrays, materialize
 from hardware.memo import WeightMemo
 from hardware.precision import Precision, QuantScheme
+from hardware.rounding import rounding_of
 from hardware.static import Ranges
 from hardware.target import Target
 from nas.candidate import Candidate
 from supernets.base import SuperNetwork
 from supernets.cost import Cost
 from supernets.data import Batch
+from supernets.imitation import imitate
 from supernets.space import Genomes, SearchSpace
 
 Inputs = dict[str, NDArray[np.generic]]
@@ -49,10 +51,14 @@ class Workbench:
         self.supernet.activate(dict(candidate.architecture))
         return self.supernet.deploy(self._adapted())
 
-    def inputs(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> Inputs:
+    def adapted(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs of the full network as the candidate takes them."""
         self.supernet.activate(dict(candidate.architecture))
-        adapted = self.supernet.adapt_inputs(inputs)
+        return self.supernet.adapt_inputs(inputs)
+
+    def inputs(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> Inputs:
+        """The same for ONNX Runtime."""
+        adapted = self.adapted(candidate, inputs)
         return {name: tensor.numpy() for name, tensor in adapted.items()}
 
     def example(self, candidate: Candidate, target: Target) -> Inputs:
@@ -85,6 +91,19 @@ class Workbench:
         ranges = self._calibrated(candidate, weights) if self._is_static(candidate) else None
         policy = candidate.policy
         return materialize(self.template, weights, policy, self.scheme, ranges, self.memo)
+
+    def imitation(self, candidate: Candidate, served: int | None) -> nn.Module:
+        """A torch network that computes what the candidate's ONNX model computes.
+
+        served: batch entries that share a dynamic range; None for the whole batch.
+        """
+        network, policy = self.network(candidate), candidate.policy
+        if not self._is_static(candidate):
+            return imitate(network, policy, self.scheme, served=served)
+        weights = arrays(network.state_dict())
+        ranges = self._calibrated(candidate, weights)
+        where = rounding_of(self.template, weights, policy, self.scheme, ranges)
+        return imitate(network, policy, self.scheme, where.inputs, where.outputs, served)
 
     def _is_static(self, candidate: Candidate) -> bool:
         """Whether a layer of the candidate takes its activation range from calibration."""

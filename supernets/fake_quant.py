@@ -29,16 +29,19 @@ def linear(
     precision: Precision,
     scheme: QuantScheme,
     x_range: Range | None = None,
+    served: int | None = None,
 ) -> Tensor:
     """x @ weight.T + bias as the exported layer computes it.
 
-    `x_range` is the calibrated range of static activations; without it the range is that of `x`,
-    all batch entries together, as dynamic quantization takes it.
+    `x_range` is the calibrated range of static activations; without it the range is that of every
+    `served` batch entries together (all of them by default), as dynamic quantization takes it.
     """
     if precision == Precision.INT4 and scheme.int4_kernel == "matmulnbits":
+        blocks = block_int4_weight(weight.detach(), scheme.group_size)
         x = block_activation(x, scheme.group_size)
-    elif precision in (Precision.INT8, Precision.INT4):
-        x = activation(x, x_range, symmetric=scheme.linear == "qdq")
+        return F.linear(x, _straight_through(weight, blocks), bias)
+    if precision in (Precision.INT8, Precision.INT4):
+        x = activation(x, x_range, symmetric=scheme.linear == "qdq", served=served)
     return F.linear(x, quantized_weight(weight, precision, scheme), bias)
 
 
@@ -54,11 +57,18 @@ def conv2d(
     padding: int | tuple[int, int] = 0,
 ) -> Tensor:
     """Two-dimensional convolution as the exported layer computes it; groups run over the flattened
-    input channels and kernel positions of an output channel."""
+    input channels and kernel positions of an output channel. The kernel adds the bias to integer
+    sums, so it is rounded to their step."""
+    matrix = weight.flatten(1)
     if precision in (Precision.INT8, Precision.INT4):
-        x = activation(x, x_range, symmetric=scheme.linear == "qdq")
-    matrix = quantized_weight(weight.flatten(1), precision, scheme)
-    return F.conv2d(x, matrix.view_as(weight), bias, stride, padding)
+        symmetric = scheme.linear == "qdq"
+        if bias is not None:
+            step, _ = _steps(x.detach(), x_range, symmetric)
+            step = step * _row_scale(matrix.detach(), _row_steps(precision, scheme))[:, 0]
+            bias = _straight_through(bias, (bias.detach() / step).round() * step)
+        x = activation(x, x_range, symmetric=symmetric)
+    rounded = quantized_weight(matrix, precision, scheme)
+    return F.conv2d(x, rounded.view_as(weight), bias, stride, padding)
 
 
 def embedding(ids: Tensor, weight: Tensor, precision: Precision, scheme: QuantScheme) -> Tensor:
@@ -67,18 +77,43 @@ def embedding(ids: Tensor, weight: Tensor, precision: Precision, scheme: QuantSc
     return quantized_weight(rows.flatten(0, -2), precision, scheme).view_as(rows)
 
 
-def activation(x: Tensor, x_range: Range | None = None, *, symmetric: bool = False) -> Tensor:
+def activation(
+    x: Tensor,
+    x_range: Range | None = None,
+    *,
+    symmetric: bool = False,
+    served: int | None = None,
+) -> Tensor:
     """Round to the 256 steps of an unsigned range that holds zero, or to signed ones around it."""
-    detached = x.detach()
-    low, high = detached.aminmax() if x_range is None else detached.new_tensor(x_range)
+    scale, zero_point = _steps(x.detach(), x_range, symmetric, served)
+    least = -INT8_MAX - 1 if symmetric else 0
+    steps = ((x.detach() / scale).round() + zero_point).clamp(least, least + UINT8_MAX)
+    return _straight_through(x, (steps - zero_point) * scale)
+
+
+def _steps(
+    x: Tensor, x_range: Range | None, symmetric: bool, served: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scale and zero point of a range, that of `x` if none is given."""
+    low, high = extremes(x, served) if x_range is None else x.new_tensor(x_range)
     if symmetric:
-        scale = _nonzero(torch.maximum(low.abs(), high.abs()) / INT8_MAX)
-        return _straight_through(x, (detached / scale).round().clamp(-128, 127) * scale)
+        return _nonzero(torch.maximum(low.abs(), high.abs()) / INT8_MAX), torch.zeros_like(low)
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = _nonzero((high - low) / UINT8_MAX)
-    zero_point = (-low / scale).clamp(0, UINT8_MAX).round()
-    steps = ((detached / scale).round() + zero_point).clamp(0, UINT8_MAX)
-    return _straight_through(x, (steps - zero_point) * scale)
+    return scale, (-low / scale).clamp(0, UINT8_MAX).round()
+
+
+def extremes(x: Tensor, served: int | None) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of every `served` batch entries, shaped to combine with `x`.
+
+    The batch must hold a multiple of them; None takes it as a whole.
+    """
+    if served is None:
+        low, high = x.aminmax()
+        return low, high
+    low, high = x.unflatten(0, (-1, served)).flatten(1).aminmax(dim=1)
+    shape = (-1, *(1,) * (x.ndim - 1))
+    return low.repeat_interleave(served).view(shape), high.repeat_interleave(served).view(shape)
 
 
 def quantized_weight(weight: Tensor, precision: Precision, scheme: QuantScheme) -> Tensor:
@@ -89,13 +124,24 @@ def quantized_weight(weight: Tensor, precision: Precision, scheme: QuantScheme) 
         return _straight_through(weight, weight.detach().half().to(weight.dtype))
     if precision == Precision.INT8:
         return _straight_through(weight, int8_weight(weight.detach(), scheme.reduce_range))
-    return _straight_through(weight, _int4_rounding(weight.detach(), scheme))
+    int4 = int4_weight(weight.detach(), scheme.group_size, scheme.reduce_range)
+    return _straight_through(weight, int4)
+
+
+def _row_steps(precision: Precision, scheme: QuantScheme) -> int:
+    """Integer that a row's largest weight is mapped to."""
+    if precision == Precision.INT8:
+        return INT8_MAX_REDUCED if scheme.reduce_range else INT8_MAX
+    return -INT4_MIN * (MULTIPLIER_MAX_REDUCED if scheme.reduce_range else MULTIPLIER_MAX)
+
+
+def _row_scale(weight: Tensor, steps: int) -> Tensor:
+    return _nonzero(weight.abs().amax(1, keepdim=True)) / steps
 
 
 def int8_weight(weight: Tensor, reduce_range: bool = False) -> Tensor:
     """Symmetric, one scale per row."""
-    most = INT8_MAX_REDUCED if reduce_range else INT8_MAX
-    scale = _nonzero(weight.abs().amax(1, keepdim=True)) / most
+    scale = _row_scale(weight, INT8_MAX_REDUCED if reduce_range else INT8_MAX)
     return (weight / scale).round() * scale
 
 
@@ -106,7 +152,7 @@ def int4_weight(weight: Tensor, group_size: int | None, reduce_range: bool = Fal
     padding = -weight.shape[1] % group
     grouped = F.pad(weight, (0, padding)).unflatten(1, (-1, group))
     peak = grouped.gather(-1, grouped.abs().argmax(-1, keepdim=True))
-    scale = _nonzero(peak.abs().amax(1, keepdim=True)) / (-INT4_MIN * most)
+    scale = _row_scale(weight, -INT4_MIN * most)[..., None]
     scaled, ideal = grouped / scale, peak / scale / INT4_MIN
     best, error = torch.zeros_like(scaled), torch.full_like(ideal, torch.inf)
     for shrink in SHRINKS:
@@ -141,12 +187,6 @@ def block_activation(x: Tensor, group_size: int | None) -> Tensor:
     scale = _nonzero(grouped.abs().amax(-1, keepdim=True)) / INT8_MAX
     rounded = ((grouped / scale).round() * scale).flatten(-2)[..., : x.shape[-1]]
     return _straight_through(x, rounded)
-
-
-def _int4_rounding(weight: Tensor, scheme: QuantScheme) -> Tensor:
-    if scheme.int4_kernel == "matmulnbits":
-        return block_int4_weight(weight, scheme.group_size)
-    return int4_weight(weight, scheme.group_size, scheme.reduce_range)
 
 
 def _straight_through(x: Tensor, rounded: Tensor) -> Tensor:

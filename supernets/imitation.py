@@ -14,13 +14,20 @@ from supernets.fake_quant import Range
 
 
 class Imitation(nn.Module):
-    """One layer in a low precision; `x_range` where its input is rounded to a calibrated range."""
+    """One layer in a low precision; `x_range` where its input is rounded to a calibrated range,
+    `served` the batch entries that share a dynamic range."""
 
     def __init__(
-        self, layer: nn.Module, precision: Precision, scheme: QuantScheme, x_range: Range | None
+        self,
+        layer: nn.Module,
+        precision: Precision,
+        scheme: QuantScheme,
+        x_range: Range | None,
+        served: int | None,
     ) -> None:
         super().__init__()
-        self.layer, self.precision, self.scheme, self.x_range = layer, precision, scheme, x_range
+        self.layer, self.precision, self.scheme = layer, precision, scheme
+        self.x_range, self.served = x_range, served
 
     def forward(self, x: Tensor) -> Tensor:
         """What the layer's kernel in ONNX Runtime returns."""
@@ -37,7 +44,9 @@ class Imitation(nn.Module):
                 padding=(layer.padding[0], layer.padding[1]),
             )  # fmt: skip
         assert isinstance(layer, nn.Linear), f"{type(layer).__name__} has no low precision"
-        return fake_quant.linear(x, layer.weight, layer.bias, precision, scheme, self.x_range)
+        return fake_quant.linear(
+            x, layer.weight, layer.bias, precision, scheme, self.x_range, self.served
+        )
 
 
 def imitate(
@@ -46,17 +55,20 @@ def imitate(
     scheme: QuantScheme,
     input_ranges: Mapping[str, Range] | None = None,
     output_ranges: Mapping[str, Range] | None = None,
+    served: int | None = None,
 ) -> nn.Module:
     """A copy of an extracted network under a policy, in fake quantization.
 
     The ranges are those of `hardware.rounding`: of layers' inputs and of modules' outputs, by
-    path. Dynamic layers need none. A batch is quantized together, as the exported model does.
+    path. Dynamic layers need none. Every `served` entries of a batch are quantized together, as the
+    exported model does with the batches it is served; by default all of them.
     """
     network, ranges = copy.deepcopy(network), dict(input_ranges or {})
     for path in sorted({*policy, *ranges}):
         precision = policy.get(path, Precision.FP32)
         layer = network.get_submodule(path)
-        network.set_submodule(path, Imitation(layer, precision, scheme, ranges.get(path)))
+        imitation = Imitation(layer, precision, scheme, ranges.get(path), served)
+        network.set_submodule(path, imitation)
     for path, value_range in (output_ranges or {}).items():
         hook = partial(_round_output, value_range, scheme.linear == "qdq")
         network.get_submodule(path).register_forward_hook(hook)

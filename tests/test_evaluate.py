@@ -10,6 +10,7 @@ import pytest
 from hardware.latency import Latency
 from hardware.precision import Precision, QuantScheme
 from hardware.target import Target
+from nas.candidate import Candidate
 from nas.evaluate import Evaluator, _served
 from nas.latency_book import LatencyBook
 from nas.workbench import Workbench
@@ -60,9 +61,8 @@ def test_a_slow_phase_of_the_machine_cancels(
     baseline = workbench.uniform(workbench.space.largest(), Precision.FP32)
     candidate = workbench.uniform(workbench.space.smallest(), Precision.INT8)
     clock = Clock()
-    evaluator = Evaluator(
-        workbench, data.validation, Target(), LatencyBook(tmp_path), baseline, clock
-    )
+    book = LatencyBook(tmp_path)
+    evaluator = Evaluator(workbench, data.validation, Target(), book, baseline, clock=clock)
     metrics, _ = evaluator(baseline)
     assert metrics["latency_ms"] == pytest.approx(1.0)
     clock.tick_s *= 7
@@ -101,3 +101,21 @@ def test_calibration_batches_are_of_the_training_split(data: TaskData) -> None:
         for image in part.inputs["pixel_values"].numpy()
     }
     assert rows <= training
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_the_fast_evaluator_sees_the_accuracy_of_the_exported_model(
+    workbench: Workbench, data: TaskData, tmp_path: Path, batch_size: int
+) -> None:
+    """397 validation images, served one by one and in sevens (the last batch has five)."""
+    target = Target(batch_size=batch_size)
+    baseline = workbench.uniform(workbench.space.largest(), Precision.FP32)
+    rng = np.random.default_rng(0)
+    for genome in workbench.space.sample(3, rng):
+        candidate = Candidate.from_genome(workbench.space, genome)
+        found = []
+        for fast in (False, True):
+            book = LatencyBook(tmp_path)
+            evaluator = Evaluator(workbench, data.validation, target, book, baseline, fast)
+            found.append(evaluator(candidate)[0]["accuracy"])
+        assert found[0] == pytest.approx(found[1], abs=2 / len(data.validation))

@@ -28,9 +28,12 @@ def export_template(
     inputs: Mapping[str, Tensor],
     *,
     dynamic_axes: Mapping[str, Mapping[int, str]],
+    free_axes: Mapping[str, Mapping[int, str]] | None = None,
 ) -> Template:
     """Export the largest network once; candidates are sliced from the result.
 
+    `dynamic_axes` vary from call to call, `free_axes` from candidate to candidate: the network
+    fixes them, the graph's inputs leave them open.
     Raises ValueError for a graph that cannot be cut: a parameter used in two ways, or attention
     whose heads cannot be told from the projections.
     """
@@ -49,7 +52,15 @@ def export_template(
     bypasses = normalize.bypasses(model.graph, parameters)
     for name in parameters:
         del model.graph.initializers[name]
-    return Template(_proto(model, parameters), parameters, bypasses)
+    proto = _proto(model, parameters)
+    _open_axes(proto.graph, free_axes or {})
+    return Template(proto, parameters, bypasses)
+
+
+def _open_axes(graph: onnx.GraphProto, axes: Mapping[str, Mapping[int, str]]) -> None:
+    for value in graph.input:
+        for place, label in axes.get(value.name, {}).items():
+            value.type.tensor_type.shape.dim[place].dim_param = label
 
 
 def _export(

@@ -50,16 +50,27 @@ def _decode_columns(cut: bool, result: str = "w") -> Nodes:
     return [*nodes, make_node("Cast", ["matrix"], [result], to=TensorProto.INT8)]
 
 
-def _decode_kernel(cut: bool) -> Nodes:
-    """(out, groups, group) -> INT8 `w` in the shape of a convolution's weight."""
+def _decode_rows(cut: bool, result: str = "w") -> Nodes:
+    """(out, groups, group) -> INT8 (out, in); `cut` drops the last group's padding."""
     whole = "padded" if cut else "matrix"
     nodes = [*_decode_int4(), make_node("Flatten", ["grouped"], [whole], axis=1)]
     if cut:
         nodes.append(make_node("Slice", [whole, "zero", "in_features", "one"], ["matrix"]))
+    return [*nodes, make_node("Cast", ["matrix"], [result], to=TensorProto.INT8)]
+
+
+def _decode_kernel(cut: bool) -> Nodes:
+    """(out, groups, group) -> INT8 `w` in the shape of a convolution's weight."""
+    reshape = make_node("Reshape", ["rows", "shape"], ["w"])
+    return [*_decode_rows(cut, result="rows"), reshape]
+
+
+def _look_up(table: str) -> Nodes:
     return [
-        *nodes,
-        make_node("Reshape", ["matrix", "shape"], ["kernel"]),
-        make_node("Cast", ["kernel"], ["w"], to=TensorProto.INT8),
+        make_node("Gather", [table, "ids"], ["found"]),
+        make_node("Cast", ["found"], ["wide"], to=TensorProto.FLOAT),
+        make_node("Gather", ["weight_scale", "ids"], ["scales"]),
+        make_node("Mul", ["wide", "scales"], ["y"]),
     ]
 
 
@@ -111,23 +122,25 @@ INT4_KERNEL = (
 )
 """INT4 weights of a convolution as the dequantized operand of a QDQ convolution."""
 
-INT8_GATHER = _function(
-    "Int8Gather",
-    ["ids", "weight", "weight_scale"],
-    [
-        make_node("Gather", ["weight", "ids"], ["rows"]),
-        make_node("Cast", ["rows"], ["wide"], to=TensorProto.FLOAT),
-        make_node("Gather", ["weight_scale", "ids"], ["scales"]),
-        make_node("Mul", ["wide", "scales"], ["y"]),
-    ],
-)
+INT8_GATHER = _function("Int8Gather", ["ids", "weight", "weight_scale"], _look_up("weight"))
 """Rows of an INT8 table (vocabulary, width), scales (vocabulary, 1)."""
+
+INT4_GATHER = (
+    _function("Int4Gather", ["ids", *_W], [*_decode_rows(cut=False), *_look_up("w")]),
+    _function(
+        "Int4GatherCut",
+        ["ids", *_W, "zero", "one", "in_features"],
+        [*_decode_rows(cut=True), *_look_up("w")],
+    ),
+)
+"""The same from INT4 rows (vocabulary, groups, group), which sessions decode when they load."""
 
 FUNCTIONS = {
     function.name: function
     for function in (
         INT8_MATMUL,
         INT8_GATHER,
+        *INT4_GATHER,
         *INT4_MATMUL,
         *INT4_INTEGERS,
         *INT4_COLUMNS,

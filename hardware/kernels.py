@@ -9,6 +9,7 @@ import onnx
 
 from hardware.functions import (
     INT4_COLUMNS,
+    INT4_GATHER,
     INT4_INTEGERS,
     INT4_KERNEL,
     INT4_MATMUL,
@@ -182,29 +183,10 @@ class LayerWriter:
             scale = self.graph.tensor(f"{name}.weight_scale", quantized.scale[:, None])
             self.graph.call(INT8_GATHER, [ids, weight, scale], output)
         else:
-            self._int4_embedding(layer, ids, output)
-
-    def _int4_embedding(self, layer: LayerValues, ids: str, output: str) -> None:
-        """INT4 rows in groups; sessions fold multipliers and row scales to a scale per group."""
-        name, width = layer.name, layer.weight.shape[1]
-        group = self.scheme.group_size
-        quantized = self.memo.int4(name, layer.weight, self.scheme)
-        values = quantized.values.reshape(len(layer.weight), -1)[:, :width]
-        multiplier = self.graph.tensor(f"{name}.weight_multiplier", quantized.multiplier)
-        scale = self.graph.tensor(f"{name}.weight_scale", quantized.scale[:, None])
-        factors = self.graph.node(
-            "Cast", [multiplier], [f"{name}/factors"], to=onnx.TensorProto.FLOAT
-        )
-        scales = self.graph.node("Mul", [factors, scale], [f"{name}/scales"])
-        block = group or max(SMALLEST_BLOCK, 1 << (width - 1).bit_length())
-        self.graph.node(
-            "GatherBlockQuantized",
-            [self.graph.int4(f"{name}.weight", values), ids, scales],
-            [output],
-            domain=MICROSOFT,
-            block_size=block,
-            quantize_axis=1,
-        )
+            int4 = self.memo.int4(name, layer.weight, self.scheme)
+            stored = self._int4_tensors(layer, int4, int4.values, int4.multiplier[..., None])
+            cut = self._cut(layer, int4, ["zero", "one"])
+            self.graph.call(INT4_GATHER[bool(cut)], [ids, *stored, *cut], output)
 
     def _dynamic_activation(self, x: str) -> list[str]:
         """Quantize `x` once for all layers that read it (query, key and value)."""
@@ -255,10 +237,11 @@ class LayerWriter:
     def _int4_tensors(
         self, layer: LayerValues, weight: Int4Weight, values: Int8s, multiplier: Int8s
     ) -> list[str]:
+        scale = weight.scale[:, None] if layer.kind == "embedding" else weight.scale
         return [
             self.graph.int4(f"{layer.name}.weight", values),
             self.graph.tensor(f"{layer.name}.weight_multiplier", multiplier),
-            self.graph.tensor(f"{layer.name}.weight_scale", weight.scale),
+            self.graph.tensor(f"{layer.name}.weight_scale", scale),
         ]
 
     def _cut(self, layer: LayerValues, weight: Int4Weight, constants: list[str]) -> list[str]:

@@ -91,7 +91,7 @@ def _reshape_target(source: ir.Value | None, result: ir.Value) -> list[int] | No
         same = place < len(before) and before[place] == size
         target.append(0 if same else size if isinstance(size, int) else -1)
     unmatched = [place for place, size in enumerate(target) if size != 0]
-    if len(unmatched) == 1:
+    if unmatched and -1 not in target:
         target[unmatched[0]] = -1
     return target if target.count(-1) <= 1 else None
 

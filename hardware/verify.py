@@ -21,7 +21,7 @@ STORED: dict[int, Precision] = {
     TensorProto.INT8: Precision.INT8,
     TensorProto.INT4: Precision.INT4,
 }
-LOOKUPS = {"Gather": 0, "GatherBlockQuantized": 0}
+LOOKUPS = {"Gather": 0}
 PRODUCTS = {
     "MatMul": 1,
     "MatMulInteger": 1,

@@ -63,6 +63,9 @@ def resnet() -> tuple[nn.Module, Template]:
     network = ResNetSuperNetwork(RESNET, num_labels=10)
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, 0, (2 / fan_in) ** 0.5, generator=generator)
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.running_var, module.weight):
                 assert tensor is not None

@@ -235,5 +235,5 @@ def test_convolutional_logits_equal_their_imitation(choices, linear):
     with torch.no_grad():
         fake = imitate(network, policy, scheme, where.inputs, where.outputs)(**inputs).numpy()
     exact = run(model, inputs)
-    assert relative_error(fake, exact) < 1e-2
+    assert relative_error(fake, exact) < 3e-3
     assert (fake.argmax(1) == exact.argmax(1)).mean() >= 0.995

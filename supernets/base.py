@@ -76,6 +76,10 @@ class SuperNetwork(nn.Module, ABC):
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
         """Input or output name -> axis -> symbol, for the ONNX graph."""
 
+    def free_axes(self, space: SearchSpace) -> dict[str, dict[int, str]]:
+        """Input axes in which the sub-networks of a space differ, named like `dynamic_axes`."""
+        return {}
+
     @abstractmethod
     def example_inputs(
         self, batch_size: int = 2, sequence_length: int | None = None

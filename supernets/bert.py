@@ -197,9 +197,7 @@ class BertSuperNetwork(TransformerSuperNetwork, Bert):
         values, config = Values(space, genomes), self.config
         width = np.full(len(values), config.embed_dim, dtype=np.int64)
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
-        extents, parameters, macs = self.block_costs(
-            values, width, once * (sequence_length or DEFAULT_TOKENS)
-        )
+        extents, macs = self.block_costs(values, width, once * (sequence_length or DEFAULT_TOKENS))
         for name, rows in (
             ("word", config.vocab_size),
             ("position", config.max_positions),
@@ -208,4 +206,5 @@ class BertSuperNetwork(TransformerSuperNetwork, Bert):
             extents[f"embeddings.{name}"] = Extent(once * rows, width, once, always)
         extents["pooler"] = Extent(width, width, once, always)
         extents["head"] = Extent(width, once * self.num_labels, once, always)
-        return collect(self.layers, extents, values, parameters + 2 * width, macs)
+        norms = 2 * (2 * values.sizes("depth", config.depth) + 1)
+        return collect(self.layers, extents, values, norms * width, macs)

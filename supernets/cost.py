@@ -75,6 +75,7 @@ class Cost:
     """Sizes of every quantizable layer over n genomes, arrays `(n, n_layers)`, zero where absent.
 
     other_parameters: `(n,)` parameters outside these layers' weights and biases.
+    narrowed_parameters: `(n,)` by how much a narrower stream or smaller images make those fewer.
     other_macs: `(n,)` multiply-accumulates outside these layers (attention scores and sums).
     """
 
@@ -86,6 +87,7 @@ class Cost:
     precision_bits: Counts
     other_parameters: Counts
     other_macs: Counts
+    narrowed_parameters: Counts
 
     @property
     def parameters_per_layer(self) -> Counts:
@@ -112,6 +114,7 @@ def collect(
     values: Values,
     other_parameters: Counts,
     other_macs: Counts,
+    narrowed_parameters: Counts | None = None,
 ) -> Cost:
     """Stack the layers' extents into one table."""
     assert set(extents) == {layer.name for layer in layers}
@@ -132,4 +135,5 @@ def collect(
         bits,
         other_parameters,
         other_macs,
+        np.zeros_like(other_macs) if narrowed_parameters is None else narrowed_parameters,
     )

@@ -118,11 +118,11 @@ class TransformerSuperNetwork(SuperNetwork):
 
     def block_costs(
         self, values: Values, embed_dim: Counts, tokens: Counts
-    ) -> tuple[dict[str, Extent], Counts, Counts]:
-        """Extents of all blocks' layers, their other parameters and other MACs."""
+    ) -> tuple[dict[str, Extent], Counts]:
+        """Extents of all blocks' layers, and their other MACs."""
         config = self.config
         extents: dict[str, Extent] = {}
-        parameters, macs = np.zeros_like(embed_dim), np.zeros_like(embed_dim)
+        macs = np.zeros_like(embed_dim)
         depth = values.sizes("depth", config.depth)
         for index in range(config.depth):
             path, kept = f"blocks.{index}", depth >= self.rank("depth", index)
@@ -130,6 +130,5 @@ class TransformerSuperNetwork(SuperNetwork):
             hidden = values.sizes(f"{path}.mlp.hidden_dim", config.hidden_dim)
             inner = heads * config.head_dim
             extents |= transformer_extents(path, embed_dim, inner, hidden, tokens, kept)
-            parameters += 4 * embed_dim * kept
             macs += 2 * tokens**2 * inner * kept
-        return extents, parameters, macs
+        return extents, macs

@@ -108,8 +108,10 @@ class ViT(nn.Module):
     def patches(self, pixels_BCHW: Tensor) -> Tensor:
         """Cut images into patches `(B, P, C*p*p)`, channel first as in a convolution's weight."""
         size = self.patch_size
-        cut: Tensor = pixels_BCHW.unflatten(3, (-1, size)).unflatten(2, (-1, size))
-        return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        columns: Tensor = pixels_BCHW.unflatten(3, (-1, size))
+        # One unknown size per reshape, always at the end: the graph then serves any resolution.
+        cut: Tensor = columns.permute(0, 1, 3, 4, 2).unflatten(4, (-1, size))
+        return cut.permute(0, 4, 2, 1, 5, 3).flatten(3).flatten(1, 2)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Classify images `(B, C, H, W)` into logits `(B, classes)`."""
@@ -162,6 +164,11 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
         """Only the batch varies."""
         return {"pixel_values": {0: "batch"}, "logits": {0: "batch"}}
+
+    def free_axes(self, space: SearchSpace) -> dict[str, dict[int, str]]:
+        """Height and width, if the resolution is elastic."""
+        gene = "resolution" in space.column
+        return {"pixel_values": {2: "height", 3: "width"}} if gene else {}
 
     def example_inputs(
         self, batch_size: int = 2, sequence_length: int | None = None
@@ -263,8 +270,11 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
         patches = (values.sizes("resolution", config.image_size) // config.patch_size) ** 2
         tokens = patches + config.prefix_tokens
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
-        extents, parameters, macs = self.block_costs(values, width, tokens)
+        extents, macs = self.block_costs(values, width, tokens)
         extents["patch_embed"] = Extent(once * self.patch_embed.in_features, width, patches, always)
         extents["head"] = Extent(width * config.head_tokens, once * self.num_labels, once, always)
-        parameters += width * (tokens + config.prefix_tokens + 2)
-        return collect(self.layers, extents, values, parameters, macs)
+        # Vectors as wide as the stream: norms, learned tokens, positions.
+        vectors = 4 * values.sizes("depth", config.depth) + 2 + config.prefix_tokens + tokens
+        unshrunk = config.embed_dim * (vectors - tokens + config.grid**2 + config.prefix_tokens)
+        narrowed = unshrunk - width * vectors
+        return collect(self.layers, extents, values, width * vectors, macs, narrowed)

@@ -1,0 +1,66 @@
+"""Small super-networks of every family, with nothing at a special value."""
+
+import pytest
+import torch
+
+from supernets.data import Batch
+from supernets.load import supernet
+from supernets.settings import BertConfig, ResNetConfig, SpaceSettings, VitConfig
+from supernets.sources import initialise
+
+VIT = VitConfig(image_size=16, embed_dim=16, num_heads=4, hidden_dim=24, depth=3)
+DEIT = VIT.model_copy(update={"prefix_tokens": 2, "head_tokens": 2})
+BERT = BertConfig(
+    vocab_size=50, max_positions=20, embed_dim=16, depth=3, num_heads=4, hidden_dim=24
+)
+BASIC = ResNetConfig(
+    image_size=16, depths=(2, 3), stage_widths=(16, 24), inner_widths=(16, 24), stem_width=16
+)
+BOTTLENECK = ResNetConfig(
+    image_size=16,
+    block="bottleneck",
+    depths=(2, 3),
+    stage_widths=(32, 48),
+    inner_widths=(16, 24),
+    stem_width=8,
+    stem_kernel=7,
+    stem_stride=2,
+    stem_pool=True,
+)
+ELASTIC = SpaceSettings(embed_dim=(0.5, 1.0), resolution=(0.5, 1.0))
+CASES = [
+    pytest.param(VIT, SpaceSettings(), id="vit"),
+    pytest.param(VIT, ELASTIC, id="vit-width-resolution"),
+    pytest.param(DEIT, ELASTIC, id="deit"),
+    pytest.param(BERT, SpaceSettings(), id="bert"),
+    pytest.param(BASIC, SpaceSettings(), id="resnet-basic"),
+    pytest.param(BOTTLENECK, SpaceSettings(dropped_blocks=(0, 1, 2)), id="resnet-bottleneck"),
+]
+LABELS = 5
+
+
+def build(config):
+    """A super-network with no weight, norm or statistic at a special value."""
+    network, generator = supernet(config, LABELS), torch.Generator().manual_seed(0)
+    initialise(network, generator)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.ndim == 1:
+                tensor += 0.3 * torch.rand(tensor.shape, generator=generator)
+            if name.endswith(("cls_token", "pos_embed")):
+                tensor.normal_(generator=generator)
+    return network.eval()
+
+
+def batch(network, n=6):
+    generator = torch.Generator().manual_seed(1)
+    inputs = {}
+    for name, example in network.example_inputs(n).items():
+        if name == "input_ids":
+            inputs[name] = torch.randint(50, example.shape, generator=generator)
+        elif example.dtype == torch.int64:
+            inputs[name] = torch.randint(2, example.shape, generator=generator)
+            inputs[name][:, 0] = 1
+        else:
+            inputs[name] = torch.randn(example.shape, generator=generator)
+    return Batch(inputs, torch.randint(LABELS, (n,), generator=generator))

@@ -1,0 +1,61 @@
+"""All families through the ONNX template: any sub-network computes what torch computes."""
+
+import numpy as np
+import pytest
+
+from hardware.export import export_template
+from hardware.materialize import arrays, materialize
+from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.session import open_session, predict
+from hardware.size import SizeModel
+from hardware.target import Target
+from supernets.base import split_values
+from supernets.importance import order_by_importance
+from supernets.settings import ResNetConfig
+from tests import sample_supernets as families
+
+SCHEME = QuantScheme()
+
+
+def logits(model, inputs):
+    arrays_ = {name: tensor.numpy() for name, tensor in inputs.items()}
+    return predict(open_session(model.SerializeToString(), Target()), [arrays_])
+
+
+CASES = [case for case in families.CASES if case.id in ("deit", "bert", "resnet-bottleneck")]
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_sub_networks_cut_from_the_template(config, settings):
+    network = families.build(config)
+    order_by_importance(network, [families.batch(network)])
+    space = network.space(settings)
+    template = export_template(
+        network.deploy(),
+        network.example_inputs(),
+        dynamic_axes=network.dynamic_axes,
+        free_axes=network.free_axes(space),
+    )
+    assert {(x.name, x.kind) for x in template.layers} == {(x.name, x.kind) for x in network.layers}
+    sizes = SizeModel(template, SCHEME)
+    for genome in [space.smallest(), *space.sample(1, np.random.default_rng(1))]:
+        architecture, policy = split_values(space.decode(genome))
+        network.activate(architecture)
+        inputs = network.adapt_inputs(families.batch(network).inputs)
+        weights = arrays(network.deploy().state_dict())
+        plain = QuantPolicy.uniform(policy, Precision.FP32)
+        model = materialize(template, weights, plain, SCHEME)
+        expected = network(**inputs).detach().numpy()
+        np.testing.assert_allclose(logits(model, inputs), expected, atol=1e-5, rtol=1e-5)
+        if isinstance(config, ResNetConfig):
+            continue  # convolutions need calibrated ranges
+        model = materialize(template, weights, policy, SCHEME)
+        network.apply_policy(policy, SCHEME)
+        imitated = network(**inputs).detach().numpy()
+        network.apply_policy({}, SCHEME)
+        np.testing.assert_allclose(logits(model, inputs), imitated, atol=0.03)
+        cost = network.cost(space, genome[None])
+        names = [layer.name for layer in cost.layers]
+        features = cost.out_features, cost.in_features, cost.precision_bits
+        predicted = sizes.file_bytes(names, *features)[0] - 4 * cost.narrowed_parameters[0]
+        assert predicted == pytest.approx(len(model.SerializeToString()), rel=0.01)

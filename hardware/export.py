@@ -34,8 +34,8 @@ def export_template(
 
     `dynamic_axes` vary from call to call, `free_axes` from candidate to candidate: the network
     fixes them, the graph's inputs leave them open.
-    Raises ValueError for a graph that cannot be cut: a parameter used in two ways, or attention
-    whose heads cannot be told from the projections.
+    Raises ValueError for a graph that cannot be cut: a layer used twice, or attention whose heads
+    cannot be told from its projections.
     """
     model = _export(network, inputs, dynamic_axes)
     normalize.linears(model.graph)
@@ -44,7 +44,7 @@ def export_template(
     fold_constants(model, should_fold=lambda node: not _reads_parameter(node, parameters))
     passes.IdentityEliminationPass()(model)
     normalize.slices(model.graph)
-    normalize.convolutions(model.graph)
+    normalize.convolutions(model.graph, parameters)
     normalize.attention(model.graph)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -54,7 +54,18 @@ def export_template(
         del model.graph.initializers[name]
     proto = _proto(model, parameters)
     _open_axes(proto.graph, free_axes or {})
-    return Template(proto, parameters, bypasses)
+    template = Template(proto, parameters, bypasses)
+    _refuse_repeated(template)
+    return template
+
+
+def _refuse_repeated(template: Template) -> None:
+    names = [layer.name for layer in template.layers]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(
+            f"{repeated}: used more than once in the network; give each use a layer of its own"
+        )
 
 
 def _open_axes(graph: onnx.GraphProto, axes: Mapping[str, Mapping[int, str]]) -> None:

@@ -110,12 +110,12 @@ def _slim_expand(graph: ir.Graph, node: ir.Node) -> None:
             _constant_input(graph, concat, place, [1])
 
 
-def convolutions(graph: ir.Graph) -> None:
+def convolutions(graph: ir.Graph, parameters: Mapping[str, object]) -> None:
     """Drop the zero bias that the exporter gives to convolutions without one."""
     for node in graph:
         if node.op_type == "Conv" and len(node.inputs) > 2:
             bias = node.inputs[2]
-            if bias is None or bias.is_initializer():
+            if bias is None or bias.name in parameters:
                 continue
             values = ir.convenience.get_const_tensor(bias)
             if values is not None and not values.numpy().any():

@@ -25,13 +25,27 @@ from hardware.template import DOMAIN, Template
 
 FAST_INT8_FLAGS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
 OLD_X86_FLAGS = {"avx2", "avx512f"}
+BLOCKS = QuantScheme(int4_kernel="matmulnbits")
 FORMATS = {
-    "fp32": (Precision.FP32, QuantScheme()),
-    "int8 dynamic": (Precision.INT8, QuantScheme()),
-    "int8 static": (Precision.INT8, QuantScheme(linear="static")),
-    "int4 w4a8": (Precision.INT4, QuantScheme()),
-    "int4 matmulnbits": (Precision.INT4, QuantScheme(int4_kernel="matmulnbits")),
+    "cpu": {
+        "fp32": (Precision.FP32, QuantScheme()),
+        "int8 dynamic": (Precision.INT8, QuantScheme()),
+        "int8 static": (Precision.INT8, QuantScheme(linear="static")),
+        "int4 w4a8": (Precision.INT4, QuantScheme()),
+        "int4 matmulnbits": (Precision.INT4, BLOCKS),
+    },
+    "cuda": {
+        "fp32": (Precision.FP32, QuantScheme()),
+        "fp16": (Precision.FP16, QuantScheme()),
+        "int4 matmulnbits": (Precision.INT4, BLOCKS),
+    },
+    "tensorrt": {
+        "fp32": (Precision.FP32, QuantScheme()),
+        "fp16": (Precision.FP16, QuantScheme()),
+        "int8 qdq": (Precision.INT8, QuantScheme(linear="qdq")),
+    },
 }
+"""Formats of each provider; convolutions have neither dynamic INT8 nor MatMulNBits."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +141,9 @@ def measure_formats(
 def _formats(probe: Probe, target: Target) -> dict[str, tuple[Precision, QuantScheme]]:
     convolution = len(probe.weight) == 4
     return {
-        name: (precision, scheme)
-        for name, (precision, scheme) in FORMATS.items()
-        if precision in target.precisions
-        and not (convolution and name in ("int8 dynamic", "int4 matmulnbits"))
+        name: made
+        for name, made in FORMATS[target.provider].items()
+        if not (convolution and name in ("int8 dynamic", "int4 matmulnbits"))
     }
 
 

@@ -13,7 +13,7 @@ from hardware.doctor import Machine, Probe, examine_machine, measure_formats, re
 from hardware.graph import GraphWriter
 from hardware.materialize import materialize, save_model
 from hardware.precision import QuantPolicy, QuantScheme
-from hardware.target import Target, TargetError
+from hardware.target import Target, TargetError, parse_target
 
 LINEAR = Probe("linear", (1, 3, 32), (16, 32))
 CONVOLUTION = Probe("convolution", (1, 4, 6, 6), (8, 4, 3, 3))
@@ -28,7 +28,7 @@ def printed(renderable: object) -> str:
 def test_every_format_of_a_layer_is_measured_and_shown():
     rng = np.random.default_rng(0)
     table = measure_formats(Target(), probes=(LINEAR, CONVOLUTION), repeats=3, rng=rng)
-    assert set(table["linear"]) == set(doctor.FORMATS)
+    assert set(table["linear"]) == set(doctor.FORMATS["cpu"])
     assert set(table["convolution"]) == {"fp32", "int8 static", "int4 w4a8"}
     assert all(row.repeats == 3 for rows in table.values() for row in rows.values())
     text = printed(render(examine_machine(), table))
@@ -99,3 +99,9 @@ def test_measuring_needs_no_torch():
     modules = "hardware.bench, hardware.doctor, hardware.session, hardware.latency, hardware.target"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_formats_of_a_provider_are_its_precisions():
+    for provider, formats in doctor.FORMATS.items():
+        precisions = {precision for precision, _ in formats.values()}
+        assert precisions == set(parse_target(provider).precisions)

@@ -49,7 +49,10 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     free = sum(len(gene.choices) > 1 for gene in space.genes)
     yield f"space: {free} genes with a choice, {space.size:.4g} distinct candidates"
     template = export_template(
-        network.deploy(), network.example_inputs(), dynamic_axes=network.dynamic_axes
+        network.deploy(),
+        network.example_inputs(),
+        dynamic_axes=network.dynamic_axes,
+        free_axes=network.free_axes(space),
     )
     workbench = Workbench(
         network,

@@ -58,7 +58,7 @@ class Exporter:
             self.workbench.supernet, dict(candidate.architecture), self.data.label_names
         )
         write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
-        self.data.preprocessor.save(part)
+        self.data.preprocessor.save(part, dict(candidate.architecture).get("resolution"))
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
         return coverage

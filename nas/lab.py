@@ -47,7 +47,7 @@ class Lab:
     ) -> Lab:
         """Load or make the super-network, export its template and open the ledger."""
         supernet, space = Preparation(experiment, data, folder, reporter).supernet()
-        template = cls._template(supernet, folder, reporter)
+        template = cls._template(supernet, space, folder, reporter)
         workbench = Workbench(
             supernet,
             space,
@@ -59,13 +59,18 @@ class Lab:
         return cls(experiment, folder, data, workbench, open_ledger(experiment, folder, space))
 
     @staticmethod
-    def _template(supernet: SuperNetwork, folder: RunFolder, reporter: Reporter) -> Template:
+    def _template(
+        supernet: SuperNetwork, space: SearchSpace, folder: RunFolder, reporter: Reporter
+    ) -> Template:
         path = folder.supernet / "template.onnx"
         if not path.exists():
             reporter.stage("exporting the template").update(0, 1)
             supernet.activate({})
             template = export_template(
-                supernet.deploy(), supernet.example_inputs(), dynamic_axes=supernet.dynamic_axes
+                supernet.deploy(),
+                supernet.example_inputs(),
+                dynamic_axes=supernet.dynamic_axes,
+                free_axes=supernet.free_axes(space),
             )
             part = path.with_suffix(".part")
             template.save(part)

@@ -63,7 +63,8 @@ class ExactCosts:
         cost = self._cost(genomes)
         names = [layer.name for layer in cost.layers]
         features = cost.out_features, cost.in_features, cost.precision_bits
-        return self._sizes.file_bytes(names, *features).astype(np.float64)
+        saved = cost.narrowed_parameters * (Precision.FP32.bits // 8)
+        return (self._sizes.file_bytes(names, *features) - saved).astype(np.float64)
 
     def parameters(self, genomes: Genomes) -> FloatArray:
         """Parameters of the sub-network, `(n_samples,)`."""

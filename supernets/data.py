@@ -49,8 +49,11 @@ class Split(Protocol):
 class Preprocessor(Protocol):
     """What turns raw samples into network inputs; travels with every exported model."""
 
-    def save(self, folder: Path) -> None:
-        """Write the files a Hugging Face client reads (preprocessor_config.json or a tokenizer)."""
+    def save(self, folder: Path, image_size: int | None = None) -> None:
+        """Write the files a Hugging Face client reads (preprocessor_config.json or a tokenizer).
+
+        `image_size` is that of a network which takes smaller images than the full one.
+        """
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class TextPreprocessor:
         rows = zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
         return [torch.tensor(row) for row in rows]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, image_size: int | None = None) -> None:
         """Write the tokenizer files that AutoTokenizer reads, in any version of transformers."""
         self.tokenizer.save_pretrained(folder)
         file = folder / "tokenizer_config.json"

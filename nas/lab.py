@@ -29,6 +29,7 @@ from nas.validate import VALIDATION_REPEATS, Validator, pick_models, recommend
 from nas.workbench import Workbench
 from supernets.base import SuperNetwork
 from supernets.data import TaskData, calibration_batches
+from supernets.space import SearchSpace
 
 
 @dataclass(frozen=True)

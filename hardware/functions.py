@@ -33,30 +33,31 @@ def _integer_product(weight: str) -> Nodes:
 
 
 def _decode_int4() -> Nodes:
-    """INT4 times its groups' INT8 multipliers, `grouped`, in floating point."""
+    """INT4 times its groups' multipliers, `grouped`; the product fits INT8."""
     return [
-        make_node("Cast", ["weight"], ["values"], to=TensorProto.FLOAT),
-        make_node("Cast", ["multiplier"], ["factors"], to=TensorProto.FLOAT),
-        make_node("Mul", ["values", "factors"], ["grouped"]),
+        make_node("Cast", ["weight"], ["values"], to=TensorProto.INT8),
+        make_node("Mul", ["values", "multiplier"], ["grouped"]),
     ]
 
 
 def _decode_columns(cut: bool, result: str = "w") -> Nodes:
     """(groups, group, out) -> INT8 (in, out); `cut` drops the last group's padding."""
-    whole = "padded" if cut else "matrix"
-    nodes = [*_decode_int4(), make_node("Flatten", ["grouped"], [whole], axis=2)]
-    if cut:
-        nodes.append(make_node("Slice", [whole, "zero", "in_features", "zero"], ["matrix"]))
-    return [*nodes, make_node("Cast", ["matrix"], [result], to=TensorProto.INT8)]
+    return [*_decode_int4(), *_flatten(2, "zero" if cut else None, result)]
 
 
 def _decode_rows(cut: bool, result: str = "w") -> Nodes:
     """(out, groups, group) -> INT8 (out, in); `cut` drops the last group's padding."""
-    whole = "padded" if cut else "matrix"
-    nodes = [*_decode_int4(), make_node("Flatten", ["grouped"], [whole], axis=1)]
-    if cut:
-        nodes.append(make_node("Slice", [whole, "zero", "in_features", "one"], ["matrix"]))
-    return [*nodes, make_node("Cast", ["matrix"], [result], to=TensorProto.INT8)]
+    return [*_decode_int4(), *_flatten(1, "one" if cut else None, result)]
+
+
+def _flatten(axis: int, cut_axis: str | None, result: str) -> Nodes:
+    """Join groups; `cut_axis` names the constant that tells which axis has padding to cut off."""
+    if cut_axis is None:
+        return [make_node("Flatten", ["grouped"], [result], axis=axis)]
+    return [
+        make_node("Flatten", ["grouped"], ["padded"], axis=axis),
+        make_node("Slice", ["padded", "zero", "in_features", cut_axis], [result]),
+    ]
 
 
 def _decode_kernel(cut: bool) -> Nodes:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from supernets.images import ImagePreprocessor
-from supernets.tables import Table
+from supernets.tables import Rows, Table
 
 MEMORY_BYTES = 2 * 1024**3
 """Decoded splits up to this size are kept in memory."""
@@ -37,15 +38,22 @@ def decode(entry: Mapping[str, Any], preprocessor: ImagePreprocessor) -> Tensor 
 class ImageFiles:
     """Images that are decoded each time they are read."""
 
-    read: Callable[[Tensor], Sequence[Mapping[str, Any]]]
+    data: Dataset
+    column: str
+    rows: Rows
     preprocessor: ImagePreprocessor
     pool: ThreadPoolExecutor
 
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        """Decode these rows, `(B, C, H, W)`."""
-        decoded = self.pool.map(lambda e: decode(e, self.preprocessor), self.read(rows))
-        images = [image for image in decoded if image is not None]
-        assert len(images) == len(rows), "every image was decoded once when the data was opened"
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        """Decode these images, `(B, C, H, W)`. Raises ValueError for a broken one."""
+        rows = self.rows[positions.numpy()]
+        entries = self.data[rows][self.column]
+        images = []
+        decoded = self.pool.map(lambda entry: decode(entry, self.preprocessor), entries)
+        for row, entry, image in zip(rows, entries, decoded, strict=True):
+            if image is None:
+                raise broken_image(int(row), self.column, entry)
+            images.append(image)
         return torch.stack(images)
 
 
@@ -54,21 +62,21 @@ def load_images(
 ) -> tuple[Tensor | ImageFiles, Tensor, int]:
     """Images, labels `(n,)` and the number of broken images left out.
 
-    Raises ValueError that names the first broken image unless they are to be skipped.
+    Raises ValueError that names the first broken image unless they are to be skipped. Images that
+    do not fit into memory are looked through beforehand only if broken ones are to be skipped.
     """
     data = table.data.cast_column(column, ImageFeature(decode=False))
     pool = ThreadPoolExecutor()
     channels = len(preprocessor.mean)
     keep = len(table.rows) * channels * preprocessor.image_size**2 <= MEMORY_BYTES
+    if not keep and not skip_broken:
+        files = ImageFiles(data, column, table.rows, preprocessor, pool)
+        return files, torch.from_numpy(table.labels), 0
     images: list[Tensor] = []
     good: list[int] = []
     for position, entry, image in _decoded(data, column, table, preprocessor, pool):
         if image is None and not skip_broken:
-            raise ValueError(
-                f"data: row {table.rows[position]} of column {column!r} "
-                f"({entry['path'] or 'no file name'}) is no image that can be decoded; repair or "
-                "remove it, or set data.skip_broken: true"
-            )
+            raise broken_image(int(table.rows[position]), column, entry)
         if image is not None:
             good.append(position)
             images += [image] if keep else []
@@ -77,7 +85,15 @@ def load_images(
     broken = len(table.rows) - len(good)
     if keep and images:
         return torch.stack(images), labels, broken
-    return ImageFiles(lambda r: data[rows[r.numpy()]][column], preprocessor, pool), labels, broken
+    return ImageFiles(data, column, rows, preprocessor, pool), labels, broken
+
+
+def broken_image(row: int, column: str, entry: Mapping[str, Any]) -> ValueError:
+    """The error for an image that cannot be decoded."""
+    return ValueError(
+        f"data: row {row} of column {column!r} ({entry['path'] or 'no file name'}) is no image "
+        "that can be decoded; repair or remove it, or set data.skip_broken: true"
+    )
 
 
 def _decoded(

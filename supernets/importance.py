@@ -67,7 +67,8 @@ def permute(units: Units, order: Tensor) -> None:
 def order_by_importance(network: SuperNetwork, batches: Iterable[Batch]) -> None:
     """Put heads, neurons and channels in falling importance and renew the block order.
 
-    The full network computes the same function as before. Batches should be training data.
+    The full network computes the same function as before. Batches should be training data; they
+    are moved to where the network is.
     """
     network.activate({})
     units = network.units()

@@ -182,6 +182,9 @@ class TrainSettings(Settings):
         0.1, ge=0, lt=1, description="Probability mass spread evenly over all classes."
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where to train; auto takes a GPU if there is one."
+    )
 
 
 class TuneSettings(TrainSettings):

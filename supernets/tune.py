@@ -43,6 +43,17 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     return divergence * temperature**2
 
 
+def training_device(name: str) -> torch.device:
+    """The device of that name. Raises ValueError for a GPU that is not there."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ValueError(
+            "device: cuda is asked for, but torch finds no GPU; install a torch built for CUDA, or "
+            "use cpu or auto"
+        )
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
 def _decays(parameter: Tensor) -> bool:
     """Matrices and kernels are decayed; norms, biases and learned tokens `(1, T, D)` are not."""
     return parameter.ndim in (2, 4)
@@ -56,7 +67,8 @@ class Trainer:
     ) -> None:
         if not len(split):
             raise ValueError("data: the training split is empty; give at least one sample")
-        self.network, self.split, self.settings, self.seed = network, split, settings, seed
+        self.network = network.to(training_device(settings.device))
+        self.split, self.settings, self.seed = split, settings, seed
         self.step_number = 0
         self.steps_per_epoch = -(-len(split) // settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
@@ -113,7 +125,10 @@ class Trainer:
         progress: Progress | None = None,
         checkpoint: Callable[[Trainer], None] | None = None,
     ) -> None:
-        """Train to the end; `checkpoint` is called after every step and decides what to do."""
+        """Train to the end; `checkpoint` is called after every step and decides what to do.
+
+        The network comes back on the CPU, all of it active.
+        """
         while self.step_number < self.total_steps:
             losses = self.step()
             if progress is not None:
@@ -121,7 +136,7 @@ class Trainer:
             if checkpoint is not None:
                 checkpoint(self)
         self.network.activate({})
-        self.network.eval()
+        self.network.eval().cpu()
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to continue, as flat tensors for a safetensors file."""

@@ -321,6 +321,16 @@ def test_lazy_decoding_gives_the_same_images(image_folder, monkeypatch):
         assert torch.equal(a.labels, b.labels)
 
 
+def test_broken_image_is_named_when_it_is_read(image_folder, monkeypatch):
+    monkeypatch.setattr("supernets.decode.MEMORY_BYTES", 0)
+    (image_folder / "test" / "dog" / "1.png").write_bytes(b"no image")
+    data = load_data(DataSettings(name=str(image_folder)), VIT)
+    with pytest.raises(ValueError, match=r"row 4 of column 'image' \(.*dog/1\.png\)"):
+        list(data.test.batches(4))
+    data = load_data(DataSettings(name=str(image_folder), skip_broken=True), VIT)
+    assert sum(len(batch.labels) for batch in data.test.batches(4)) == 5
+
+
 def test_broken_image_is_named_or_left_out(image_folder):
     (image_folder / "test" / "dog" / "1.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"row 4 of column 'image' \(.*dog/1\.png\)"):

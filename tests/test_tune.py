@@ -230,3 +230,10 @@ def test_empty_training_split_is_refused():
     )
     with pytest.raises(ValueError, match="training split is empty"):
         Trainer(fresh(), empty, TRAIN, 0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_missing_gpu_is_refused():
+    settings = TRAIN.model_copy(update={"device": "cuda"})
+    with pytest.raises(ValueError, match="cuda is asked for, but torch finds no GPU"):
+        Trainer(fresh(), DATA.train, settings, 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from nas.checkpoints import Checkpoints
+from nas.checkpoints import KEPT, Checkpoints
 from nas.config import Experiment
 from nas.progress import Reporter, Stage
 from nas.run_folder import RunFolder, RunFolderError, read_json
@@ -21,7 +21,11 @@ from supernets.importance import order_by_importance
 from supernets.load import load_saved, load_supernet
 from supernets.settings import TrainSettings
 from supernets.space import SearchSpace
-from supernets.tune import InstaTuner, Trainer, accuracy
+from supernets.tune import InstaTuner, Trainer, accuracy, training_device
+
+ROOM = (KEPT + 1) * 3 + 3
+"""Times the weights' bytes that training writes: checkpoints with the optimizer's two moments, one
+of them under way; the network before and after, and the template."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,12 @@ class Preparation:
         settings = self.experiment.tune
         generator = torch.Generator().manual_seed(self.experiment.seed)
         batches = self.data.train.batches(settings.batch_size, generator=generator)
+        network.to(training_device(settings.device))
         order_by_importance(network, islice(batches, settings.importance_batches))
 
     def _train(self, trainer: Trainer, name: str) -> Checkpoints:
+        weights = sum(p.numel() * p.element_size() for p in trainer.network.parameters())
+        self.folder.require_room(ROOM * weights, name)
         checkpoints = Checkpoints(self.folder.supernet / f"{name}-checkpoints")
         damaged = checkpoints.restore(trainer)
         for path in damaged:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hardware.export import export_template
 from hardware.precision import Precision
+from hardware.target import Target
 from nas.config import Experiment
 from nas.objectives import Constraint
 from nas.supernet_problem import ExactCosts
@@ -45,6 +46,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     start = load_supernet(experiment.model, data, experiment.seed)
     yield from start.notes
     network, space = start.network, start.network.space(experiment.space)
+    refuse_precisions(space, target)
     yield _genes(space)
     free = sum(len(gene.choices) > 1 for gene in space.genes)
     yield f"space: {free} genes with a choice, {space.size:.4g} distinct candidates"
@@ -67,6 +69,18 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     bounds = exact_bounds(workbench)
     for constraint in experiment.parsed_constraints():
         yield check_reachable(constraint, bounds, corners)
+
+
+def refuse_precisions(space: SearchSpace, target: Target) -> None:
+    """Raise ValueError if the space holds a precision that the target cannot run."""
+    allowed = [precision.value for precision in target.precisions]
+    asked = dict.fromkeys(c for gene in space.genes for c in gene.choices if isinstance(c, str))
+    refused = [choice for choice in asked if choice not in allowed]
+    if refused:
+        raise ValueError(
+            f"space.precision: {', '.join(refused)} cannot run on target {target.provider}; "
+            f"allowed are {', '.join(allowed)}, for example {{'*': [{', '.join(allowed)}]}}"
+        )
 
 
 def _genes(space: SearchSpace) -> Table:

@@ -50,22 +50,32 @@ class TargetSettings(Settings):
 class QuantizationSettings(Settings):
     """How `int8` and `int4` layers are realised."""
 
-    linear: Literal["dynamic", "static"] = Field(
-        "dynamic", description="Activation ranges of linear layers: at run time, or calibrated."
+    linear: Literal["dynamic", "static", "qdq"] = Field(
+        "dynamic",
+        description="Activation ranges of linear layers: at run time, or calibrated; `qdq` is the "
+        "calibrated form that TensorRT fuses. Convolutions are always calibrated.",
     )
     group_size: Literal[16, 32, 64, 128] | None = Field(
         32, description="Weights that share an INT4 multiplier; null for the whole channel."
     )
-    int4_kernel: Literal["w4a8", "matmulnbits"] = Field(
-        "w4a8", description="INT4 storage with INT8 compute, or ONNX Runtime's MatMulNBits."
+    int4_kernel: Literal["auto", "w4a8", "matmulnbits"] = Field(
+        "auto",
+        description="INT4 storage with INT8 compute, or ONNX Runtime's MatMulNBits; `auto` "
+        "measures both on the target and takes the faster.",
+    )
+    reduce_range: bool = Field(
+        False,
+        description="INT8 weights in half their range, for processors without VNNI, on which "
+        "full ones can overflow.",
     )
     calibration: Literal["minmax", "percentile", "entropy"] = Field(
         "minmax", description="How a static range is taken from training activations."
     )
 
     def scheme(self) -> QuantScheme:
-        """The scheme these settings describe."""
-        return QuantScheme(**self.model_dump())
+        """The scheme these settings describe, W4A8 standing in for a kernel not chosen yet."""
+        chosen = "w4a8" if self.int4_kernel == "auto" else self.int4_kernel
+        return QuantScheme(**{**self.model_dump(), "int4_kernel": chosen})
 
 
 class ExportSettings(Settings):

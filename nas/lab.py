@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from hardware.export import export_template
 from hardware.target import Target
 from hardware.template import Template
@@ -57,6 +59,9 @@ class Lab:
             calibration_batches(data.train),
             experiment.target.sequence_length,
         )
+        if experiment.quantization.int4_kernel == "auto":
+            target, rng = experiment.target.target(), np.random.default_rng(experiment.seed)
+            workbench = workbench.with_fastest_int4(target, folder.supernet, rng)
         return cls(experiment, folder, data, workbench, open_ledger(experiment, folder, space))
 
     @staticmethod
@@ -86,7 +91,7 @@ class Lab:
     @cached_property
     def references(self) -> dict[str, Candidate]:
         """Reference name -> candidate."""
-        return reference_candidates(self.workbench)
+        return reference_candidates(self.workbench, self.target)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -110,6 +115,8 @@ class Lab:
     def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
         picks = pick_models(evaluations, self.experiment)
+        sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
+        self.folder.require_room(sum(sizes) + max(sizes), "validation")
         validator = Validator(
             Exporter(self.workbench, self.data), self.target, self.experiment.seed
         )

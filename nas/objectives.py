@@ -115,7 +115,7 @@ class Constraint:
         return f"{self.metric} {self.relation} {row}{shift}"
 
 
-def parse_constraint(text: str, references: Iterable[str] = ("fp32", "int8")) -> Constraint:
+def parse_constraint(text: str, references: Iterable[str] = ("fp32", "fp16", "int8")) -> Constraint:
     """Read `accuracy >= int8 - 0.005`, `size_bytes <= 8 MB`, `latency_ms <= 0.8 * int8`.
 
     Raises ValueError for anything else, for an unknown metric, unit or reference row.

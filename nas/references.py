@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hardware.precision import Precision
+from hardware.target import Target
 from nas.candidate import Candidate
 from nas.ledger import Evaluation
 from nas.workbench import Workbench
 
-REFERENCES = {"fp32": Precision.FP32, "int8": Precision.INT8}
+PLAIN = "fp32"
+"""The reference no precision was taken from."""
 
 
-def reference_candidates(workbench: Workbench) -> dict[str, Candidate]:
+def reference_precisions(target: Target) -> dict[str, Precision]:
+    """Reference name -> precision: FP32, and fully INT8 (FP16 where the target has no INT8)."""
+    low = Precision.INT8 if Precision.INT8 in target.precisions else Precision.FP16
+    return {PLAIN: Precision.FP32, low.value: low}
+
+
+def reference_candidates(workbench: Workbench, target: Target) -> dict[str, Candidate]:
     """Reference name -> the largest network of the space in one precision throughout."""
     largest = workbench.space.largest()
-    return {name: workbench.uniform(largest, precision) for name, precision in REFERENCES.items()}
+    precisions = reference_precisions(target)
+    return {name: workbench.uniform(largest, precision) for name, precision in precisions.items()}
 
 
 def measured_references(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
-    """Reference name -> its evaluation. Raises ValueError before both are measured."""
+    """Reference name -> its evaluation, FP32 first. Raises ValueError before both are measured."""
     rows = [e for e in evaluations if e.role == "reference" and e.failure is None]
     found = {next(iter(row.candidate.policy.values())).value: row for row in rows}
-    missing = [name for name in REFERENCES if name not in found]
-    if missing:
+    if len(found) < 2:
         raise ValueError(
-            f"references {', '.join(missing)} are not measured yet; `simqnas run` measures them "
-            "right after tuning"
+            "the two references are not measured yet; `simqnas run` measures them after tuning"
         )
-    return found
+    return dict(sorted(found.items(), key=lambda item: item[0] != PLAIN))
+
+
+def low_reference(names: Iterable[str]) -> str:
+    """The reference in low precision among the names of both."""
+    return next(name for name in names if name != PLAIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,17 +14,7 @@ from rich.table import Table
 from nas.front_file import Front, ValidatedModel
 from nas.ledger import Evaluation
 from nas.predictor_file import PredictorReport
-
-COLUMNS = (
-    "model",
-    "test accuracy",
-    "validation",
-    "latency ms (quartiles)",
-    "size kB",
-    "vs fp32: accuracy, faster, smaller",
-    "vs int8: accuracy, faster, smaller",
-    "int4 / int8 / fp32 layers",
-)
+from nas.references import low_reference
 
 
 @dataclass(frozen=True)
@@ -37,20 +28,32 @@ class Report:
     finished: bool
 
 
-def row(model: ValidatedModel, recommended: str) -> tuple[str, ...]:
-    """One model as cells under `COLUMNS`."""
+def columns(front: Front) -> tuple[str, ...]:
+    """Headers of the front's table."""
+    return (
+        "model",
+        "test accuracy",
+        "validation",
+        "latency ms (quartiles)",
+        "size kB",
+        *(f"vs {reference.name}: accuracy, faster, smaller" for reference in front.references),
+        "layers by precision",
+    )
+
+
+def row(model: ValidatedModel, front: Front) -> tuple[str, ...]:
+    """One model as cells under `columns`."""
     median, low, high = model.latency_ms
-    marks = " (recommended)" if model.name == recommended else ""
-    kinds = [precision.value for precision in model.candidate.policy.values()]
+    marks = " (recommended)" if model.name == front.recommended else ""
+    kinds = Counter(precision.value for precision in model.candidate.policy.values())
     return (
         model.name + marks,
         _share(model.test_accuracy),
         f"{model.validation_accuracy:.4f}",
         f"{median:.3f} ({low:.3f}-{high:.3f})",
         f"{model.size_bytes / 1000:.1f}",
-        _versus(model, "fp32"),
-        _versus(model, "int8"),
-        " / ".join(str(kinds.count(kind)) for kind in ("int4", "int8", "fp32")),
+        *(_versus(model, reference.name) for reference in front.references),
+        ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
     )
 
 
@@ -76,7 +79,8 @@ def front_table(front: Front) -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("model", no_wrap=True)
-    for column in ("test", "ms", "kB", "vs fp32", "vs int8"):
+    references = [reference.name for reference in front.references]
+    for column in ("test", "ms", "kB", *(f"vs {name}" for name in references)):
         table.add_column(column, justify="right", no_wrap=True)
     for model in front.models:
         chosen = model.name == front.recommended
@@ -85,8 +89,7 @@ def front_table(front: Front) -> Table:
             _share(model.test_accuracy),
             f"{model.latency_ms[0]:.3g}",
             f"{model.size_bytes / 1000:.4g}",
-            _versus(model, "fp32"),
-            _versus(model, "int8"),
+            *(_versus(model, name) for name in references),
             style="bold green" if chosen else None,
         )
     return table
@@ -100,17 +103,18 @@ def recommendation(front: Front) -> str:
             f"No measured model within the accepted accuracy drop is faster than "
             f"`{model.name}`; take that one."
         )
-    versus = model.versus["int8"]
+    low = low_reference(reference.name for reference in front.references)
+    versus = model.versus[low]
     if model.test_accuracy is None:
         return (
             f"Best so far is `{model.name}`: {versus.latency_ratio:.2f}x lower latency and "
-            f"{versus.size_ratio:.2f}x smaller than the fully INT8 network, validation accuracy "
-            f"{model.validation_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
+            f"{versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, validation "
+            f"accuracy {model.validation_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
         )
     return (
         f"Take `{model.name}`: {versus.latency_ratio:.2f}x lower latency (95 % interval "
         f"{versus.latency_ratio_low:.2f} to {versus.latency_ratio_high:.2f}) and "
-        f"{versus.size_ratio:.2f}x smaller than the fully INT8 network, test accuracy "
+        f"{versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, test accuracy "
         f"{model.test_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
     )
 
@@ -121,7 +125,7 @@ def markdown(report: Report) -> str:
     lines = [f"# {report.title}", "", recommendation(front), ""]
     if not report.finished:
         lines += [f"The run is not finished: {front.evaluations} candidates measured so far.", ""]
-    lines += _markdown_table(COLUMNS, [row(model, front.recommended) for model in front.models])
+    lines += _markdown_table(columns(front), [row(model, front) for model in front.models])
     lines += ["", "## Predictors", ""]
     lines += _markdown_table(PredictorReport.COLUMNS, [p.row() for p in report.predictors])
     lines += ["", "## Quantized layers", ""]
@@ -162,7 +166,7 @@ def html(report: Report) -> str:
         *(predicted_and_measured(p) for p in report.predictors if p.measured),
     ]
     plots = [f.to_html(full_html=False, include_plotlyjs=False) for f in figures]
-    rows = [row(model, front.recommended) for model in front.models]
+    rows = [row(model, front) for model in front.models]
     chosen = [model.name for model in front.models].index(front.recommended)
     unfinished = "" if report.finished else "<p>The run is not finished.</p>"
     return "\n".join(
@@ -173,7 +177,7 @@ def html(report: Report) -> str:
             f"<script>{get_plotlyjs()}</script></head><body>",
             f"<h1>{escape(report.title)}</h1>{unfinished}",
             f"<p class='recommendation'>{escape(recommendation(front))}</p>",
-            "<h2>Front</h2>" + _html_table(COLUMNS, rows, chosen),
+            "<h2>Front</h2>" + _html_table(columns(front), rows, chosen),
             "<h2>Trade-offs</h2>" + plots[0] + plots[1],
             "<h2>Precision policies</h2>" + plots[2],
             "<h2>Predictors</h2>",

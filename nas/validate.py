@@ -21,7 +21,7 @@ from nas.ledger import Evaluation
 from nas.model_card import model_card
 from nas.objectives import FloatArray, to_costs
 from nas.progress import Reporter
-from nas.references import measured_references
+from nas.references import low_reference, measured_references
 from nas.run_folder import write_atomically
 
 VALIDATION_REPEATS = 50
@@ -61,13 +61,15 @@ def pick_models(evaluations: Sequence[Evaluation], experiment: Experiment) -> li
 
 def recommend(models: Sequence[ValidatedModel], accuracy_drop: float) -> str:
     """Name of the fastest model whose validation accuracy the accepted drop allows."""
-    int8 = next(model for model in models if model.name == "int8")
-    good = [m for m in models if m.validation_accuracy >= int8.validation_accuracy - accuracy_drop]
+    names = [model.name for model in models if model.role == "reference"]
+    low = next(model for model in models if model.name == low_reference(names))
+    good = [m for m in models if m.validation_accuracy >= low.validation_accuracy - accuracy_drop]
     return min(good, key=lambda model: model.latency_ms[0]).name
 
 
 def _accuracy_bar(references: Mapping[str, Evaluation], experiment: Experiment) -> float:
-    return references["int8"].metrics["accuracy"] - experiment.export.accuracy_drop
+    low = references[low_reference(references)]
+    return low.metrics["accuracy"] - experiment.export.accuracy_drop
 
 
 def _within_constraints(

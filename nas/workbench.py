@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import onnx
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from hardware.calibrate import calibrate
 from hardware.export import Template
+from hardware.kernel_choice import choose_int4_kernel
 from hardware.materialize import Weights, arrays, materialize
 from hardware.memo import WeightMemo
 from hardware.precision import Precision, QuantScheme
@@ -45,6 +48,28 @@ class Workbench:
     sequence_length: int | None = None
     memo: WeightMemo = field(default_factory=WeightMemo)
     _ranges: dict[tuple[tuple[str, int], ...], Ranges] = field(default_factory=dict)
+
+    def with_fastest_int4(self, target: Target, cache: Path, rng: np.random.Generator) -> Self:
+        """The same with the INT4 kernel that the target runs faster.
+
+        Both are measured on the largest network; the answer is kept in `cache` / int4_kernel.json.
+        Where the group size rules one out, or no layer may be INT4, nothing is measured.
+        """
+        int4 = any(Precision.INT4.value in gene.choices for gene in self.space.genes)
+        if not int4 or self.scheme.group_size is None:
+            return self
+        largest = self.uniform(self.space.largest(), Precision.INT4)
+        weights = arrays(self.network(largest).state_dict())
+        choice = choose_int4_kernel(
+            self.template,
+            weights,
+            self.scheme,
+            target,
+            ranges=self._calibrated(largest, weights) if self._is_static(largest) else None,
+            cache=cache / "int4_kernel.json",
+            rng=rng,
+        )
+        return replace(self, scheme=replace(self.scheme, int4_kernel=choice.kernel))
 
     def network(self, candidate: Candidate) -> nn.Module:
         """The plain FP32 torch network of the candidate's architecture, as it is exported."""

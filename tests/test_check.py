@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hardware.precision import Precision, QuantScheme
-from nas.check import check_reachable, exact_bounds, measure_corners
+from hardware.target import Target
+from nas.check import check_reachable, exact_bounds, measure_corners, refuse_precisions
 from nas.objectives import parse_constraint
 from nas.problem import enumerate_space
 from nas.supernet_problem import ExactCosts, StructureFeatures
@@ -80,3 +81,9 @@ def test_only_what_is_certainly_out_of_reach_is_refused(
     else:
         with pytest.raises(ValueError, match="the best the space holds"):
             check_reachable(parse_constraint(text), bounds, corners)
+
+
+def test_a_precision_the_target_cannot_run_is_refused(workbench: Workbench) -> None:
+    refuse_precisions(workbench.space, Target())
+    with pytest.raises(ValueError, match="int8 cannot run on target cuda"):
+        refuse_precisions(workbench.space, Target(provider="cuda"))

@@ -125,8 +125,11 @@ def _explain(detail: Any, data: Any) -> str:
     location = [part for part in detail["loc"] if _is_key(part)]
     where = ".".join(str(part) for part in location) or "experiment"
     if detail["type"] == "extra_forbidden":
-        allowed = _allowed_keys(location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        *parents, key = detail["loc"]
+        location = [part for part in parents if _is_key(part)]
+        where = ".".join(str(part) for part in (*location, key))[:80]
+        allowed = _allowed_keys(location)
+        close = difflib.get_close_matches(str(key), allowed, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{where}: unknown key; {hint}allowed are {', '.join(allowed)}"
     if detail["type"] == "missing":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,15 @@ class RunFolder:
         if not re.fullmatch(r"[a-z0-9-]+", key):
             raise RunFolderError(f"model key {key!r}: only lower-case letters, digits and '-'")
         return self.models / key
+
+    def require_room(self, needed: int, stage: str) -> None:
+        """Raise RunFolderError if the disk has not `needed` bytes left for a stage."""
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise RunFolderError(
+                f"{self.path}: {stage} needs {needed:,} bytes on this disk, {free:,} are free; "
+                "make room or choose another folder with --out"
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -131,11 +131,12 @@ class JournalLock(BaseJournalFileLock):
 
 def cut_torn_tail(journal: Path) -> None:
     """Drop a last line that a crash left without its newline."""
-    with journal.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        if not end:
+    with journal.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
             return
-        file.seek(end - 1)
-        if file.read(1) != b"\n":
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        whole = file.read().rfind(b"\n") + 1
+    os.truncate(journal, whole)

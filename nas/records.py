@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
-
-import yaml
 
 from nas.config import Experiment
 from nas.database_url import STORAGE_VARIABLE, without_password
@@ -56,8 +53,7 @@ def refuse_changes(experiment: Experiment, folder: RunFolder) -> None:
     """Raise RunFolderError if the folder holds measurements of another experiment."""
     if not folder.experiment.exists():
         return
-    kept = yaml.safe_load(folder.experiment.read_text(encoding="utf-8"))
-    changes = changed_sections(kept, experiment, FIXED)
+    changes = changed_sections(load_experiment(folder.experiment), experiment, FIXED)
     if changes:
         raise RunFolderError(
             f"{folder.path}: holds a run of another experiment ({'; '.join(changes)}); "
@@ -65,16 +61,10 @@ def refuse_changes(experiment: Experiment, folder: RunFolder) -> None:
         )
 
 
-def changed_sections(
-    kept: Mapping[str, Any], experiment: Experiment, sections: tuple[str, ...]
-) -> list[str]:
+def changed_sections(kept: Experiment, given: Experiment, sections: tuple[str, ...]) -> list[str]:
     """Every difference between kept sections of an experiment and those of a given one."""
-    given = json.loads(experiment.model_dump_json())
-    return [
-        change
-        for section in sections
-        for change in differences(kept.get(section), given[section], section)
-    ]
+    before, now = kept.model_dump(mode="json"), given.model_dump(mode="json")
+    return [change for name in sections for change in differences(before[name], now[name], name)]
 
 
 def differences(kept: Any, given: Any, key: str) -> list[str]:
@@ -110,8 +100,9 @@ def claim_study(ledger: Ledger, experiment: Experiment) -> None:
 
 def compare_study(ledger: Ledger, experiment: Experiment, sections: tuple[str, ...]) -> None:
     """Raise RunFolderError if the study was made for other settings in these sections."""
-    kept = ledger.notes.get("experiment")
-    changes = [] if kept is None else changed_sections(kept, experiment, sections)
+    note = ledger.notes.get("experiment")
+    kept = experiment if note is None else Experiment.model_validate(note)
+    changes = changed_sections(kept, experiment, sections)
     if changes:
         raise RunFolderError(
             f"study {experiment.name!r} belongs to another experiment ({'; '.join(changes)}); "

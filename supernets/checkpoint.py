@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-WANTED_FILES = ["*.json", "*.txt", "*.safetensors"]
+WANTED_FILES = ["*.json", "*.txt", "*.safetensors"]  # sub-folders included
 INDEX_FILE = "model.safetensors.index.json"
 
 
@@ -84,11 +84,21 @@ def open_checkpoint(name: str) -> Checkpoint:
     if not path.is_dir():
         path = _download(name)
     if not (path / "config.json").is_file():
+        path = _transformer_module(path)
+    if not (path / "config.json").is_file():
         raise CheckpointError(
             f"model.checkpoint: {path} has no config.json; give a folder in the Hugging Face "
             "format, or the .safetensors file itself for a torchvision or timm ResNet"
         )
     return Checkpoint(path, read_json(path / "config.json"))
+
+
+def _transformer_module(path: Path) -> Path:
+    """Where older sentence-transformers folders keep the transformer: a sub-folder of their own."""
+    for folder in sorted(path.glob("0_*")):
+        if (folder / "config.json").is_file():
+            return folder
+    return path
 
 
 def _download(name: str) -> Path:

@@ -197,6 +197,11 @@ def test_sentence_transformers_folder_without_a_head(tmp_path):
     assert start.notes == ("model.checkpoint: a new classifier is trained",)
 
 
+def test_transformer_in_a_sub_folder_is_found(tmp_path):
+    make("bert").save_pretrained(tmp_path / "0_BERT")
+    assert open_checkpoint(str(tmp_path)).folder == tmp_path / "0_BERT"
+
+
 def test_sharded_checkpoint_loads(tmp_path):
     model = make("bert")
     model.save_pretrained(tmp_path, max_shard_size="10KB")

@@ -3,13 +3,14 @@
     python -m benchmarks.enumerate_digits RUN_FOLDER [--minutes 30]
 
 Continues where it stopped; when all candidates are measured it writes the table that the search
-benchmark reads, benchmarks/digits_small.npz: canonical genomes, validation accuracy, latency in ms
-relative to the FP32 reference measured beside it, file size in bytes.
+benchmark reads, benchmarks/digits_small.npz: canonical genomes; validation accuracy, latency in ms
+relative to the FP32 reference measured beside it, file size in bytes; the predictors' features.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nas.lab import Lab
 from nas.problem import enumerate_space
 from nas.progress import RichReporter, rich_reporter
 from nas.run_folder import RunFolder
+from nas.supernet_problem import StructureFeatures
 
 HERE = Path(__file__).parent
 METRICS = ("accuracy", "latency_ms", "size_bytes")
@@ -51,7 +53,15 @@ def enumerate_digits(folder: Path, deadline: float, table: Path, reporter: RichR
     np.save(partial, values)
     if np.isnan(values).any():
         return False
-    np.savez_compressed(table, genomes=genomes.astype(np.int8), values=values.astype(np.float32))
+    structure = StructureFeatures(lab.workbench)
+    np.savez_compressed(
+        table,
+        space=json.dumps(lab.workbench.space.to_json()),
+        genomes=genomes.astype(np.int8),
+        values=values.astype(np.float32),
+        features=structure.features(genomes).astype(np.float32),
+        cheap=structure.cheap(genomes).astype(np.float32),
+    )
     return True
 
 

@@ -32,7 +32,7 @@ from supernets.space import Genomes
 BUDGETS = (25, 50, 100, 200, 400)
 MACRO = Path(__file__).parents[2] / "shared/data/nas-bench-macro/nas-bench-macro_cifar10.json"
 SURFACES: dict[str, Callable[[], Surface]] = {
-    "digits": lambda: digits_small(Path(__file__).parent),
+    "digits": lambda: digits_small(Path(__file__).parent / "digits_small.npz"),
     "nas-bench-macro": lambda: nas_bench_macro(MACRO),
     "synthetic": synthetic,
 }
@@ -95,30 +95,38 @@ def run(cache: Path, surfaces: list[str], methods: list[str], seeds: range) -> N
 
 
 def table(cache: Path) -> str:
-    """Median (quartiles) of the share of the true hypervolume, in percent, per surface."""
+    """Median (quartiles) of the share of the true hypervolume, in percent, per stored surface."""
     parts = []
     for name, make in SURFACES.items():
-        surface = make()
-        curves = {}
-        for method in METHODS:
-            paths = sorted(cache.glob(stored(cache, name, method, 0).name.replace("--0.", "--*.")))
-            if paths:
-                curves[method] = np.stack([curve(surface, np.load(p).astype(int)) for p in paths])
-        if curves:
+        runs = {method: _stored_runs(cache, name, method) for method in METHODS}
+        if any(runs.values()):
+            surface = make()
+            curves = {
+                method: np.stack([curve(surface, genomes) for genomes in found])
+                for method, found in runs.items()
+                if found
+            }
             parts.append(_surface_table(name, curves))
     return "\n\n".join(parts)
+
+
+def _stored_runs(cache: Path, surface: str, method: str) -> list[Genomes]:
+    pattern = stored(cache, surface, method, 0).name.replace("--0.", "--*.")
+    return [np.load(path).astype(np.int64) for path in sorted(cache.glob(pattern))]
 
 
 def _surface_table(name: str, curves: dict[str, FloatArray]) -> str:
     final = np.median(curves["pymoo NSGA-II"][:, -1]) if "pymoo NSGA-II" in curves else np.inf
     lines = [
-        f"**{name}** ({len(next(iter(curves.values())))} seeds)",
+        f"**{name}**",
         "",
-        "| method | " + " | ".join(str(b) for b in BUDGETS) + " | to NSGA-II's end | to 99 % |",
-        "|---|" + "---|" * (len(BUDGETS) + 2),
+        "| method | seeds | "
+        + " | ".join(str(b) for b in BUDGETS)
+        + " | to NSGA-II's end | to 99 % |",
+        "|---|" + "---|" * (len(BUDGETS) + 3),
     ]
     for method, shares in curves.items():
-        cells = []
+        cells = [str(len(shares))]
         for budget in BUDGETS:
             low, middle, high = 100 * np.percentile(shares[:, budget - 1], (25, 50, 75))
             cells.append(f"{middle:.2f} ({low:.2f}-{high:.2f})")

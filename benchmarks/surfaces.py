@@ -9,12 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.experiment_file import load_experiment
 from nas.front import hypervolume, non_dominated, reference_point
 from nas.objectives import FloatArray, find_objective
 from nas.problem import SearchProblem
-from nas.supernet_problem import StructureFeatures
-from supernets.load import supernet
 from supernets.space import Gene, Genomes, Requires, SearchSpace
 
 
@@ -68,36 +65,36 @@ def nas_bench_macro(path: Path) -> Surface:
     )
 
 
-def digits_small(folder: Path) -> Surface:
+def digits_small(path: Path) -> Surface:
     """Accuracy, latency and size of all candidates of digits_small.yaml, measured once each.
 
     The table (enumerate_digits.py) is the truth and the measurement. Size is known exactly, as in
     the product; the features and baselines are the product's too.
     """
-    experiment = load_experiment(folder / "digits_small.yaml")
-    assert experiment.model.vit is not None
-    network = supernet(experiment.model.vit, num_labels=10)
-    space = network.space(experiment.space)
-    structure = StructureFeatures(network, space)
-    with np.load(folder / "digits_small.npz") as table:
-        genomes, values = table["genomes"].astype(np.int64), table["values"].astype(np.float64)
+    with np.load(path) as file:
+        table = {name: file[name] for name in file.files}
+    space = SearchSpace.from_json(json.loads(str(table["space"])))
     weights = np.concatenate([[1], np.cumprod(space.n_choices[:0:-1])])[::-1]
-    lookup = dict(zip((genomes @ weights).tolist(), range(len(genomes)), strict=True))
+    codes = (table["genomes"].astype(np.int64) @ weights).tolist()
+    position = dict(zip(codes, range(len(codes)), strict=True))
 
-    def truth(rows: Genomes) -> FloatArray:
-        return values[[lookup[code] for code in (rows @ weights).tolist()]]
+    def rows(name: str) -> Callable[[Genomes], FloatArray]:
+        data = table[name].astype(np.float64)
+        return lambda genomes: data[[position[code] for code in (genomes @ weights).tolist()]]
 
+    truth = rows("values")
     problem = SearchProblem(
         space,
         tuple(find_objective(name) for name in ("accuracy", "latency_ms", "size_bytes")),
-        exact={"size_bytes": lambda rows: truth(rows)[:, 2]},
-        features=structure.features,
-        cheap=structure.cheap,
+        exact={"size_bytes": lambda genomes: truth(genomes)[:, 2]},
+        features=rows("features"),
+        cheap=rows("cheap"),
     )
-    costs = problem.costs(values)
+    costs = problem.costs(table["values"].astype(np.float64))
     front = costs[non_dominated(costs)]
-    reference = reference_point(front)
-    return Surface("digits", problem, truth, lambda rows, _: truth(rows), front, reference)
+    return Surface(
+        "digits", problem, truth, lambda genomes, _: truth(genomes), front, reference_point(front)
+    )
 
 
 BLOCKS, LAYERS = 13, ("query", "key", "value", "out", "fc1", "fc2")

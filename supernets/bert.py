@@ -158,8 +158,17 @@ class BertSuperNetwork(TransformerSuperNetwork, Bert):
     def example_inputs(
         self, batch_size: int = 2, sequence_length: int | None = None
     ) -> dict[str, Tensor]:
-        """Texts of the first vocabulary entry, nothing masked."""
-        length = min(sequence_length or DEFAULT_TOKENS, self.config.max_positions)
+        """Texts of the first vocabulary entry, nothing masked.
+
+        Raises ValueError for more tokens than the network has positions.
+        """
+        most = self.config.max_positions
+        length = sequence_length or min(DEFAULT_TOKENS, most)
+        if length > most:
+            raise ValueError(
+                f"target.sequence_length: {length} tokens, but the model has {most} positions; "
+                f"give at most {most}"
+            )
         ids = torch.zeros(batch_size, length, dtype=torch.int64)
         return {
             "input_ids": ids,

@@ -12,7 +12,7 @@ from supernets.base import split_values
 from supernets.importance import gate_gradient, order_by_importance
 from supernets.load import load_saved, supernet
 from supernets.settings import ResNetConfig, SpaceSettings
-from tests.sample_supernets import CASES, LABELS, batch, build
+from tests.sample_supernets import BERT, CASES, LABELS, batch, build
 
 
 def architectures(network, settings, n=6):
@@ -184,3 +184,8 @@ def test_space_size_by_brute_force(config, settings):
     rows = itertools.product(*(range(len(gene.choices)) for gene in space.genes))
     distinct = {tuple(sorted(space.decode(np.array(row)).items())) for row in rows}
     assert space.size == len(distinct)
+
+
+def test_more_tokens_than_positions_are_refused():
+    with pytest.raises(ValueError, match="21 tokens, but the model has 20 positions"):
+        build(BERT).example_inputs(1, 21)

@@ -42,9 +42,15 @@ class TargetSettings(Settings):
         None, ge=1, description="Image height and width in pixels; default: the checkpoint's."
     )
 
+    allow_fallback: bool = Field(
+        False,
+        description="Ship models of which a layer ran in float or on another provider than asked, "
+        "and report it, instead of refusing them.",
+    )
+
     def target(self) -> Target:
         """The target these settings describe."""
-        return Target(**self.model_dump())
+        return Target(**self.model_dump(exclude={"allow_fallback"}))
 
 
 class QuantizationSettings(Settings):

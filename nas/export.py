@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 
-from hardware.materialize import save_model
+from hardware.attribution import what_ran
 from hardware.precision import Precision
 from hardware.session import open_session, predict
+from hardware.storage import save_model
 from hardware.target import Target
-from hardware.verify import Coverage, verify
+from hardware.verify import verify
 from nas.candidate import Candidate
 from nas.run_folder import write_atomically, write_json
 from nas.workbench import Workbench
@@ -33,27 +33,37 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Exporter:
-    """Writes candidates of one run."""
+    """Writes candidates of one run, none that is not what it is said to be."""
 
     workbench: Workbench
     data: TaskData
+    target: Target
+    allow_fallback: bool = False
 
-    def write(self, candidate: Candidate, folder: Path) -> Coverage:
+    def write(self, candidate: Candidate, folder: Path) -> str:
         """Write model, policy, configuration and preprocessor; the folder appears whole.
 
-        Raises ExportError when the FP32 graph does not compute what the torch network computes,
-        PolicyError when the written graph is not what the policy asks.
+        Returns what is quantized, in words. Raises ExportError when the FP32 graph does not compute
+        what the torch network computes, PolicyError when the written graph is not what the policy
+        asks, FallbackError when a layer or node did not run as asked.
         """
         self.check_parity(candidate)
         model = self.workbench.model(candidate)
-        coverage = verify(model, candidate.policy)
-        onnx.checker.check_model(model, full_check=True)
+        coverage = str(verify(model, candidate.policy))
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         save_model(model, part / "model.onnx")
-        policy = {**candidate.to_json(), "coverage": str(coverage), "key": candidate.key}
-        write_json(part / "policy.json", policy)
+        ran = what_ran(
+            part / "model.onnx",
+            self.workbench.example(candidate, self.target),
+            self.target,
+            allow_fallback=self.allow_fallback,
+        )
+        if ran.fallbacks:
+            coverage += f"; {len(ran.fallbacks)} did not run as asked"
+        told = {"key": candidate.key, "coverage": coverage, "fallbacks": list(ran.fallbacks)}
+        write_json(part / "policy.json", {**candidate.to_json(), **told})
         config = export_config(
             self.workbench.supernet, dict(candidate.architecture), self.data.label_names
         )

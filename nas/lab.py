@@ -112,14 +112,18 @@ class Lab:
         """The search problem, relative constraints resolved."""
         return supernet_problem(self.experiment, self.workbench, references)
 
+    @property
+    def exporter(self) -> Exporter:
+        """Writes candidates as model folders."""
+        allow_fallback = self.experiment.target.allow_fallback
+        return Exporter(self.workbench, self.data, self.target, allow_fallback)
+
     def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
         picks = pick_models(evaluations, self.experiment)
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
-        validator = Validator(
-            Exporter(self.workbench, self.data), self.target, self.experiment.seed
-        )
+        validator = Validator(self.exporter, self.target, self.experiment.seed)
         models = tuple(validator.validate(picks, self.folder.models, reporter))
         return Front(
             models=models,

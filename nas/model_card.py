@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from nas.candidate import Candidate
 from nas.front_file import ValidatedModel
 
@@ -17,6 +20,18 @@ pixels = (pixels - prep["image_mean"]) / prep["image_std"]
 inputs = {"pixel_values": pixels.transpose(2, 0, 1)[None].astype(np.float32)}
 logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], inputs)[0]
 print(config["id2label"][str(logits[0].argmax())])
+"""
+
+CHECKPOINT_IMAGE_CODE = """\
+import json
+import onnxruntime
+from PIL import Image
+from transformers import AutoImageProcessor
+
+image = Image.open("image.png").convert("RGB")
+inputs = AutoImageProcessor.from_pretrained(".")(image, return_tensors="np")
+logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], dict(inputs))[0]
+print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
 """
 
 TEXT_CODE = """\
@@ -36,18 +51,32 @@ print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
 
 
 def model_card(
-    name: str, candidate: Candidate, image: bool, measured: ValidatedModel | None
+    name: str,
+    candidate: Candidate,
+    preprocessing: Mapping[str, Any] | None,
+    measured: ValidatedModel | None,
 ) -> str:
-    """Markdown: what the model is, what was measured, how to run it in plain ONNX Runtime."""
+    """Markdown: what the model is, what was measured, how to run it in plain ONNX Runtime.
+
+    preprocessing: what preprocessor_config.json holds; None for texts.
+    """
     lines = [f"# {_plain(name)}", "", _composition(candidate), ""]
     if measured is not None:
         lines += [*_measurements(measured), ""]
-    code = IMAGE_CODE if image else TEXT_CODE
-    lines += ["## Run it", "", "```python", code.rstrip(), "```", ""]
+    lines += ["## Run it", "", "```python", _code(preprocessing).rstrip(), "```", ""]
     sizes = [f"| `{gene}` | {value} |" for gene, value in candidate.architecture]
     lines += ["## Architecture", "", "| gene | value |", "|---|---|", *sizes, ""]
     lines += ["`policy.json` holds the precision of every layer.", ""]
     return "\n".join(lines)
+
+
+def _code(preprocessing: Mapping[str, Any] | None) -> str:
+    """Plain NumPy where the images are only resized and normalised."""
+    if preprocessing is None:
+        return TEXT_CODE
+    resized = {"height", "width"} == set(preprocessing.get("size", ()))
+    plain = resized and not preprocessing.get("do_center_crop")
+    return IMAGE_CODE if plain else CHECKPOINT_IMAGE_CODE
 
 
 def _composition(candidate: Candidate) -> str:

@@ -11,7 +11,6 @@ from nas.candidate import Candidate
 from nas.check import check
 from nas.config import Experiment
 from nas.experiment_file import dump_experiment
-from nas.export import Exporter
 from nas.front_file import Front
 from nas.lab import Lab
 from nas.ledger import Evaluation
@@ -174,7 +173,7 @@ def export(
     else:
         candidate = _known(lab.ledger.evaluations(), experiment, key)
         name = candidate.key
-    Exporter(lab.workbench, lab.data).write(candidate, out / name)
+    lab.exporter.write(candidate, out / name)
     return [out / name]
 
 

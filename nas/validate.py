@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from hardware.attribution import FallbackError
 from hardware.latency import Latency, Seconds, ratio, run_times
 from hardware.session import open_session
 from hardware.target import Target
+from hardware.verify import PolicyError
 from nas.config import Experiment
 from nas.evaluate import split_accuracy
-from nas.export import Exporter
+from nas.export import Exporter, ExportError
 from nas.front import spread
 from nas.front_file import Front, ValidatedModel, Versus
 from nas.ledger import Evaluation
@@ -22,9 +25,11 @@ from nas.model_card import model_card
 from nas.objectives import FloatArray, to_costs
 from nas.progress import Reporter
 from nas.references import low_reference, measured_references
-from nas.run_folder import write_atomically
+from nas.run_folder import read_json, write_atomically
 
 VALIDATION_REPEATS = 50
+REFUSED = (ExportError, FallbackError, PolicyError)
+"""What keeps one model from being exported, and the others not."""
 
 
 @dataclass(frozen=True)
@@ -153,12 +158,21 @@ class Validator:
         validated = []
         for number, pick in enumerate(picks):
             stage.update(number, len(picks) + 1, pick.name)
-            validated.append(self._score(pick, models / pick.name))
+            try:
+                validated.append(self._score(pick, models / pick.name))
+            except REFUSED as error:
+                if pick.evaluation.role == "reference":
+                    raise
+                reporter.say(f"{pick.name} is not exported: {error}")
         stage.update(len(picks), len(picks) + 1, "latency")
         validated = self._time(validated, models)
         for model in validated:
-            card = model_card(model.name, model.candidate, self._is_image, model)
-            write_atomically(models / model.name / "README.md", card)
+            folder = models / model.name
+            file = folder / "preprocessor_config.json"
+            preprocessing = read_json(file) if file.exists() else None
+            card = model_card(model.name, model.candidate, preprocessing, model)
+            write_atomically(folder / "README.md", card)
+        _remove_others(models, {model.name for model in validated})
         stage.update(len(picks) + 1, len(picks) + 1, "")
         return validated
 
@@ -176,7 +190,7 @@ class Validator:
             _unscored(pick),
             test_accuracy=accuracy,
             size_bytes=path.stat().st_size,
-            coverage=str(coverage),
+            coverage=coverage,
         )
 
     def _time(self, models: Sequence[ValidatedModel], folder: Path) -> list[ValidatedModel]:
@@ -213,6 +227,9 @@ class Validator:
             size_ratio=reference.size_bytes / model.size_bytes,
         )
 
-    @property
-    def _is_image(self) -> bool:
-        return "pixel_values" in self.exporter.workbench.supernet.dynamic_axes
+
+def _remove_others(models: Path, kept: set[str]) -> None:
+    """Remove folders of an earlier front and of an interrupted export."""
+    for folder in models.iterdir():
+        if folder.name not in kept:
+            shutil.rmtree(folder)

@@ -17,7 +17,9 @@ import yaml
 from PIL import Image
 
 from cli import main
+from nas.candidate import Candidate
 from nas.experiment_file import load_experiment
+from nas.export import Exporter, ExportError
 from nas.front_file import Front
 from nas.pipeline import export, read_evaluations, run, write_report
 from nas.progress import Reporter
@@ -169,6 +171,7 @@ def test_more_evaluations_continue_the_run(
     experiment = load_experiment(folder.experiment, ["search.evaluations=24"])
     extended = run(experiment, longer, Silent())
     assert extended.evaluations == front.evaluations + 4
+    assert {p.name for p in longer.models.iterdir()} == {m.name for m in extended.models}
     keys = [e.candidate.key for e in read_evaluations(experiment, longer)]
     assert len(keys) == len(set(keys)) == 26
 
@@ -239,6 +242,40 @@ def test_export_refuses_what_it_does_not_know(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         export(finished[0], tmp_path, key, architecture, precision, Silent())
+
+
+def test_a_graph_that_differs_from_the_network_is_not_exported(
+    finished: tuple[RunFolder, Front], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No difference is small enough here, so every model fails its gate."""
+    monkeypatch.setattr("nas.export.PARITY", -1.0)
+    with pytest.raises(ExportError, match="differ from torch's by"):
+        export(finished[0], tmp_path / "out", None, None, "fp32", Silent())
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_refused_model_does_not_keep_the_others_from_being_shipped(
+    finished: tuple[RunFolder, Front], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, front = finished
+    again = RunFolder(tmp_path / "again")
+    shutil.copytree(folder.path, again.path)
+    again.front.unlink()
+    refused = front.front[0].candidate
+    gate = Exporter.check_parity
+
+    def refusing(self: Exporter, candidate: Candidate) -> None:
+        if candidate == refused:
+            raise ExportError("logits differ")
+        gate(self, candidate)
+
+    monkeypatch.setattr(Exporter, "check_parity", refusing)
+    reporter = Silent()
+    shipped = run(load_experiment(folder.experiment), again, reporter)
+    assert [m.name for m in shipped.models] == [
+        m.name for m in front.models if m.candidate != refused
+    ]
+    assert f"{refused.key} is not exported: logits differ" in reporter.told
 
 
 def test_an_unfinished_run_has_a_report(finished: tuple[RunFolder, Front], tmp_path: Path) -> None:

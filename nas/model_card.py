@@ -63,7 +63,16 @@ def model_card(
     lines = [f"# {_plain(name)}", "", _composition(candidate), ""]
     if measured is not None:
         lines += [*_measurements(measured), ""]
-    lines += ["## Run it", "", "```python", _code(preprocessing).rstrip(), "```", ""]
+    lines += [
+        "## Run it",
+        "",
+        "Needs onnxruntime 1.25 or newer.",
+        "",
+        "```python",
+        _code(preprocessing).rstrip(),
+        "```",
+        "",
+    ]
     sizes = [f"| `{gene}` | {value} |" for gene, value in candidate.architecture]
     lines += ["## Architecture", "", "| gene | value |", "|---|---|", *sizes, ""]
     lines += ["`policy.json` holds the precision of every layer.", ""]

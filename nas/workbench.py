@@ -134,7 +134,7 @@ class Workbench:
         """Whether a layer of the candidate takes its activation range from calibration."""
         low = {name for name, p in candidate.policy.items() if p in INTEGER}
         kinds = {layer.kind for layer in self.template.layers if layer.name in low}
-        return "conv" in kinds or ("linear" in kinds and self.scheme.linear == "static")
+        return "conv" in kinds or ("linear" in kinds and self.scheme.linear != "dynamic")
 
     def _calibrated(self, candidate: Candidate, weights: Weights) -> Ranges:
         """Ranges of the candidate's architecture; they do not depend on the policy."""

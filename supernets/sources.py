@@ -16,6 +16,9 @@ from supernets.resnet_names import as_hugging_face, is_torchvision, torchvision_
 from supernets.settings import ModelSettings, ResNetConfig, VitConfig
 
 INITIAL_STD = 0.02
+OPTIONAL = {"pooler.weight", "pooler.bias"}
+"""Trained anew where a checkpoint lacks them."""
+NO_WEIGHTS = ("position_ids", "num_batches_tracked")
 
 
 def model_config(settings: ModelSettings) -> Config:
@@ -63,27 +66,39 @@ def load_weights(
     translated = {ours: given[theirs] for ours, theirs in wanted.items() if theirs in given}
     if isinstance(config, VitConfig):
         _reshape_vit(config, translated, given)
+    _refuse_missing(wanted, translated, checkpoint)
     fresh, notes = _head(network, checkpoint, given, label_names, head)
-    optional = {"pooler.weight", "pooler.bias"}
-    missing = sorted(wanted.keys() - translated.keys() - optional)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing:
-        raise CheckpointError(
-            f"model.checkpoint: {checkpoint.path} has no weights for {len(missing)} of "
-            f"{len(wanted)} tensors, such as {', '.join(wanted[name] for name in missing[:3])}"
-        )
-    if optional & wanted.keys() and not optional <= translated.keys():
+    if OPTIONAL & wanted.keys() and not OPTIONAL <= translated.keys():
         notes.append("model.checkpoint: it has no pooler; a new one is trained")
-    known = {
-        *wanted.values(),
-        *(f"{h}.{k}" for h in head_names(config) for k in ("weight", "bias")),
-    }
-    unused = sorted(given.keys() - known - {"embeddings.distillation_token"})
-    unused = [name for name in unused if not name.endswith(("position_ids", "batches_tracked"))]
+    unused = _unused(config, wanted, given)
     if unused:
         notes.append(f"model.checkpoint: not used: {len(unused)} tensors, such as {unused[0]}")
     _copy(network, {**translated, **fresh})
     return notes
+
+
+def _refuse_missing(
+    wanted: Mapping[str, str], translated: Mapping[str, Tensor], checkpoint: Checkpoint
+) -> None:
+    missing = [
+        theirs
+        for ours, theirs in sorted(wanted.items())
+        if ours not in translated
+        and ours not in OPTIONAL
+        and not ours.endswith("num_batches_tracked")
+    ]
+    if missing:
+        raise CheckpointError(
+            f"model.checkpoint: {checkpoint.path} has no weights for {len(missing)} of "
+            f"{len(wanted)} tensors, such as {', '.join(missing[:3])}"
+        )
+
+
+def _unused(config: Config, wanted: Mapping[str, str], given: Mapping[str, Tensor]) -> list[str]:
+    """Tensors of the checkpoint that this network has no place for."""
+    heads = {f"{head}.{kind}" for head in head_names(config) for kind in ("weight", "bias")}
+    rest = given.keys() - set(wanted.values()) - heads - {"embeddings.distillation_token"}
+    return [name for name in sorted(rest) if not name.endswith(NO_WEIGHTS)]
 
 
 def _unprefixed(name: str) -> str:

@@ -68,7 +68,7 @@ def load_weights(
         _reshape_vit(config, translated, given)
     _refuse_missing(wanted, translated, checkpoint)
     fresh, notes = _head(network, checkpoint, given, label_names, head)
-    if OPTIONAL & wanted.keys() and not OPTIONAL <= translated.keys():
+    if OPTIONAL & wanted.keys() and not translated.keys() >= OPTIONAL:
         notes.append("model.checkpoint: it has no pooler; a new one is trained")
     unused = _unused(config, wanted, given)
     if unused:

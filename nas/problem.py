@@ -25,7 +25,8 @@ class SearchProblem:
 
     constraints: absolute ones, see `Constraint.resolve`.
     exact: metric -> values `(n_samples,)` of genomes, for what is computed, not predicted (size).
-    features: structural predictor features `(n_samples, n_features)` beside the one-hot genes.
+    features: structural predictor features `(n_samples, n_features)` beside the genes, for every
+        metric but accuracy.
     cheap: MACs and bytes `(n_samples, n_columns)`, the baseline a predictor has to beat.
     priors: metric -> a rough estimate `(n_samples,)` that helps its predictor, such as the sum of
         the accuracy drops measured with one layer quantized at a time.

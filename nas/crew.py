@@ -17,7 +17,7 @@ import numpy as np
 from nas.candidate import Candidate
 from nas.database_url import STORAGE_VARIABLE
 from nas.ledger import Ledger, Ticket
-from nas.stop import DISK_ERRORS
+from nas.stop import DISK_ERRORS, StopRequest
 
 Evaluate = Callable[[Candidate], tuple[dict[str, float], dict[str, Any]]]
 
@@ -70,6 +70,26 @@ def evaluate_ticket(ledger: Ledger, ticket: Ticket, evaluate: Evaluate) -> None:
         ledger.finish(ticket, metrics, details)
 
 
+def serve(
+    ledger: Ledger, evaluate: Evaluate, request: StopRequest, driver: str | None = None
+) -> int:
+    """Evaluate what waits or will come; returns how many.
+
+    Ends when the ledger's driver says that it is done, or the parent process `driver` is gone.
+    Raises Stopped when asked to stop, after the candidate under way.
+    """
+    evaluated = 0
+    while ledger.notes.get("open", True) and driver in (None, str(os.getppid())):
+        ticket = ledger.take()
+        if ticket is None:
+            time.sleep(POLL_S)
+        else:
+            evaluate_ticket(ledger, ticket, evaluate)
+            evaluated += 1
+        request.check()
+    return evaluated
+
+
 @dataclass
 class Team:
     """Worker processes of this machine, replaced when they die; with none, workers elsewhere."""
@@ -97,10 +117,11 @@ class Team:
     def work_off(self, ledger: Ledger, tell: Callable[[], None]) -> None:
         """Wait until the workers are done, replacing dead ones; see `Crew`."""
         while ledger.unfinished:
+            started = time.monotonic()
             self._replace_dead()
             ledger.settle()
             tell()
-            time.sleep(POLL_S)
+            time.sleep(max(POLL_S, 5 * (time.monotonic() - started)))  # spare a slow database
         tell()
 
     def _replace_dead(self) -> None:

@@ -79,6 +79,7 @@ class Ledger:
         self._distributions = {g.name: CategoricalDistribution(g.choices) for g in space.genes}
         self._claimed: set[int] = set()
         self._read: dict[int, Evaluation] = {}
+        self._seen_waiting: list[FrozenTrial] = []
 
     @classmethod
     def open(
@@ -120,7 +121,7 @@ class Ledger:
 
     def take(self) -> Ticket | None:
         """Claim the next waiting candidate, or None when nothing waits."""
-        for waiting in self._trials(TrialState.WAITING):
+        while waiting := self._next_waiting():
             if self._claim(waiting):
                 trial = Trial(self._study, waiting._trial_id)
                 self._claimed.add(waiting.number)
@@ -130,15 +131,28 @@ class Ledger:
                 return Ticket(candidate, attrs["role"], attrs["round"], trial)
         return None
 
+    def _next_waiting(self) -> FrozenTrial | None:
+        """One that was waiting at the last look, after another look if those are used up.
+
+        Each process has an order of its own, so that two seldom want the same.
+        """
+        if not self._seen_waiting:
+            waiting = self._trials(TrialState.WAITING)
+            self._seen_waiting = sorted(waiting, key=lambda t: hash((os.getpid(), t.number)))
+        return self._seen_waiting.pop() if self._seen_waiting else None
+
     def _claim(self, waiting: FrozenTrial) -> bool:
         """Whether this process got the trial; another may have been quicker."""
         if isinstance(self._storage, RDBStorage):
             # Before the claim: Optuna never gives up on a running trial without a heartbeat.
             self._storage.record_heartbeat(waiting._trial_id)
         try:
-            return self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+            claimed = self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:
-            return False
+            claimed = False
+        if not claimed:
+            self._seen_waiting.clear()
+        return claimed
 
     @contextmanager
     def heartbeat(self, ticket: Ticket) -> Iterator[None]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nas.crew import DRIVER_VARIABLE, POLL_S, evaluate_ticket
+from nas.crew import DRIVER_VARIABLE, POLL_S, serve
 from nas.lab import Lab
 from nas.progress import Reporter
 from nas.records import FIXED, LOCAL, compare_study, read_experiment
@@ -36,7 +36,8 @@ def work(place: Path, reporter: Reporter, request: StopRequest) -> int:
         data = load_data(experiment.data, experiment.model)
         lab = Lab.prepare(experiment, folder, data, reporter)
         compare_study(lab.ledger, experiment, tuple(name for name in FIXED if name not in LOCAL))
-        return _evaluate_all(lab, reporter, request, driver)
+        reporter.say("ready for candidates")
+        return serve(lab.ledger, lab.evaluator, request, driver)
 
 
 def wait(reporter: Reporter, request: StopRequest, done: Callable[[], bool], what: str) -> None:
@@ -46,18 +47,3 @@ def wait(reporter: Reporter, request: StopRequest, done: Callable[[], bool], wha
     while not done():
         request.check()
         time.sleep(POLL_S)
-
-
-def _evaluate_all(lab: Lab, reporter: Reporter, request: StopRequest, driver: str | None) -> int:
-    evaluated = 0
-    reporter.say("ready for candidates")
-    while lab.ledger.notes.get("open", True) and driver in (None, str(os.getppid())):
-        ticket = lab.ledger.take()
-        if ticket is None:
-            time.sleep(POLL_S)
-        else:
-            evaluate_ticket(lab.ledger, ticket, lab.evaluator)
-            evaluated += 1
-            reporter.say(f"{evaluated}: {ticket.candidate.key}")
-        request.check()
-    return evaluated

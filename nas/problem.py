@@ -28,8 +28,6 @@ class SearchProblem:
     features: structural predictor features `(n_samples, n_features)` beside the genes, for every
         metric but accuracy.
     cheap: MACs and bytes `(n_samples, n_columns)`, the baseline a predictor has to beat.
-    priors: metric -> a rough estimate `(n_samples,)` that helps its predictor, such as the sum of
-        the accuracy drops measured with one layer quantized at a time.
     """
 
     space: SearchSpace
@@ -38,7 +36,6 @@ class SearchProblem:
     exact: Mapping[str, PerGenome] = field(default_factory=dict)
     features: PerGenome | None = None
     cheap: PerGenome | None = None
-    priors: Mapping[str, PerGenome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.objectives:

@@ -27,17 +27,14 @@ def gene_features(problem: SearchProblem, genomes: Genomes) -> FloatArray:
 def metric_features(
     problem: SearchProblem, genes: FloatArray, genomes: Genomes, metric: str
 ) -> FloatArray:
-    """Features of one metric: its genes, the structure where that helps, its prior if any.
+    """Features of one metric: the genes, and the structure where that helps.
 
     Structure is left out for accuracy: on the enumerated digits space it lowered Kendall's tau on
     unseen candidates from 0.90 to 0.87 after 200 measurements.
     """
-    blocks = [genes]
-    if problem.features is not None and metric != "accuracy":
-        blocks.append(problem.features(genomes))
-    if metric in problem.priors:
-        blocks.append(problem.priors[metric](genomes)[:, None])
-    return np.hstack(blocks)
+    if problem.features is None or metric == "accuracy":
+        return genes
+    return np.hstack([genes, problem.features(genomes)])
 
 
 @dataclass(frozen=True)

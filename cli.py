@@ -60,17 +60,23 @@ def run(
 ) -> None:
     """Tune, search, validate, export and report. Run it again to continue where it stopped."""
     from nas.experiment_file import load_experiment
+    from nas.pipeline import assist
     from nas.pipeline import run as run_pipeline
     from nas.progress import rich_reporter
     from nas.records import at_storage
     from nas.report import front_table, recommendation
     from nas.run_folder import RunFolder
     from nas.stop import StoppableReporter, StopRequest
+    from supernets.ranks import Ranks
 
     number = _number_of(workers)
     experiment = at_storage(load_experiment(file, overrides or []), storage)
     folder = RunFolder(out or Path("runs") / experiment.name)
     request = StopRequest()
+    if not Ranks.of_environment().leads:
+        with rich_reporter(Console(quiet=True)) as reporter:
+            assist(experiment, folder, reporter)
+        return
     with request.listening(), rich_reporter(console) as reporter:
         stoppable = StoppableReporter(reporter, request)
         front = run_pipeline(experiment, folder, stoppable, number)

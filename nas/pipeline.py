@@ -15,6 +15,7 @@ from nas.front_file import Front
 from nas.lab import Lab
 from nas.ledger import Evaluation
 from nas.predictor_file import PredictorReport, report_predictors
+from nas.prepare import Preparation
 from nas.progress import Reporter
 from nas.records import (
     claim_study,
@@ -66,6 +67,13 @@ def run(
         except Stopped:
             _report_unfinished(lab)
             raise
+
+
+def assist(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> None:
+    """Help to train, as a process of torchrun other than the leading one, which does the rest."""
+    data = load_data(experiment.data, experiment.model)
+    torch.manual_seed(experiment.seed)
+    Preparation(experiment, data, folder, reporter).tune()
 
 
 def _refuse_impossible(experiment: Experiment, data: TaskData, folder: RunFolder) -> None:

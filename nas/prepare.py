@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from supernets.base import SPACE_FILE, WEIGHTS_FILE, SuperNetwork
 from supernets.data import TaskData
 from supernets.importance import order_by_importance
 from supernets.load import load_saved, load_supernet
+from supernets.ranks import Ranks
 from supernets.settings import TrainSettings
 from supernets.space import SearchSpace
 from supernets.tune import InstaTuner, Trainer, accuracy, training_device
@@ -36,27 +37,41 @@ class Preparation:
     data: TaskData
     folder: RunFolder
     reporter: Reporter
+    ranks: Ranks = field(default_factory=Ranks.of_environment)
 
     def supernet(self) -> tuple[SuperNetwork, SearchSpace]:
         """The tuned super-network and its space, read back if they are there."""
         folder = self.folder.supernet
-        if not (folder / WEIGHTS_FILE).exists():
+        self.tune()
+        return _read(folder), SearchSpace.from_json(read_json(folder / SPACE_FILE))
+
+    def tune(self) -> None:
+        """Make `supernet/` unless it is there.
+
+        Under torchrun every process calls this and sees the same run folder; the leading one alone
+        writes there.
+        """
+        settings, seed = self.experiment.tune, self.experiment.seed
+        self.ranks.join(training_device(settings.device))
+        if not self._agreed(self.folder.supernet):
             network = self._start()
             self._order(network)
             space = network.space(self.experiment.space)
-            settings, seed = self.experiment.tune, self.experiment.seed
             scheme = self.experiment.quantization.scheme()
-            tuner = InstaTuner(network, space, self.data.train, settings, seed, scheme)
-            checkpoints = self._train(tuner, "tuning")
-            self._tell(network, "tuned super-network, largest")
-            network.save(folder, space)
-            checkpoints.clear()
-        return _read(folder), SearchSpace.from_json(read_json(folder / SPACE_FILE))
+            split = self.data.train
+            tuner = InstaTuner(network, space, split, settings, seed, scheme, self.ranks)
+            self._train(tuner, "tuning", self.folder.supernet, space)
+        self.ranks.leave()
+
+    def _agreed(self, folder: Path) -> bool:
+        """Whether the leading process finds a saved network, so that all do the same."""
+        there = (folder / WEIGHTS_FILE).exists()
+        return bool(self.ranks.agree(there, training_device(self.experiment.tune.device)))
 
     def _start(self) -> SuperNetwork:
         """The network to tune: from a checkpoint, or trained here first."""
         experiment, trained = self.experiment, self.folder.supernet / "trained"
-        if (trained / WEIGHTS_FILE).exists():
+        if self._agreed(trained):
             return _read(trained)
         start = load_supernet(experiment.model, self.data, experiment.seed)
         for note in (*self.data.notes, *start.notes):
@@ -66,11 +81,8 @@ class Preparation:
         if settings is None and experiment.model.checkpoint is None:
             settings = TrainSettings()
         if settings is not None:
-            trainer = Trainer(network, self.data.train, settings, experiment.seed)
-            checkpoints = self._train(trainer, "training")
-            self._tell(network, "trained network")
-            network.save(trained, network.space(experiment.space))
-            checkpoints.clear()
+            trainer = Trainer(network, self.data.train, settings, experiment.seed, self.ranks)
+            self._train(trainer, "training", trained, network.space(experiment.space))
         return network
 
     def _order(self, network: SuperNetwork) -> None:
@@ -80,7 +92,11 @@ class Preparation:
         network.to(training_device(settings.device))
         order_by_importance(network, islice(batches, settings.importance_batches))
 
-    def _train(self, trainer: Trainer, name: str) -> Checkpoints:
+    def _train(self, trainer: Trainer, name: str, folder: Path, space: SearchSpace) -> None:
+        """Train to the end, from the newest checkpoint if there is one, and save to `folder`."""
+        if not self.ranks.leads:
+            trainer.run()
+            return
         weights = sum(p.numel() * p.element_size() for p in trainer.network.parameters())
         self.folder.require_room(ROOM * weights, name)
         checkpoints = Checkpoints(self.folder.supernet / f"{name}-checkpoints")
@@ -92,10 +108,10 @@ class Preparation:
         except Stopped:
             checkpoints.write(trainer)
             raise
-        return checkpoints
-
-    def _tell(self, network: SuperNetwork, what: str) -> None:
-        self.reporter.say(f"{what}: {accuracy(network, self.data.validation):.4f} on validation")
+        reached = accuracy(trainer.network, self.data.validation)
+        self.reporter.say(f"after {name}: {reached:.4f} on validation")
+        trainer.network.save(folder, space)
+        checkpoints.clear()
 
 
 def _read(folder: Path) -> SuperNetwork:

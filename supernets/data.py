@@ -23,6 +23,14 @@ class Batch:
         """Move to a device."""
         return Batch({k: v.to(device) for k, v in self.inputs.items()}, self.labels.to(device))
 
+    def parts(self, count: int) -> list[Batch]:
+        """Split the samples into so many parts, equal but for one sample; some may be empty."""
+        columns = {name: tensor.tensor_split(count) for name, tensor in self.inputs.items()}
+        return [
+            Batch({name: column[i] for name, column in columns.items()}, labels)
+            for i, labels in enumerate(self.labels.tensor_split(count))
+        ]
+
 
 class Split(Protocol):
     """One part of a data set."""

@@ -185,6 +185,14 @@ class TrainSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train; auto takes a GPU if there is one."
     )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 computes matrix products in bfloat16; weights stay in FP32."
+    )
+    accumulate: PositiveInt = Field(
+        1,
+        description="Parts a batch is computed in, to save memory; the result is the same, but "
+        "for networks with BatchNorm, whose statistics are then those of a part.",
+    )
 
 
 class TuneSettings(TrainSettings):

@@ -7,7 +7,9 @@ and the step number alone, so its state is the weights, the optimizer's moments 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch.nn import functional as F
 from hardware.precision import QuantScheme
 from supernets.base import SuperNetwork, split_values
 from supernets.data import Batch, Split
+from supernets.ranks import Ranks
 from supernets.settings import TrainSettings, TuneSettings
 from supernets.space import SearchSpace
 
@@ -51,7 +54,9 @@ def training_device(name: str) -> torch.device:
             "device: cuda is asked for, but torch finds no GPU; install a torch built for CUDA, or "
             "use cpu or auto"
         )
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def _decays(parameter: Tensor) -> bool:
@@ -63,12 +68,18 @@ class Trainer:
     """Trains the full network on the labels."""
 
     def __init__(
-        self, network: SuperNetwork, split: Split, settings: TrainSettings, seed: int
+        self,
+        network: SuperNetwork,
+        split: Split,
+        settings: TrainSettings,
+        seed: int,
+        ranks: Ranks | None = None,
     ) -> None:
         if not len(split):
             raise ValueError("data: the training split is empty; give at least one sample")
         self.network = network.to(training_device(settings.device))
         self.split, self.settings, self.seed = split, settings, seed
+        self.ranks = ranks or Ranks()
         self.step_number = 0
         self.steps_per_epoch = -(-len(split) // settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
@@ -104,17 +115,46 @@ class Trainer:
             group["lr"] = self.settings.learning_rate * rate
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.backward(next(self._batches).to(self.network.device))
+        losses = self._backward_parts(next(self._batches))
+        self.ranks.add_up_gradients(self.network)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.step_number += 1
         return {name: float(loss) for name, loss in losses.items()}
 
-    def backward(self, batch: Batch) -> dict[str, Tensor]:
-        """Add the gradients of one batch; returns the losses by name."""
-        loss = self.cross_entropy(self.network(**batch.inputs), batch.labels)
+    def _backward_parts(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradients of this process's share of a batch; returns the whole batch's losses.
+
+        Parts of different sizes count by their samples, as they would in one piece.
+        """
+        parts = self.ranks.count * self.settings.accumulate
+        mine = batch.parts(parts)[self.ranks.rank :: self.ranks.count]
+        device = self.network.device
+        losses = torch.zeros(len(self.loss_names), device=device)
+        for part in mine:
+            share = len(part.labels) / len(batch.labels)
+            if share:
+                losses += torch.stack(self.backward(part.to(device), share))
+        self.ranks.add_up([losses])
+        return dict(zip(self.loss_names, losses, strict=True))
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Names of what `backward` returns."""
+        return ("loss",)
+
+    def backward(self, batch: Batch, share: float = 1.0) -> list[Tensor]:
+        """Add the gradients of `share` times the losses of a batch; returns those."""
+        with self.autocast():
+            logits = self.network(**batch.inputs)
+        loss = self.cross_entropy(logits.float(), batch.labels) * share
         loss.backward()
-        return {"loss": loss.detach()}
+        return [loss.detach()]
+
+    def autocast(self) -> torch.autocast:
+        """Where matrix products are computed in bfloat16, if the settings say so."""
+        enabled = self.settings.precision == "bf16"
+        return torch.autocast(self.network.device.type, torch.bfloat16, enabled=enabled)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean loss on the labels, smoothed as the settings say."""
@@ -129,6 +169,7 @@ class Trainer:
 
         The network comes back on the CPU, all of it active.
         """
+        self._synchronise()
         while self.step_number < self.total_steps:
             losses = self.step()
             if progress is not None:
@@ -137,6 +178,26 @@ class Trainer:
                 checkpoint(self)
         self.network.activate({})
         self.network.eval().cpu()
+
+    def _synchronise(self) -> None:
+        """Start all processes from the leading one's state."""
+        if self.ranks.count == 1:
+            return
+        device = self.network.device
+        self.ranks.join(device)
+        step = self.ranks.agree(self.step_number, device)
+        self.ranks.broadcast(self.network.state_dict().values())
+        moments = ("exp_avg", "exp_avg_sq")
+        for parameter in self.network.parameters():
+            state = self.optimizer.state[parameter]
+            if not self.ranks.agree("step" in state, device):
+                continue
+            if not self.ranks.leads:
+                state |= {name: torch.zeros_like(parameter) for name in moments}
+                state["step"] = torch.tensor(float(step))
+            self.ranks.broadcast(state[name] for name in moments)
+        self.step_number = step
+        self._batches = self._stream()
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to continue, as flat tensors for a safetensors file."""
@@ -180,25 +241,33 @@ class InstaTuner(Trainer):
         settings: TuneSettings,
         seed: int,
         scheme: QuantScheme | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        super().__init__(network, split, settings, seed)
+        super().__init__(network, split, settings, seed, ranks)
         self.space, self.scheme = space, scheme or QuantScheme()
         self.teacher: nn.Module | None = None
         if settings.teacher:
             network.activate({})
             self.teacher = deepcopy(network).eval().requires_grad_(False)
 
-    def backward(self, batch: Batch) -> dict[str, Tensor]:
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """The full network's, then those of the sub-networks."""
+        return ("loss", *(f"subnetwork_{number}" for number in range(self.settings.subnetworks)))
+
+    def backward(self, batch: Batch, share: float = 1.0) -> list[Tensor]:
         """Gradients of the full network, then of each sampled sub-network."""
         teacher = self._teach(batch)
         self._use_full_network()
-        full = self.network(**batch.inputs)
-        losses = {"loss": self._backward(full, batch.labels, teacher)}
+        with self.autocast():
+            full = self.network(**batch.inputs).float()
+        losses = [self._backward(full, batch.labels, teacher, share)]
         target = full.detach() if teacher is None else teacher
         for number in range(self.settings.subnetworks):
             self._draw(number)
-            logits = self.network(**self.network.adapt_inputs(batch.inputs))
-            losses[f"subnetwork_{number}"] = self._backward(logits, batch.labels, target)
+            with nullcontext() if self.settings.quantization_aware else self.autocast():
+                logits = self.network(**self.network.adapt_inputs(batch.inputs)).float()
+            losses.append(self._backward(logits, batch.labels, target, share))
         self._use_full_network()
         return losses
 
@@ -208,7 +277,11 @@ class InstaTuner(Trainer):
 
     @torch.no_grad()
     def _teach(self, batch: Batch) -> Tensor | None:
-        return None if self.teacher is None else self.teacher(**batch.inputs)
+        if self.teacher is None:
+            return None
+        with self.autocast():
+            logits: Tensor = self.teacher(**batch.inputs).float()
+        return logits
 
     def _draw(self, number: int) -> None:
         """Activate a random sub-network, decided by seed, step and number alone."""
@@ -218,12 +291,15 @@ class InstaTuner(Trainer):
         if self.settings.quantization_aware:
             self.network.apply_policy(policy, self.scheme)
 
-    def _backward(self, logits: Tensor, labels: Tensor, target: Tensor | None) -> Tensor:
+    def _backward(
+        self, logits: Tensor, labels: Tensor, target: Tensor | None, share: float
+    ) -> Tensor:
         weight = self.settings.hard_label_weight
         loss = weight * self.cross_entropy(logits, labels)
         if target is not None:
             soft = distillation(logits, target, self.settings.temperature)
             loss = loss + (1 - weight) * soft
+        loss = loss * share
         loss.backward()
         return loss.detach()
 

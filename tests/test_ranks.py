@@ -1,0 +1,111 @@
+"""Training in several processes, in parts of a batch, and in bfloat16, beside plain training."""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from supernets.data import Batch
+from supernets.load import load_data, load_supernet
+from supernets.ranks import Ranks
+from supernets.settings import DataSettings, ModelSettings, SpaceSettings, TuneSettings, VitConfig
+from supernets.tune import InstaTuner
+
+STEPS = 4
+MODEL = ModelSettings(
+    vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
+)
+TUNE = TuneSettings(epochs=1, batch_size=301, device="cpu")
+
+
+def losses(ranks: Ranks, weights_seed: int = 0, **settings: object) -> list[dict[str, float]]:
+    """Losses of the first steps of InstaTune."""
+    torch.set_num_threads(1)
+    data = load_data(DataSettings(name="digits", image_size=16), MODEL)
+    network = load_supernet(MODEL, data, seed=weights_seed).network
+    space = network.space(SpaceSettings())
+    tune = TUNE.model_copy(update=settings)
+    tuner = InstaTuner(network, space, data.train, tune, seed=5, ranks=ranks)
+    found: list[dict[str, float]] = []
+    tuner.total_steps = STEPS
+    tuner.run(progress=lambda step, total, now: found.append(dict(now)))
+    ranks.leave()
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain() -> list[dict[str, float]]:
+    return losses(Ranks())
+
+
+def assert_close(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+    assert [loss.keys() for loss in found] == [loss.keys() for loss in expected]
+    for now, then in zip(found, expected, strict=True):
+        assert list(now.values()) == pytest.approx(list(then.values()), abs=1e-5)
+
+
+def one_of_two(rank: int, port: int, found: multiprocessing.Queue) -> None:
+    import os
+
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+    # Other weights at first: everybody starts from the leading process's.
+    found.put((rank, losses(Ranks.of_environment(), weights_seed=rank)))
+
+
+def test_two_processes_train_as_one(plain: list[dict[str, float]]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    found = context.Queue()
+    processes = [context.Process(target=one_of_two, args=(rank, port, found)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    results = dict(found.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    assert_close(results[0], plain)
+    assert results[0] == results[1]
+
+
+def test_parts_of_a_batch_add_up_to_it(plain: list[dict[str, float]]) -> None:
+    assert_close(losses(Ranks(), accumulate=3), plain)
+
+
+def test_bfloat16_stays_near(plain: list[dict[str, float]]) -> None:
+    found = losses(Ranks(), precision="bf16")
+    assert found != plain
+    for now, then in zip(found, plain, strict=True):
+        assert list(now.values()) == pytest.approx(list(then.values()), abs=0.05)
+
+
+def test_parts_hold_every_sample_once() -> None:
+    batch = Batch({"x": torch.arange(10).reshape(5, 2)}, torch.arange(5))
+    parts = batch.parts(7)
+    assert len(parts) == 7
+    assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+    assert torch.equal(torch.cat([part.inputs["x"] for part in parts]), batch.inputs["x"])
+
+
+@pytest.mark.slow
+def test_torchrun_gives_the_super_network_of_one_process(
+    tmp_path: Path, experiment_file: object
+) -> None:
+    file = str(experiment_file())  # type: ignore[operator] # a fixture's function
+    command = ["-m", "cli", "run", file, "--out"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    for name, launcher in (("one", []), ("two", torchrun)):
+        subprocess.run([sys.executable, *launcher, *command, str(tmp_path / name)], check=True)
+    one, two = (load_file(tmp_path / n / "supernet" / "model.safetensors") for n in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-4, rtol=1e-4)

@@ -57,7 +57,7 @@ def evaluate_ticket(ledger: Ledger, ticket: Ticket, evaluate: Evaluate) -> None:
     start of the run takes it up again.
     """
     try:
-        with ledger.heartbeat(ticket):
+        with ledger.queue.heartbeat(ticket.trial):
             metrics, details = evaluate(ticket.candidate)
         wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
         if wrong:

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from threading import Event, Thread
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from nas.candidate import Candidate
 from nas.objectives import Objective
-from nas.storage import HEARTBEAT_S, retry
+from nas.queue import TrialQueue
+from nas.storage import retry
 from supernets.space import SearchSpace
 
 Role = Literal["search", "reference"]
 
 QUEUED = ("key", "role", "round", "seed", "candidate")
 """Attributes that a trial has from the start; the others are added by who evaluates it."""
-UNSIGNED = timedelta(seconds=60)
-"""After this long, a claimed trial without its worker's name belongs to a dead one."""
 
 
 class LedgerError(ValueError):
@@ -74,12 +70,10 @@ class Ledger:
         objectives: Sequence[Objective],
         seed: int = 0,
     ):
-        self._study, self._storage, self._seed = study, storage, seed
+        self.study, self.queue, self._seed = study, TrialQueue(study, storage), seed
         self._objectives = tuple(objectives)
         self._distributions = {g.name: CategoricalDistribution(g.choices) for g in space.genes}
-        self._claimed: set[int] = set()
         self._read: dict[int, Evaluation] = {}
-        self._seen_waiting: list[FrozenTrial] = []
 
     @classmethod
     def open(
@@ -111,7 +105,7 @@ class Ledger:
 
     def enqueue(self, candidates: Sequence[Candidate], role: Role, round_number: int) -> None:
         """Add waiting candidates; one that is already in the ledger is left as it is."""
-        known = {trial.user_attrs["key"] for trial in self._trials()}
+        known = {trial.user_attrs["key"] for trial in self.queue.trials()}
         for candidate in candidates:
             if candidate.key not in known:
                 known.add(candidate.key)
@@ -121,53 +115,12 @@ class Ledger:
 
     def take(self) -> Ticket | None:
         """Claim the next waiting candidate, or None when nothing waits."""
-        while waiting := self._next_waiting():
-            if self._claim(waiting):
-                trial = Trial(self._study, waiting._trial_id)
-                self._claimed.add(waiting.number)
-                trial.set_user_attr("worker", _signature())
-                attrs = waiting.user_attrs
-                candidate = Candidate.from_json(attrs["candidate"])
-                return Ticket(candidate, attrs["role"], attrs["round"], trial)
-        return None
-
-    def _next_waiting(self) -> FrozenTrial | None:
-        """One that was waiting at the last look, after another look if those are used up.
-
-        Each process has an order of its own, so that two seldom want the same.
-        """
-        if not self._seen_waiting:
-            waiting = self._trials(TrialState.WAITING)
-            self._seen_waiting = sorted(waiting, key=lambda t: hash((os.getpid(), t.number)))
-        return self._seen_waiting.pop() if self._seen_waiting else None
-
-    def _claim(self, waiting: FrozenTrial) -> bool:
-        """Whether this process got the trial; another may have been quicker."""
-        if isinstance(self._storage, RDBStorage):
-            # Before the claim: Optuna never gives up on a running trial without a heartbeat.
-            self._storage.record_heartbeat(waiting._trial_id)
-        try:
-            claimed = self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
-        except UpdateFinishedTrialError:
-            claimed = False
-        if not claimed:
-            self._seen_waiting.clear()
-        return claimed
-
-    @contextmanager
-    def heartbeat(self, ticket: Ticket) -> Iterator[None]:
-        """Tell the database every now and then that a claimed candidate is being worked on."""
-        if not isinstance(self._storage, RDBStorage):
-            yield
-            return
-        done = Event()
-        thread = Thread(target=_beat, args=(self._storage, ticket.trial._trial_id, done))
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+        trial = self.queue.claim()
+        if trial is None:
+            return None
+        attrs = trial.user_attrs
+        candidate = Candidate.from_json(attrs["candidate"])
+        return Ticket(candidate, attrs["role"], attrs["round"], trial)
 
     def finish(
         self, ticket: Ticket, metrics: Mapping[str, float], details: Mapping[str, Any]
@@ -177,28 +130,28 @@ class Ledger:
             ticket.trial.set_user_attr("metrics", dict(metrics))
             ticket.trial.set_user_attr("details", dict(details))
             values = [metrics[o.name] for o in self._objectives]
-            self._study.tell(ticket.trial, values, skip_if_finished=True)
+            self.study.tell(ticket.trial, values, skip_if_finished=True)
 
     def fail(self, ticket: Ticket, reason: str) -> None:
         """Record that a claimed candidate cannot be evaluated."""
         with suppress(UpdateFinishedTrialError):  # as in `finish`
             ticket.trial.set_user_attr("failure", reason)
-            self._study.tell(ticket.trial, state=TrialState.FAIL, skip_if_finished=True)
+            self.study.tell(ticket.trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def recover(self) -> None:
         """Settle what vanished processes had claimed: record what was measured, requeue the rest.
 
         For the start of a driver: however often it was killed, its candidates are tried again.
         """
-        for trial in self._trials(TrialState.RUNNING):
-            if self._is_dead(trial, starting=True) and not self._complete(trial):
-                self._study.tell(trial.number, state=TrialState.FAIL)
+        for trial in self.queue.dead(starting=True):
+            if not self._complete(trial):
+                self.study.tell(trial.number, state=TrialState.FAIL)
         open_or_known = {
             t.user_attrs["key"]
-            for t in self._trials()
+            for t in self.queue.trials()
             if t.state != TrialState.FAIL or "failure" in t.user_attrs
         }
-        for trial in self._trials(TrialState.FAIL):
+        for trial in self.queue.trials(TrialState.FAIL):
             attrs = {name: trial.user_attrs[name] for name in QUEUED}
             if attrs["key"] not in open_or_known:
                 open_or_known.add(attrs["key"])
@@ -206,76 +159,56 @@ class Ledger:
 
     def settle(self) -> None:
         """Give candidates whose workers died to others, a few times; then they have failed."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            optuna.storages.fail_stale_trials(self._study)
-        for trial in self._trials(TrialState.RUNNING):
-            if self._is_dead(trial) and not self._complete(trial):
-                self._study.tell(trial.number, state=TrialState.FAIL)
-                retry(self._study, trial)
+        self.queue.fail_stale()
+        for trial in self.queue.dead():
+            if not self._complete(trial):
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                retry(self.study, trial)
 
     def _complete(self, trial: FrozenTrial) -> bool:
         """Tell the values of a trial that was measured but not told; whether it was."""
         attrs = trial.user_attrs
         if "details" not in attrs:  # the last attribute that `finish` writes
             return False
-        self._study.tell(trial.number, [attrs["metrics"][o.name] for o in self._objectives])
+        self.study.tell(trial.number, [attrs["metrics"][o.name] for o in self._objectives])
         return True
-
-    def _is_dead(self, trial: FrozenTrial, *, starting: bool = False) -> bool:
-        """Whether who claimed a running trial is gone, as far as this machine can know.
-
-        Of other machines' workers a database's heartbeats tell; a journal has no others.
-        """
-        if trial.number in self._claimed:
-            return False
-        host, _, process = trial.user_attrs.get("worker", "").rpartition(":")
-        if not host:
-            claimed = trial.datetime_start or datetime.now()
-            return starting or datetime.now() - claimed > UNSIGNED
-        if host != os.uname().nodename:
-            return starting and not isinstance(self._storage, RDBStorage)
-        return int(process) == os.getpid() or not _is_alive(int(process))
 
     def evaluations(self) -> list[Evaluation]:
         """Everything known so far, by round and key: an order that no interruption changes."""
         known = [
             self._evaluation(trial)
-            for trial in self._trials(TrialState.COMPLETE, TrialState.FAIL)
+            for trial in self.queue.trials(TrialState.COMPLETE, TrialState.FAIL)
             if trial.state == TrialState.COMPLETE or "failure" in trial.user_attrs
         ]
         return sorted(known, key=lambda evaluation: (evaluation.round, evaluation.candidate.key))
 
     def queued(self, role: Role) -> int:
         """How many candidates of a role have been enqueued, whatever became of them."""
-        return len({t.user_attrs["key"] for t in self._trials() if t.user_attrs["role"] == role})
+        return len(
+            {t.user_attrs["key"] for t in self.queue.trials() if t.user_attrs["role"] == role}
+        )
 
     @property
     def unfinished(self) -> int:
         """How many candidates wait or are being evaluated."""
-        return len(self._trials(TrialState.WAITING, TrialState.RUNNING))
+        return len(self.queue.trials(TrialState.WAITING, TrialState.RUNNING))
 
     @property
     def last_round(self) -> int:
         """The newest round that has candidates, 0 before the first."""
-        return max((trial.user_attrs["round"] for trial in self._trials()), default=0)
+        return max((trial.user_attrs["round"] for trial in self.queue.trials()), default=0)
 
     @property
     def notes(self) -> Mapping[str, Any]:
         """What the driver tells its workers."""
-        return self._study.user_attrs
+        return self.study.user_attrs
 
     def note(self, **notes: Any) -> None:
         """Tell the workers something; equal notes are not written again."""
         known = self.notes
         for name, value in notes.items():
             if known.get(name) != value:
-                self._study.set_user_attr(name, value)
-
-    @property
-    def study(self) -> optuna.Study:
-        """The Optuna study behind the ledger."""
-        return self._study
+                self.study.set_user_attr(name, value)
 
     def _add_waiting(self, params: Mapping[str, Any], attrs: dict[str, Any]) -> None:
         # A reference may hold a precision that the space does not; Optuna then shows no parameter.
@@ -284,7 +217,7 @@ class Ledger:
             for name, distribution in self._distributions.items()
             if params.get(name) in distribution.choices
         }
-        self._study.add_trial(
+        self.study.add_trial(
             create_trial(
                 state=TrialState.WAITING,
                 params={name: params[name] for name in distributions},
@@ -292,9 +225,6 @@ class Ledger:
                 user_attrs=attrs,
             )
         )
-
-    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=states or None)
 
     def _evaluation(self, trial: FrozenTrial) -> Evaluation:
         if trial.number not in self._read:
@@ -308,23 +238,3 @@ class Ledger:
                 failure=attrs.get("failure"),
             )
         return self._read[trial.number]
-
-
-def _signature() -> str:
-    """Which process this is."""
-    return f"{os.uname().nodename}:{os.getpid()}"
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _beat(storage: RDBStorage, trial_id: int, done: Event) -> None:
-    while not done.wait(storage.get_heartbeat_interval() or HEARTBEAT_S):
-        storage.record_heartbeat(trial_id)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from nas import ledger as ledger_module
+from nas import queue
 from nas.candidate import Candidate
 from nas.crew import Team, serve
 from nas.database_url import masked
@@ -47,7 +47,7 @@ def open_ledger(url: str) -> Ledger:
 
 def work(url: str, folder: Path, number: int) -> None:
     """A worker that seems to be on another machine; the victim hangs in its third evaluation."""
-    ledger_module._signature = lambda: f"machine-{number}:1"
+    queue.signature = lambda: f"machine-{number}:1"
     log = folder / f"worker-{number}"
 
     def evaluate(candidate: Candidate) -> tuple[dict[str, float], dict[str, object]]:

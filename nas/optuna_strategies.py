@@ -5,11 +5,13 @@ Each proposal rebuilds an in-memory study from the history, so that it depends o
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -122,7 +124,9 @@ class OptunaNSGA3(OptunaStrategy):
 
     def sampler(self, seed: int) -> BaseSampler:
         """NSGA-III."""
-        return NSGAIIISampler(population_size=self.population, seed=seed)
+        with warnings.catch_warnings():  # experimental since Optuna 3.2, which the user chose
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return NSGAIIISampler(population_size=self.population, seed=seed)
 
 
 class OptunaGP(OptunaStrategy):

@@ -56,6 +56,12 @@ def run(
             show_default=False,
         ),
     ] = None,
+    measure: Annotated[
+        str,
+        typer.Option(
+            help="all, or accuracy: latency comes from `simqnas worker --measure latency`."
+        ),
+    ] = "all",
     storage: Storage = None,
 ) -> None:
     """Tune, search, validate, export and report. Run it again to continue where it stopped."""
@@ -69,7 +75,7 @@ def run(
     from nas.stop import StoppableReporter, StopRequest
     from supernets.ranks import Ranks
 
-    number = _number_of(workers)
+    number, latency_elsewhere = _number_of(workers), _one_of(measure, "all", "accuracy")
     experiment = at_storage(load_experiment(file, overrides or []), storage)
     folder = RunFolder(out or Path("runs") / experiment.name)
     request = StopRequest()
@@ -79,10 +85,17 @@ def run(
         return
     with request.listening(), rich_reporter(console) as reporter:
         stoppable = StoppableReporter(reporter, request)
-        front = run_pipeline(experiment, folder, stoppable, number)
+        front = run_pipeline(experiment, folder, stoppable, number, latency_elsewhere)
     console.print(front_table(front))
     console.print(recommendation(front), style="bold green", highlight=False)
     console.print(f"report: {folder.report_html}", highlight=False, soft_wrap=True)
+
+
+def _one_of(measure: str, default: str, other: str) -> bool:
+    """Whether the other choice than the default was made."""
+    if measure not in (default, other):
+        raise ValueError(f"--measure {measure}: must be {default} or {other}")
+    return measure == other
 
 
 def _number_of(workers: str | None) -> int | None:
@@ -94,20 +107,32 @@ def _number_of(workers: str | None) -> int | None:
 
 
 @app.command()
-def worker(run_folder: Run, storage: Storage = None) -> None:
-    """Evaluate candidates of a run that `simqnas run --workers remote` drives elsewhere."""
+def worker(
+    place: Annotated[
+        Path, typer.Argument(help="Run folder or experiment file.", metavar="RUN-or-FILE")
+    ],
+    measure: Annotated[
+        str,
+        typer.Option(help="all, or latency: for a target device that has ONNX Runtime, not torch."),
+    ] = "all",
+    storage: Storage = None,
+) -> None:
+    """Evaluate candidates of a run that is driven elsewhere, as `simqnas run --workers remote`."""
     from nas.crew import DRIVER_VARIABLE
     from nas.progress import rich_reporter
     from nas.stop import StopRequest
-    from nas.worker import work
 
     _remember(storage)
+    if _one_of(measure, "all", "latency"):
+        from nas.workplace import measure_latency as work
+    else:
+        from nas.worker import work
     hired = DRIVER_VARIABLE in os.environ
     request = StopRequest(notice="") if hired else StopRequest()
     quiet = Console(stderr=True, quiet=hired)
     with request.listening(), rich_reporter(quiet) as reporter:
         try:
-            work(run_folder, reporter, request)
+            work(place, reporter, request)
         except Stopped:
             reporter.say("stopped")
 

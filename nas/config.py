@@ -148,6 +148,12 @@ class Experiment(Settings):
         description="Database URL of the ledger, such as postgresql://user@host/name; null: a "
         "journal file in the run folder. A password belongs into $SIMQNAS_STORAGE or ~/.pgpass.",
     )
+    artifacts: str | None = Field(
+        None,
+        min_length=1,
+        description="Where model files travel between machines: a folder that all of them see, or "
+        "s3://bucket; null: in the run folder.",
+    )
     isolate: bool = Field(
         False,
         description="Evaluate candidates in a process of its own, so that one that is killed for "

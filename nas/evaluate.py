@@ -17,6 +17,7 @@ from hardware.target import Target
 from hardware.verify import verify
 from nas.candidate import Candidate
 from nas.latency_book import LatencyBook
+from nas.latency_queue import LatencyQueue
 from nas.torch_accuracy import torch_accuracy
 from nas.workbench import Workbench
 from supernets.data import Split
@@ -36,7 +37,7 @@ class Evaluator:
 
     `baseline` is the model whose latency is taken alternately with every candidate's: the ratio
     of the two is what a busy machine leaves alone. With `fast`, accuracy is that of the model's
-    fake-quantized twin in torch.
+    fake-quantized twin in torch. With `elsewhere`, latency comes from another device.
     """
 
     workbench: Workbench
@@ -45,6 +46,7 @@ class Evaluator:
     book: LatencyBook
     baseline: Candidate
     fast: bool = False
+    elsewhere: LatencyQueue | None = None
     clock: Callable[[], float] = time.perf_counter
     _open: dict[str, onnxruntime.InferenceSession] = field(default_factory=dict)
 
@@ -55,9 +57,16 @@ class Evaluator:
         coverage = verify(model, candidate.policy)
         content = model.SerializeToString()
         session = open_session(content, self.target)
-        latency = self._latency(candidate, session)
+        if self.elsewhere is not None:  # measured there while accuracy is computed here
+            self._ask(self.elsewhere, candidate, content)
+        accuracy = self._accuracy(candidate, session)
+        latency, device = self._latency(candidate, session), self.target.describe()
+        if self.elsewhere is not None:
+            device = dict(self.elsewhere.seconds(candidate.key)[1])
+            if candidate != self.baseline:
+                self.elsewhere.clear(candidate.key, candidate.key)
         metrics = {
-            "accuracy": self._accuracy(candidate, session),
+            "accuracy": accuracy,
             "latency_ms": latency.median_ms,
             "size_bytes": float(len(content)),
             **self.workbench.costs(candidate),
@@ -65,7 +74,7 @@ class Evaluator:
         details = {
             "latency": asdict(latency),
             "coverage": str(coverage),
-            "target": self.target.describe(),
+            "target": device,
             "duration_s": self.clock() - started,
         }
         return metrics, details
@@ -78,6 +87,8 @@ class Evaluator:
 
     def _latency(self, candidate: Candidate, session: onnxruntime.InferenceSession) -> Latency:
         """Latency relative to the baseline's, in the baseline's milliseconds."""
+        if self.elsewhere is not None:
+            return self._latency_from(self.elsewhere, candidate)
         conditions = self._conditions(candidate)
         if candidate == self.baseline:
             return self.book.get(conditions, lambda: self._measure({candidate: session})[candidate])
@@ -90,6 +101,27 @@ class Evaluator:
             return _scaled(found[candidate], scale)
 
         return self.book.get(conditions, alternately)
+
+    def _ask(self, elsewhere: LatencyQueue, candidate: Candidate, content: bytes) -> None:
+        """Send a candidate and the baseline to be measured alternately."""
+        if candidate != self.baseline:
+            baseline = self.workbench.model(self.baseline).SerializeToString()
+            self._ask(elsewhere, self.baseline, baseline)
+            models = {candidate.key: content, self.baseline.key: baseline}
+        else:
+            models = {candidate.key: content}
+        compared = {candidate.key: candidate, self.baseline.key: self.baseline}
+        inputs = {key: self.workbench.example(compared[key], self.target) for key in models}
+        elsewhere.submit(candidate.key, models, inputs, self.target, LATENCY_REPEATS)
+
+    def _latency_from(self, elsewhere: LatencyQueue, candidate: Candidate) -> Latency:
+        seconds, _ = elsewhere.seconds(candidate.key)
+        found = {key: Latency.of(times) for key, times in seconds.items()}
+        if candidate == self.baseline:
+            return found[candidate.key]
+        baseline = self._latency_from(elsewhere, self.baseline)
+        scale = baseline.median_ms / found[self.baseline.key].median_ms
+        return _scaled(found[candidate.key], scale)
 
     def _measure(
         self, sessions: Mapping[Candidate, onnxruntime.InferenceSession]

@@ -19,11 +19,12 @@ from nas.evaluate import LATENCY_REPEATS, Evaluator
 from nas.export import Exporter
 from nas.front_file import Front
 from nas.latency_book import LatencyBook, cache_folder
+from nas.latency_queue import LatencyQueue
 from nas.ledger import Evaluation, Ledger
 from nas.prepare import Preparation
 from nas.problem import SearchProblem
 from nas.progress import Reporter
-from nas.records import open_ledger
+from nas.records import open_latency_queue, open_ledger
 from nas.references import reference_candidates
 from nas.run_folder import RunFolder
 from nas.supernet_problem import supernet_problem
@@ -99,7 +100,15 @@ class Lab:
         book = LatencyBook(cache_folder() / "latency")
         baseline = self.references["fp32"]
         fast = self.experiment.evaluate == "torch"
-        return Evaluator(self.workbench, self.data.validation, self.target, book, baseline, fast)
+        split, target, elsewhere = self.data.validation, self.target, self.elsewhere
+        return Evaluator(self.workbench, split, target, book, baseline, fast, elsewhere)
+
+    @cached_property
+    def elsewhere(self) -> LatencyQueue | None:
+        """Where latency is measured, None for here; the driver has noted it in the ledger."""
+        if self.ledger.notes.get("latency") != "elsewhere":
+            return None
+        return open_latency_queue(self.experiment, self.folder)
 
     def crew(self, workers: int | None) -> AbstractContextManager[Crew]:
         """Who evaluates candidates; see `run` in the pipeline for `workers`."""
@@ -123,7 +132,7 @@ class Lab:
         picks = pick_models(evaluations, self.experiment)
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
-        validator = Validator(self.exporter, self.target, self.experiment.seed)
+        validator = Validator(self.exporter, self.target, self.experiment.seed, self.elsewhere)
         models = tuple(validator.validate(picks, self.folder.models, reporter))
         return Front(
             models=models,

@@ -23,6 +23,7 @@ from nas.records import (
     read_evaluations,
     read_experiment,
     refuse_changes,
+    send_supernet,
 )
 from nas.report import Report, html, markdown
 from nas.run_folder import RunFolder, RunFolderError, read_json, write_atomically, write_json
@@ -37,19 +38,24 @@ from supernets.load import load_data
 
 
 def run(
-    experiment: Experiment, folder: RunFolder, reporter: Reporter, workers: int | None = None
+    experiment: Experiment,
+    folder: RunFolder,
+    reporter: Reporter,
+    workers: int | None = None,
+    latency_elsewhere: bool = False,
 ) -> Front:
     """Tune, search, validate, export and report; skips what is there already.
 
     workers: processes that evaluate candidates; 0 leaves that to `simqnas worker` on other
     machines; without a number this process does it, or one of its own where `isolate` asks for it.
+    latency_elsewhere: leave latency to `simqnas worker --measure latency` on the target device.
 
     Raises ValueError for what a user can put right, Stopped when asked to stop; nothing already
     computed is lost, and of a run that was stopped there is a report.
     """
-    if workers == 0 and experiment.storage is None:
+    if (workers == 0 or latency_elsewhere) and experiment.storage is None:
         raise StorageError(
-            "--workers remote: workers elsewhere need a database to meet in; "
+            "--workers remote, --measure accuracy: workers elsewhere need a database to meet in; "
             "give --storage postgresql://user@host/name"
         )
     reporter.say(f"target: {experiment.target.target().execution_provider}")
@@ -63,6 +69,8 @@ def run(
         torch.manual_seed(experiment.seed)
         lab = Lab.prepare(experiment, folder, data, reporter)
         try:
+            lab.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
+            lab.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
             return _measure(lab, reporter, workers)
         except Stopped:
             _report_unfinished(lab)
@@ -87,9 +95,11 @@ def _measure(lab: Lab, reporter: Reporter, workers: int | None) -> Front:
     """Everything after preparation."""
     experiment, folder, ledger = lab.experiment, lab.folder, lab.ledger
     claim_study(ledger, experiment)
+    if lab.elsewhere is not None:
+        ledger.note(finished=False)
     ledger.recover()
     if workers == 0:
-        ledger.note(open=True)
+        ledger.note(open=True, supernet=send_supernet(experiment, folder))
     with lab.crew(workers) as crew:
         metrics = measure_references(ledger, lab.references, crew, reporter)
         problem = lab.problem(metrics)

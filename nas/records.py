@@ -9,8 +9,10 @@ from typing import Any
 from nas.config import Experiment
 from nas.database_url import STORAGE_VARIABLE, without_password
 from nas.experiment_file import load_experiment
+from nas.latency_queue import LatencyQueue
 from nas.ledger import Evaluation, Ledger
-from nas.run_folder import RunFolder, RunFolderError, read_json
+from nas.parcels import Parcels, open_store, sha256
+from nas.run_folder import RunFolder, RunFolderError, read_json, write_atomically
 from nas.storage import open_storage
 from supernets.space import SearchSpace
 
@@ -26,6 +28,8 @@ FIXED = (
     "evaluate",
 )
 """Sections that decide what the measurements of a run mean; the others may change."""
+SUPERNET_FILES = ("config.json", "space.json", "template.onnx", "model.safetensors")
+"""What a worker needs; the weights come last, whose presence says that all is there."""
 LOCAL = ("model", "data")
 """Sections with paths, which differ between machines."""
 
@@ -108,3 +112,29 @@ def compare_study(ledger: Ledger, experiment: Experiment, sections: tuple[str, .
             f"study {experiment.name!r} belongs to another experiment ({'; '.join(changes)}); "
             "give this one another name"
         )
+
+
+def open_latency_queue(experiment: Experiment, folder: RunFolder) -> LatencyQueue:
+    """Open the queue of latency jobs of a run."""
+    storage = open_storage(experiment.storage, folder.journal)
+    return LatencyQueue.open(storage, experiment.name, open_parcels(experiment, folder))
+
+
+def open_parcels(experiment: Experiment, folder: RunFolder) -> Parcels:
+    """Where files travel between the machines of a run."""
+    return Parcels(open_store(experiment.artifacts or str(folder.artifacts.resolve())))
+
+
+def send_supernet(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
+    """Send the tuned super-network on its way to workers; file name -> parcel."""
+    parcels = open_parcels(experiment, folder)
+    return {name: parcels.send((folder.supernet / name).read_bytes()) for name in SUPERNET_FILES}
+
+
+def fetch_supernet(ledger: Ledger, experiment: Experiment, folder: RunFolder) -> None:
+    """Bring the tuned super-network here, unless it is."""
+    parcels, sent = open_parcels(experiment, folder), ledger.notes["supernet"]
+    for name in SUPERNET_FILES:
+        path = folder.supernet / name
+        if not path.exists() or sha256(path.read_bytes()) != sent[name]:
+            write_atomically(path, parcels.fetch(sent[name]))

@@ -46,6 +46,11 @@ class RunFolder:
         return self.path / "evaluations.journal"
 
     @property
+    def artifacts(self) -> Path:
+        """Model files on their way to other machines."""
+        return self.path / "artifacts"
+
+    @property
     def predictors(self) -> Path:
         """The chosen predictors and their errors."""
         return self.path / "predictors.json"
@@ -107,12 +112,11 @@ class RunFolder:
             lock.release()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new one, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) so that a reader sees the old or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
+    part.write_bytes(content.encode() if isinstance(content, str) else content)
     make_durable(part)
     part.replace(path)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hardware.attribution import FallbackError
 from hardware.latency import Latency, Seconds, ratio, run_times
-from hardware.session import open_session
+from hardware.session import Arrays, open_session
 from hardware.target import Target
 from hardware.verify import PolicyError
 from nas.config import Experiment
@@ -20,6 +20,7 @@ from nas.evaluate import split_accuracy
 from nas.export import Exporter, ExportError
 from nas.front import spread
 from nas.front_file import Front, ValidatedModel, Versus
+from nas.latency_queue import LatencyQueue
 from nas.ledger import Evaluation
 from nas.model_card import model_card
 from nas.objectives import FloatArray, to_costs
@@ -148,6 +149,7 @@ class Validator:
     exporter: Exporter
     target: Target
     seed: int
+    elsewhere: LatencyQueue | None = None
     clock: Callable[[], float] = time.perf_counter
 
     def validate(
@@ -195,12 +197,10 @@ class Validator:
 
     def _time(self, models: Sequence[ValidatedModel], folder: Path) -> list[ValidatedModel]:
         """Fill in latencies and the comparison with each reference."""
-        sessions = {
-            m.name: open_session(folder / m.name / "model.onnx", self.target) for m in models
-        }
+        files = {m.name: folder / m.name / "model.onnx" for m in models}
         workbench = self.exporter.workbench
         inputs = {m.name: workbench.example(m.candidate, self.target) for m in models}
-        seconds = run_times(sessions, inputs, repeats=VALIDATION_REPEATS, clock=self.clock)
+        seconds = self._seconds(files, inputs)
         references = [model for model in models if model.role == "reference"]
         timed = []
         for model in models:
@@ -211,6 +211,18 @@ class Validator:
             quartiles = (latency.median_ms, latency.q1_ms, latency.q3_ms)
             timed.append(replace(model, latency_ms=quartiles, versus=versus))
         return timed
+
+    def _seconds(
+        self, files: Mapping[str, Path], inputs: Mapping[str, Arrays]
+    ) -> Mapping[str, Seconds]:
+        """Run all models alternately, here or on the other device."""
+        if self.elsewhere is None:
+            sessions = {name: open_session(path, self.target) for name, path in files.items()}
+            return run_times(sessions, inputs, repeats=VALIDATION_REPEATS, clock=self.clock)
+        contents = {name: path.read_bytes() for name, path in files.items()}
+        key = "front of " + ", ".join(sorted(contents))
+        self.elsewhere.submit(key, contents, inputs, self.target, VALIDATION_REPEATS)
+        return self.elsewhere.seconds(key)[0]
 
     def _versus(
         self, model: ValidatedModel, reference: ValidatedModel, seconds: Mapping[str, Seconds]

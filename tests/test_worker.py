@@ -1,0 +1,162 @@
+"""Workers: what a small board needs, and whole runs that leave the work to others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from hardware.target import Target
+from nas.database_url import masked, without_password
+from nas.experiment_file import load_experiment
+from nas.latency_queue import LatencyQueue
+from nas.ledger import Ledger
+from nas.parcels import Parcels, open_store
+from nas.records import read_evaluations
+from nas.run_folder import RunFolder
+from nas.storage import StorageError, open_storage
+from supernets.space import SearchSpace
+from tests.faults.victim import EXPERIMENT, write_experiment
+
+ROOT = Path(__file__).parents[1]
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers", "datasets", "sklearn", "pymoo"):
+    sys.modules[name] = None
+sys.argv[0] = "simqnas"
+import cli
+cli.main()
+"""
+
+
+def tiny_model() -> bytes:
+    """A graph that adds one to its input."""
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "one"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+        [helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def start(*arguments: object, code: str | None = None) -> subprocess.Popen[str]:
+    launcher = ["-m", "cli"] if code is None else ["-c", code]
+    command = [sys.executable, *launcher, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def parcels(tmp_path: Path) -> Parcels:
+    return Parcels(open_store(str(tmp_path / "artifacts")))
+
+
+def test_parcels_arrive_as_they_were_sent(parcels: Parcels, tmp_path: Path) -> None:
+    name = parcels.send(b"content")
+    assert parcels.fetch(name) == b"content"
+    (tmp_path / "artifacts" / name).write_bytes(b"other")
+    with pytest.raises(StorageError, match="changed on its way"):
+        parcels.fetch(name)
+    with pytest.raises(ValueError, match="artifact"):
+        parcels.fetch("../outside")
+
+
+def test_a_board_without_torch_measures_latency(tmp_path: Path, parcels: Parcels) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    artifacts = str(tmp_path / "artifacts")
+    file = write_experiment(tmp_path, storage=url, artifacts=artifacts)
+    storage = open_storage(url, tmp_path / "unused")
+    experiment = load_experiment(file)
+    objectives = experiment.parsed_objectives()
+    ledger = Ledger.open(storage, experiment.name, SearchSpace(()), objectives)
+    queue = LatencyQueue.open(storage, experiment.name, parcels)
+    inputs = {"tiny": {"x": np.zeros(2, np.float32)}}
+    queue.submit("good", {"tiny": tiny_model()}, inputs, Target(), 7)
+    queue.submit("bad", {"tiny": b"no model"}, inputs, Target(), 7)
+    board = start("worker", file, "--measure", "latency", code=WITHOUT_TORCH)
+    try:
+        seconds, device = queue.seconds("good")
+        assert seconds["tiny"].shape == (7,)
+        assert (seconds["tiny"] > 0).all()
+        assert device == Target().describe()
+        with pytest.raises(ValueError, match="latency on the other device"):
+            queue.seconds("bad")
+        ledger.note(finished=True)
+        assert board.wait(60) == 0
+    finally:
+        board.kill()
+
+
+def test_workers_without_a_database_are_told_what_to_do(tmp_path: Path) -> None:
+    worker = start("worker", write_experiment(tmp_path))
+    assert worker.stderr is not None
+    assert "--workers N" in worker.stderr.read()
+    assert worker.wait() == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "kept"),
+    [
+        (
+            "postgresql://me:secret@host/db",
+            "postgresql://me:***@host/db",
+            "postgresql://me@host/db",
+        ),
+        ("mysql+pymysql://u:p:q@h/d", "mysql+pymysql://u:***@h/d", "mysql+pymysql://u@h/d"),
+        ("postgresql://me:se@cr@et@host/db", "postgresql://me:***@host/db", None),
+        ("postgresql://me@host:5432/db", None, None),
+        ("sqlite:////tmp/a.db", None, None),
+    ],
+)
+def test_passwords_are_neither_shown_nor_kept(
+    url: str, shown: str | None, kept: str | None
+) -> None:
+    assert masked(url) == (shown or url)
+    assert without_password(url) == (kept or (shown or url).replace(":***", ""))
+
+
+def test_a_bad_database_url_is_refused_without_showing_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="storage") as caught:
+        load_experiment(write_experiment(tmp_path, storage="oracle://me:secret@host/db"))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_run_is_done_by_workers_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver proposes, a worker with only the file and the database measures accuracy, a board
+    latency; candidates and accuracies are those of a run alone."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    artifacts = str(tmp_path / "artifacts")
+    files = [write_experiment(f, storage=url, artifacts=artifacts) for f in (here, there)]
+    monkeypatch.setenv("SIMQNAS_CACHE", str(tmp_path / "cache"))
+    driver = start(
+        "run", files[0], "--out", here / "out", "--workers", "remote", "--measure", "accuracy"
+    )
+    worker = start("worker", files[1])
+    board = start("worker", files[1], "--measure", "latency", code=WITHOUT_TORCH)
+    try:
+        assert driver.wait(240) == 0
+        assert worker.wait(60) == 0
+        assert board.wait(60) == 0
+    finally:
+        for process in (driver, worker, board):
+            process.kill()
+    known = read_evaluations(load_experiment(files[0]), RunFolder(here / "out"))
+    assert len(known) == EXPERIMENT["search"]["evaluations"] + 2  # type: ignore[index] # a dict
+    assert all(e.failure is None for e in known)
+    assert len(list((here / "out" / "models").glob("*/model.onnx"))) == 3
+    # The baseline and the shipped models are left, candidates' files are not.
+    assert len(list(Path(artifacts).iterdir())) < 20
+    onnx.checker.check_model(next((here / "out" / "models").glob("*/model.onnx")))

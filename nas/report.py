@@ -61,6 +61,10 @@ def _share(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{accuracy:.4f}"
 
 
+def _kilobytes(size: int) -> str:
+    return f"{size / 1000:.4g}" if size < 1e6 else f"{size / 1000:,.0f}"
+
+
 def _versus(model: ValidatedModel, reference: str) -> str:
     if model.name == reference or reference not in model.versus:
         return "-"
@@ -88,7 +92,7 @@ def front_table(front: Front) -> Table:
             model.name,
             _share(model.test_accuracy),
             f"{model.latency_ms[0]:.3g}",
-            f"{model.size_bytes / 1000:.4g}",
+            _kilobytes(model.size_bytes),
             *(_versus(model, name) for name in references),
             style="bold green" if chosen else None,
         )

@@ -70,7 +70,6 @@ def run(
         lab = Lab.prepare(experiment, folder, data, reporter)
         try:
             lab.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
-            lab.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
             return _measure(lab, reporter, workers)
         except Stopped:
             _report_unfinished(lab)
@@ -115,6 +114,8 @@ def _measure(lab: Lab, reporter: Reporter, workers: int | None) -> Front:
         write_json(folder.predictors, [p.to_json() for p in predictors])
         front = lab.validate(evaluations, reporter)
         write_json(folder.front, front.to_json())
+    if lab.elsewhere is not None:
+        ledger.note(finished=True)
     _write_reports(experiment, folder, front, evaluations, finished=True)
     return front
 

@@ -4,7 +4,7 @@
 
 Continues where it stopped; when all candidates are measured it writes the table that the search
 benchmark reads, benchmarks/digits_small.npz: canonical genomes; validation accuracy, latency in ms
-relative to the FP32 reference measured beside it, file size in bytes; the predictors' features.
+relative to the FP32 reference measured beside it, file size in bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nas.lab import Lab
 from nas.problem import enumerate_space
 from nas.progress import RichReporter, rich_reporter
 from nas.run_folder import RunFolder
-from nas.supernet_problem import StructureFeatures
+from supernets.tasks import load_data
 
 HERE = Path(__file__).parent
 METRICS = ("accuracy", "latency_ms", "size_bytes")
@@ -33,7 +33,8 @@ SAVE_EVERY = 100
 def enumerate_digits(folder: Path, deadline: float, table: Path, reporter: RichReporter) -> bool:
     """Measure until all is done or the deadline has passed; True when the table is written."""
     experiment = load_experiment(HERE / "digits_small.yaml")
-    lab = Lab.prepare(experiment, RunFolder(folder), reporter)
+    data = load_data(experiment.data, experiment.model)
+    lab = Lab.prepare(experiment, RunFolder(folder), data, reporter)
     genomes = enumerate_space(lab.workbench.space)
     assert genomes is not None
     order = np.random.default_rng(0).permutation(len(genomes))  # drift hits no region alone
@@ -53,14 +54,11 @@ def enumerate_digits(folder: Path, deadline: float, table: Path, reporter: RichR
     np.save(partial, values)
     if np.isnan(values).any():
         return False
-    structure = StructureFeatures(lab.workbench)
     np.savez_compressed(
         table,
         space=json.dumps(lab.workbench.space.to_json()),
         genomes=genomes.astype(np.int8),
         values=values.astype(np.float32),
-        features=structure.features(genomes).astype(np.float32),
-        cheap=structure.cheap(genomes).astype(np.float32),
     )
     return True
 

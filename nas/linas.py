@@ -77,12 +77,13 @@ class Linas:
         values, stds = surrogate.values(rows), surrogate.stds(rows)
         mean, std = problem.costs(values), _CAUTION * stds[:, : len(problem.objectives)]
         even = EvenScale(costs)
+        kept = even.costs(costs[feasible])
         chosen = pick_round(
-            even.costs(costs[feasible]),
+            kept,
             even.costs(mean),
             even.stds(mean, std),
             surrogate.feasibility(values, stds),
-            reference_point(even.costs(costs)),
+            reference_point(kept[front(kept)] if len(kept) else even.costs(costs)),
             n,
         )
         return rows[chosen]

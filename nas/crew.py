@@ -80,14 +80,20 @@ def serve(
     """
     evaluated = 0
     while ledger.notes.get("open", True) and driver in (None, str(os.getppid())):
+        started = time.monotonic()
         ticket = ledger.take()
         if ticket is None:
-            time.sleep(POLL_S)
+            pause(started)
         else:
             evaluate_ticket(ledger, ticket, evaluate)
             evaluated += 1
         request.check()
     return evaluated
+
+
+def pause(started: float) -> None:
+    """Wait before the next look at the ledger: longer where looking took long."""
+    time.sleep(max(POLL_S, 10 * (time.monotonic() - started)))
 
 
 @dataclass
@@ -121,7 +127,7 @@ class Team:
             self._replace_dead()
             ledger.settle()
             tell()
-            time.sleep(max(POLL_S, 5 * (time.monotonic() - started)))  # spare a slow database
+            pause(started)
         tell()
 
     def _replace_dead(self) -> None:

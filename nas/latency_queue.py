@@ -39,7 +39,10 @@ class LatencyQueue:
         """Create the study `<name>.latency`, or continue it."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
-            storage=storage, study_name=f"{name}.latency", load_if_exists=True
+            storage=storage,
+            sampler=optuna.samplers.RandomSampler(),  # as in the ledger
+            study_name=f"{name}.latency",
+            load_if_exists=True,
         )
         return cls(study, storage, parcels)
 

@@ -88,7 +88,12 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = [objective.direction for objective in objectives]
         study = optuna.create_study(
-            storage=storage, study_name=name, directions=directions, load_if_exists=True
+            storage=storage,
+            # Candidates come from our strategies; Optuna's own would read all trials at each claim.
+            sampler=optuna.samplers.RandomSampler(),
+            study_name=name,
+            directions=directions,
+            load_if_exists=True,
         )
         names = [objective.name for objective in objectives]
         with warnings.catch_warnings():

@@ -59,12 +59,9 @@ class TrialQueue:
             # Before the claim: Optuna never gives up on a running trial without a heartbeat.
             self._storage.record_heartbeat(waiting._trial_id)
         try:
-            claimed = self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+            return self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:
-            claimed = False
-        if not claimed:
-            self._seen_waiting.clear()
-        return claimed
+            return False
 
     @contextmanager
     def heartbeat(self, trial: Trial) -> Iterator[None]:

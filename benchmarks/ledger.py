@@ -1,0 +1,96 @@
+"""What the ledger and its queue cost per evaluation, with several workers.
+
+Run: python benchmarks/ledger.py --workers 8 --evaluations 2000 [--storage postgresql://...]
+Without a storage the journal of a temporary folder is used. Evaluations do nothing, so everything
+that is timed is overhead: claim, details of an ordinary size, result, and the driver's polling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.candidate import Candidate
+from nas.crew import Team, serve
+from nas.ledger import Ledger
+from nas.objectives import find_objective
+from nas.stop import StopRequest
+from nas.storage import open_storage
+from supernets.space import Gene, SearchSpace
+
+GENES = 110
+SPACE = SearchSpace(
+    tuple(Gene(f"blocks.{i}.precision", ("int4", "int8", "fp32")) for i in range(GENES))
+)
+OBJECTIVES = tuple(find_objective(name) for name in ("accuracy", "latency_ms", "size_bytes"))
+METRICS = {"accuracy": 0.5, "latency_ms": 1.0, "size_bytes": 1e6, "macs": 1e9, "parameters": 1e6}
+DETAILS = {"latency": [1.0] * 4, "coverage": "x" * 100, "target": {"cpu": "x" * 60}}
+
+
+def open_ledger(storage: str | None, folder: Path) -> Ledger:
+    """The ledger that driver and workers share."""
+    opened = open_storage(storage, folder / "journal")
+    return Ledger.open(opened, folder.name, SPACE, OBJECTIVES)
+
+
+def evaluate(candidate: Candidate) -> tuple[dict[str, float], dict[str, Any]]:
+    """Nothing, at once."""
+    return METRICS, DETAILS
+
+
+def work(storage: str | None, folder: Path) -> None:
+    """One worker."""
+    serve(open_ledger(storage, folder), evaluate, StopRequest())
+
+
+def main() -> None:
+    """Time rounds of trivial evaluations."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--evaluations", type=int, default=2000)
+    parser.add_argument("--round-size", type=int, default=100)
+    parser.add_argument("--storage")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="simqnas-ledger-") as name:
+        folder = Path(name)
+        ledger = open_ledger(options.storage, folder)
+        ledger.note(open=True)
+        context = multiprocessing.get_context("spawn")
+        workers = [
+            context.Process(target=work, args=(options.storage, folder))
+            for _ in range(options.workers)
+        ]
+        for worker in workers:
+            worker.start()
+        time.sleep(10)  # their imports are not what is measured
+        rng, enqueueing = np.random.default_rng(0), 0.0
+        started = time.perf_counter()
+        for number in range(options.evaluations // options.round_size):
+            genomes = SPACE.sample(options.round_size, rng)
+            candidates = [Candidate.from_genome(SPACE, genome) for genome in genomes]
+            before = time.perf_counter()
+            ledger.enqueue(candidates, "search", number)
+            enqueueing += time.perf_counter() - before
+            Team(folder, 0).work_off(ledger, lambda: None)
+        seconds = time.perf_counter() - started
+        known = ledger.evaluations()
+        ledger.note(open=False)
+        for worker in workers:
+            worker.join()
+    keys = {evaluation.candidate.key for evaluation in known}
+    assert len(keys) == len(known) == options.evaluations, "lost or done twice"
+    each = 1e3 / options.evaluations
+    print(
+        f"{options.evaluations} evaluations, {options.workers} workers: {seconds:.1f} s, "
+        f"{seconds * each:.1f} ms per evaluation ({enqueueing * each:.1f} ms of it enqueueing)"
+    )
+
+
+if __name__ == "__main__":
+    main()

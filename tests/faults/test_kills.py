@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
-from tests.faults.victim import finish, known, write_experiment
+from nas.run_folder import RunFolder
+from nas.storage import open_storage
+from tests.faults.victim import finish, known, start, write_experiment
 
 Outcome = tuple[list[tuple[int, str, float, float]], list[tuple[str, float, int]]]
 
@@ -57,6 +64,25 @@ def test_a_run_killed_dozens_of_times_ends_as_if_nothing_had_been(
         assert {key: now.get(key) for key in before} == before
         before = now
     assert kills >= 24
+    assert outcome(file, out) == uninterrupted
+
+
+def test_ctrl_c_finishes_the_evaluation_and_writes_a_report(
+    base: Path, uninterrupted: Outcome
+) -> None:
+    file, out = base / "victim.yaml", base / "stopped"
+    process = start(file, out)
+    while process.is_alive() and len(known(file, out)) < 3:
+        time.sleep(0.02)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 1, "Stopped was raised"
+    assert "not finished" in (out / "report.md").read_text()
+    storage = open_storage(None, RunFolder(out).journal)
+    trials = optuna.load_study(study_name="victim", storage=storage).trials
+    assert TrialState.RUNNING not in {trial.state for trial in trials}
+    assert not finish(file, out)
     assert outcome(file, out) == uninterrupted
 
 

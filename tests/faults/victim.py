@@ -15,6 +15,7 @@ from nas.experiment_file import load_experiment
 from nas.ledger import Evaluation
 from nas.records import read_evaluations
 from nas.run_folder import RunFolder, RunFolderError
+from nas.stop import StoppableReporter, StopRequest
 
 EXPERIMENT = {
     "name": "victim",
@@ -99,7 +100,9 @@ def _run(file: Path, out: Path, kill_at: int | None, environment: dict[str, str]
     checkpoints.INTERVAL_S = 0.0  # a checkpoint after every step
     if kill_at is not None:
         _kill_at_change(kill_at, out)
-    run(load_experiment(file), RunFolder(out), Still())
+    request = StopRequest(notice="")
+    with request.listening():
+        run(load_experiment(file), RunFolder(out), StoppableReporter(Still(), request))
 
 
 def _kill_at_change(number: int, folder: Path) -> None:

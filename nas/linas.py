@@ -25,6 +25,8 @@ from predictors.selection import CONTENDERS
 from supernets.space import Genomes
 
 _FEWEST = 8  # measured candidates below which a predictor is not worth fitting
+_SETTLED = 100  # measured candidates after which a round also looks beyond the front
+_BOLD = 5  # then one candidate of so many does, and counts the whole deviation
 _CAUTION = 0.3  # share of the predicted standard deviation that counts; 1 explores too much
 
 PLAIN_CONTENDERS: dict[str, Regressor] = {
@@ -75,18 +77,19 @@ class Linas:
         feasible = (problem.violations(good.values) == 0).all(axis=1)
         rows = new_rows(self._pool(surrogate, good.genomes[front(costs)], rng), history.genomes)
         values, stds = surrogate.values(rows), surrogate.stds(rows)
-        mean, std = problem.costs(values), _CAUTION * stds[:, : len(problem.objectives)]
-        even = EvenScale(costs)
-        kept = even.costs(costs[feasible])
-        chosen = pick_round(
-            kept,
-            even.costs(mean),
-            even.stds(mean, std),
-            surrogate.feasibility(values, stds),
-            reference_point(kept[front(kept)] if len(kept) else even.costs(costs)),
-            n,
-        )
-        return rows[chosen]
+        mean, std = problem.costs(values), stds[:, : len(problem.objectives)]
+        even, likely = EvenScale(costs), surrogate.feasibility(values, stds)
+        measured, worst = even.costs(costs[feasible]), reference_point(even.costs(costs))
+        near = reference_point(measured[front(measured)]) if len(measured) else worst
+        centre = even.costs(mean)
+
+        n_bold = n // _BOLD if len(history) >= _SETTLED else 0
+        cautious = even.stds(mean, _CAUTION * std)
+        chosen = pick_round(measured, centre, cautious, likely, near, n - n_bold)
+        rest = np.setdiff1d(np.arange(len(rows)), chosen)
+        measured, bold = np.vstack([measured, centre[chosen]]), even.stds(mean, std)
+        beyond = pick_round(measured, centre[rest], bold[rest], likely[rest], worst, n_bold)
+        return np.asarray(rows[np.concatenate([chosen, rest[beyond]])], dtype=np.int64)
 
     def _pool(self, surrogate: Surrogate, best: Genomes, rng: np.random.Generator) -> Genomes:
         """What is worth a closer look: the whole of a small space, else what evolution visits."""

@@ -18,6 +18,7 @@ from nas.candidate import Candidate
 from nas.database_url import STORAGE_VARIABLE
 from nas.ledger import Ledger, Ticket
 from nas.stop import DISK_ERRORS, StopRequest
+from nas.storage import RETRIES
 
 Evaluate = Callable[[Candidate], tuple[dict[str, float], dict[str, Any]]]
 
@@ -65,9 +66,15 @@ def evaluate_ticket(ledger: Ledger, ticket: Ticket, evaluate: Evaluate) -> None:
     except Exception as error:  # whatever breaks one candidate must not break the run
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
-        ledger.fail(ticket, f"{type(error).__name__}: {error}")
+        ledger.fail(ticket, describe(error))
     else:
         ledger.finish(ticket, metrics, details)
+
+
+def describe(error: Exception) -> str:
+    """An error in words, for one that says nothing of itself too."""
+    silent = "out of memory" if isinstance(error, MemoryError) else "no reason given"
+    return f"{type(error).__name__}: {str(error) or silent}"
 
 
 def serve(
@@ -75,11 +82,11 @@ def serve(
 ) -> int:
     """Evaluate what waits or will come; returns how many.
 
-    Ends when the ledger's driver says that it is done, or the parent process `driver` is gone.
+    driver: the parent process, whose end is this one's; without it, the ledger's notes say when.
     Raises Stopped when asked to stop, after the candidate under way.
     """
     evaluated = 0
-    while ledger.notes.get("open", True) and driver in (None, str(os.getppid())):
+    while _is_wanted(ledger, driver):
         started = time.monotonic()
         ticket = ledger.take()
         if ticket is None:
@@ -89,6 +96,12 @@ def serve(
             evaluated += 1
         request.check()
     return evaluated
+
+
+def _is_wanted(ledger: Ledger, driver: str | None) -> bool:
+    if driver is None:
+        return bool(ledger.notes.get("open", True))
+    return driver == str(os.getppid())
 
 
 def pause(started: float) -> None:
@@ -104,6 +117,8 @@ class Team:
     number: int
     storage: str | None = None
     _workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _left: int = 0
+    _deaths: int = 0
 
     def __enter__(self) -> Self:
         return self
@@ -122,8 +137,10 @@ class Team:
 
     def work_off(self, ledger: Ledger, tell: Callable[[], None]) -> None:
         """Wait until the workers are done, replacing dead ones; see `Crew`."""
-        while ledger.unfinished:
+        while left := ledger.unfinished:
             started = time.monotonic()
+            if left != self._left:
+                self._left, self._deaths = left, 0
             self._replace_dead()
             ledger.settle()
             tell()
@@ -131,10 +148,22 @@ class Team:
         tell()
 
     def _replace_dead(self) -> None:
-        for worker in self._workers:
-            if worker.poll() == 2:
-                raise CrewError("a worker could not start; its message is above")
-        self._workers = [worker for worker in self._workers if worker.poll() is None]
+        """Hire for workers that are gone, unless that has led nowhere.
+
+        A candidate that kills its worker has failed after `RETRIES` further ones; if so many have
+        died for every worker and nothing is settled, they die of something else.
+        """
+        codes = [code for worker in self._workers if (code := worker.poll()) is not None]
+        if 2 in codes:
+            raise CrewError("a worker could not start; its message is above")
+        self._deaths += len(codes)
+        if self._deaths > self.number * (RETRIES + 1):
+            how = f"signal {-codes[-1]}" if codes[-1] < 0 else f"exit code {codes[-1]}"
+            raise CrewError(
+                f"workers ended {self._deaths} times without settling a candidate (the last by "
+                f"{how}; out of memory?); give them more of it, or fewer --workers"
+            )
+        self._workers = [worker for worker in self._workers if worker.returncode is None]
         self._workers += [self._hire() for _ in range(self.number - len(self._workers))]
 
     def _hire(self) -> subprocess.Popen[bytes]:

@@ -19,7 +19,7 @@ from optuna.trial import Trial, TrialState, create_trial
 from hardware.latency import Seconds, run_times
 from hardware.session import Arrays, open_session
 from hardware.target import Target
-from nas.crew import POLL_S
+from nas.crew import POLL_S, describe
 from nas.parcels import Parcels
 from nas.queue import TrialQueue
 from nas.storage import retry
@@ -102,7 +102,7 @@ class LatencyQueue:
             with self._queue.heartbeat(trial):
                 seconds = self._measure(job)
         except Exception as error:  # a model that breaks here must not stop the worker
-            trial.set_user_attr("failure", f"{type(error).__name__}: {error}")
+            trial.set_user_attr("failure", describe(error))
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         else:
             self._record(trial, seconds)

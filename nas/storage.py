@@ -87,7 +87,9 @@ def retry(study: optuna.Study, dead: FrozenTrial) -> None:
     dead.user_attrs = {name: v for name, v in dead.user_attrs.items() if name not in own}
     deaths = len(dead.system_attrs.get("retry_history", [])) + 1
     if deaths <= RETRIES:
-        optuna.storages.RetryHeartbeatStaleTrialCallback()(study, dead)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.RetryHeartbeatStaleTrialCallback()(study, dead)
         return
     failure = f"its process died {deaths} times (out of memory, or stopped from outside?)"
     study.add_trial(

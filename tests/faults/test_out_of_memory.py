@@ -1,0 +1,208 @@
+"""Memory that is not there: one candidate fails with its reason, everything else goes on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from nas.candidate import Candidate
+from nas.crew import DRIVER_VARIABLE, Alone, CrewError, Team, serve
+from nas.experiment_file import load_experiment
+from nas.ledger import Evaluation, Ledger
+from nas.objectives import find_objective
+from nas.records import read_evaluations
+from nas.run_folder import RunFolder
+from nas.stop import StopRequest
+from nas.storage import open_storage
+from supernets.space import Gene, SearchSpace
+from tests.faults.victim import EXPERIMENT, write_experiment
+
+ROOT = Path(__file__).parents[2]
+SPACE = SearchSpace((Gene("depth", tuple(range(1, 9))),))
+TOO_MUCH = 2**50
+"""Bytes that no machine has."""
+
+
+def killed() -> None:
+    """What the kernel does when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def limited() -> None:
+    """An ordinary allocation under a real limit, such as a container's or a batch system's."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    used = pages * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, before[1]))
+    try:
+        bytearray(2**31)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def in_torch() -> None:
+    torch.empty(TOO_MUCH)
+
+
+def in_onnxruntime() -> None:
+    shape = numpy_helper.from_array(np.array([TOO_MUCH], np.int64), "shape")
+    graph = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["shape"], ["y"])],
+        "huge",
+        [helper.make_tensor_value_info("shape", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    session.run(None, {"shape": numpy_helper.to_array(shape)})
+
+
+CALAMITIES: dict[int, tuple[Callable[[], None], str]] = {
+    2: (killed, "its process died 4 times"),
+    4: (limited, "MemoryError: out of memory"),
+    6: (in_torch, "can't allocate memory"),
+    8: (in_onnxruntime, "Failed to allocate memory"),
+}
+"""Depth of the candidate -> what happens in its evaluation, and a part of the reason recorded."""
+
+
+def evaluate(candidate: Candidate) -> tuple[dict[str, float], dict[str, Any]]:
+    """A candidate's depth as its accuracy, unless something is in the way."""
+    depth = int(candidate.values["depth"])
+    if depth in CALAMITIES:
+        CALAMITIES[depth][0]()
+    return {"accuracy": depth / 100}, {"process": os.getpid()}
+
+
+def open_ledger(folder: Path, depths: tuple[int, ...] = ()) -> Ledger:
+    storage = open_storage(None, folder / "journal")
+    ledger = Ledger.open(storage, "memory", SPACE, (find_objective("accuracy"),))
+    genomes = np.array(depths, np.int64)[:, None] - 1
+    ledger.enqueue([Candidate.from_genome(SPACE, genome) for genome in genomes], "search", 1)
+    return ledger
+
+
+def by_depth(ledger: Ledger) -> dict[int, Evaluation]:
+    return {int(e.candidate.values["depth"]): e for e in ledger.evaluations()}
+
+
+def assert_only_the_unlucky_failed(known: dict[int, Evaluation], depths: tuple[int, ...]) -> None:
+    assert set(known) == set(depths)
+    for depth, evaluation in known.items():
+        if depth in CALAMITIES:
+            assert CALAMITIES[depth][1] in str(evaluation.failure)
+        else:
+            assert evaluation.metrics == {"accuracy": depth / 100}
+
+
+def test_a_failed_allocation_costs_one_candidate(tmp_path: Path) -> None:
+    depths = (1, 3, 4, 5, 6, 7, 8)
+    ledger = open_ledger(tmp_path, depths)
+    Alone(evaluate).work_off(ledger, lambda: None)
+    assert_only_the_unlucky_failed(by_depth(ledger), depths)
+
+
+def hire(script: str) -> Callable[[Team], subprocess.Popen[bytes]]:
+    """A stand-in for `Team._hire` that starts a worker of this file instead of the command's."""
+
+    def hired(team: Team) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, DRIVER_VARIABLE: str(os.getpid())}
+        command = [sys.executable, "-c", script, str(team.folder)]
+        return subprocess.Popen(command, env=environment, cwd=ROOT)
+
+    return hired
+
+
+def work(folder: Path) -> None:
+    """A hired worker."""
+    serve(open_ledger(folder), evaluate, StopRequest(), os.environ[DRIVER_VARIABLE])
+
+
+WORKER = "import sys, pathlib; from tests.faults import test_out_of_memory as t; "
+WORKER += "t.work(pathlib.Path(sys.argv[1]))"
+
+
+def test_a_killed_worker_is_replaced_and_its_candidate_alone_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depths = tuple(range(1, 9))
+    ledger = open_ledger(tmp_path, depths)
+    ledger.note(open=False)  # left by an earlier driver of remote workers; own ones do not mind
+    monkeypatch.setattr(Team, "_hire", hire(WORKER))
+    with Team(tmp_path, 1) as team:
+        team.work_off(ledger, lambda: None)
+    known = by_depth(ledger)
+    assert_only_the_unlucky_failed(known, depths)
+    processes = {e.details["process"] for e in known.values() if e.failure is None}
+    assert os.getpid() not in processes
+
+
+def test_workers_that_never_get_to_a_candidate_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger(tmp_path, (1,))
+    monkeypatch.setattr(Team, "_hire", hire("import os; os.kill(os.getpid(), 9)"))
+    with Team(tmp_path, 2) as team, pytest.raises(CrewError, match="signal 9"):
+        team.work_off(ledger, lambda: None)
+    assert ledger.unfinished == 1
+
+
+HIT = """
+import os
+if "SIMQNAS_DRIVER" in os.environ:
+    from nas.evaluate import Evaluator
+    from tests.faults.test_out_of_memory import Unlucky
+    Evaluator.__call__ = Unlucky(Evaluator.__call__).evaluate
+"""
+"""A sitecustomize.py for the workers that a run hires itself."""
+
+
+class Unlucky:
+    """Evaluates for real, but candidates in their order meet the calamities."""
+
+    def __init__(self, plain: Callable[..., Any]):
+        self._plain, self._log = plain, Path(os.environ["SEEN"])
+
+    def evaluate(self, evaluator: object, candidate: Candidate) -> Any:
+        with self._log.open("a") as file:
+            file.write(candidate.key + "\n")
+        order = list(dict.fromkeys(self._log.read_text().split()))
+        number = order.index(candidate.key)
+        if number in CALAMITIES:
+            CALAMITIES[number][0]()
+        return self._plain(evaluator, candidate)
+
+
+@pytest.mark.slow
+def test_an_isolated_run_gets_to_its_end(tmp_path: Path) -> None:
+    """Four calamities, of which one kills four processes; both references are spared."""
+    (tmp_path / "sitecustomize.py").write_text(HIT)
+    search = {**EXPERIMENT["search"], "evaluations": 24}  # type: ignore[dict-item] # a dict
+    file = write_experiment(tmp_path, isolate=True, search=search)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path}:{ROOT}",
+        "SEEN": str(tmp_path / "seen"),
+    }
+    command = [sys.executable, "-m", "cli", "run", str(file), "--out", str(tmp_path / "out")]
+    subprocess.run(command, check=True, cwd=ROOT, env=environment)
+    known = read_evaluations(load_experiment(file), RunFolder(tmp_path / "out"))
+    order = list(dict.fromkeys((tmp_path / "seen").read_text().split()))
+    failures = {order.index(e.candidate.key): e.failure for e in known if e.failure is not None}
+    assert failures.keys() == CALAMITIES.keys()
+    for number, failure in failures.items():
+        assert CALAMITIES[number][1] in str(failure)
+    assert len(known) == 26
+    assert (tmp_path / "out" / "report.html").exists()

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -99,16 +100,31 @@ def test_parts_hold_every_sample_once() -> None:
     assert torch.equal(torch.cat([part.inputs["x"] for part in parts]), batch.inputs["x"])
 
 
+LAUNCHERS = {
+    "torchrun": ("torch.distributed.run", "--nproc-per-node", "2"),
+    "accelerate": ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+}
+
+
+def references(file: Path, out: Path, *launcher: str) -> list[float]:
+    """Accuracies of the references after a whole run."""
+    command = [sys.executable, *launcher, "-m", "cli", "run", str(file), "--out", str(out)]
+    result = subprocess.run(command, text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    known = read_evaluations(load_experiment(file), RunFolder(out))
+    return [e.metrics["accuracy"] for e in known if e.role == "reference"]
+
+
 @pytest.mark.slow
-def test_torchrun_does_a_whole_run(tmp_path: Path, experiment_file: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_launcher_does_a_whole_run(
+    tmp_path: Path, experiment_file: Callable[..., Path], name: str
+) -> None:
     """Accuracies are those of one process; single weights wander, as Adam enlarges rounding."""
+    module, *options = LAUNCHERS[name]
+    if find_spec(module.partition(".")[0]) is None:
+        pytest.skip(f"{name} is not installed (pip install {name})")
     file = experiment_file()
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    reached = []
-    for name, launcher in (("one", []), ("two", torchrun)):
-        out = tmp_path / name
-        command = [sys.executable, *launcher, "-m", "cli", "run", str(file), "--out", str(out)]
-        subprocess.run(command, check=True)
-        known = read_evaluations(load_experiment(file), RunFolder(out))
-        reached.append([e.metrics["accuracy"] for e in known if e.role == "reference"])
-    assert reached[1] == pytest.approx(reached[0], abs=0.01)
+    alone = references(file, tmp_path / "one")
+    together = references(file, tmp_path / "two", "-m", module, *options)
+    assert together == pytest.approx(alone, abs=0.01)

@@ -85,7 +85,15 @@ class LatencyQueue:
         """Remove the file of one model of a finished job."""
         attrs = self._find(key)
         assert attrs is not None, "only finished jobs are cleared"
-        self._parcels.discard(attrs["models"][model])
+        self._parcels.discard([attrs["models"][model]])
+
+    def clear_all(self) -> None:
+        """Remove every file that was sent to be measured; nothing may be under way."""
+        jobs = [trial.user_attrs for trial in self._queue.trials()]
+        sent = {
+            name for job in jobs for kind in ("models", "inputs") for name in job[kind].values()
+        }
+        self._parcels.discard(sent)
 
     def _find(self, key: str) -> dict[str, Any] | None:
         """The attributes of the newest trial of a job, None if nobody asked for it yet."""

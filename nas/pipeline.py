@@ -20,6 +20,7 @@ from nas.progress import Reporter
 from nas.records import (
     claim_study,
     kept_experiment,
+    open_parcels,
     read_evaluations,
     read_experiment,
     refuse_changes,
@@ -29,7 +30,7 @@ from nas.report import Report, html, markdown
 from nas.run_folder import RunFolder, RunFolderError, read_json, write_atomically, write_json
 from nas.search import history_of, measure_references, search
 from nas.stop import Stopped
-from nas.storage import StorageError, storage_errors
+from nas.storage import StorageError, open_storage, storage_errors
 from nas.strategy import make_strategy
 from nas.validate import provisional_front
 from supernets.base import WEIGHTS_FILE
@@ -60,6 +61,8 @@ def run(
         )
     reporter.say(f"target: {experiment.target.target().execution_provider}")
     refuse_changes(experiment, folder)
+    if experiment.storage is not None:
+        _refuse_unreachable_places(experiment, folder)
     data = load_data(experiment.data, experiment.model)
     text = dump_experiment(kept_experiment(experiment))
     if not (folder.experiment.exists() and folder.experiment.read_text(encoding="utf-8") == text):
@@ -81,6 +84,13 @@ def assist(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Non
     data = load_data(experiment.data, experiment.model)
     torch.manual_seed(experiment.seed)
     Preparation(experiment, data, folder, reporter).tune()
+
+
+def _refuse_unreachable_places(experiment: Experiment, folder: RunFolder) -> None:
+    """Raise ValueError, before hours of training, for a database or store that cannot be used."""
+    open_storage(experiment.storage, folder.journal)
+    if experiment.artifacts is not None:
+        open_parcels(experiment, folder).check()
 
 
 def _refuse_impossible(experiment: Experiment, data: TaskData, folder: RunFolder) -> None:
@@ -117,7 +127,17 @@ def _measure(lab: Lab, reporter: Reporter, workers: int | None) -> Front:
     if lab.elsewhere is not None:
         ledger.note(finished=True)
     _write_reports(experiment, folder, front, evaluations, finished=True)
+    _clear_parcels(lab)
     return front
+
+
+def _clear_parcels(lab: Lab) -> None:
+    """Remove what was on its way to other machines; the next start sends what it needs anew."""
+    if lab.elsewhere is not None:
+        lab.elsewhere.clear_all()
+    sent = lab.ledger.notes.get("supernet", {})
+    if sent:
+        open_parcels(lab.experiment, lab.folder).discard(sent.values())
 
 
 def _report_unfinished(lab: Lab) -> None:

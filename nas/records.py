@@ -11,7 +11,7 @@ from nas.database_url import STORAGE_VARIABLE, without_password
 from nas.experiment_file import load_experiment
 from nas.latency_queue import LatencyQueue
 from nas.ledger import Evaluation, Ledger
-from nas.parcels import Parcels, open_store, sha256
+from nas.parcels import Parcels, sha256
 from nas.run_folder import RunFolder, RunFolderError, read_json, write_atomically
 from nas.storage import open_storage
 from supernets.space import SearchSpace
@@ -122,7 +122,8 @@ def open_latency_queue(experiment: Experiment, folder: RunFolder) -> LatencyQueu
 
 def open_parcels(experiment: Experiment, folder: RunFolder) -> Parcels:
     """Where files travel between the machines of a run."""
-    return Parcels(open_store(experiment.artifacts or str(folder.artifacts.resolve())))
+    place = experiment.artifacts or str(folder.artifacts.resolve())
+    return Parcels.open(place, experiment.name)
 
 
 def send_supernet(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
@@ -136,5 +137,5 @@ def fetch_supernet(ledger: Ledger, experiment: Experiment, folder: RunFolder) ->
     parcels, sent = open_parcels(experiment, folder), ledger.notes["supernet"]
     for name in SUPERNET_FILES:
         path = folder.supernet / name
-        if not path.exists() or sha256(path.read_bytes()) != sent[name]:
+        if not path.exists() or not sent[name].endswith(sha256(path.read_bytes())):
             write_atomically(path, parcels.fetch(sent[name]))

@@ -73,10 +73,11 @@ def _open_database(url: str, heartbeat_s: int) -> BaseStorage:
                 grace_period=3 * heartbeat_s,
                 heartbeat_stale_trial_callback=retry,
             )
-    except ImportError as error:
+    except ImportError:
+        database, _, driver = with_driver(url).partition("://")[0].partition("+")
         raise StorageError(
-            f"storage: {masked(url)} needs a Python driver ({error}); "
-            "pip install 'simqnas[postgresql]' or 'simqnas[mysql]'"
+            f"storage: {masked(url)} needs the Python package {driver or 'of its driver'}, which "
+            f"is not installed; pip install 'simqnas[{database}]' brings the usual one"
         ) from None
 
 

@@ -36,6 +36,9 @@ def work(place: Path, reporter: Reporter, request: StopRequest) -> int:
         else:
             notes = open_ledger(experiment, folder, SearchSpace(()))
             wait(reporter, request, lambda: "supernet" in notes.notes, "for the super-network")
+            if not notes.notes["open"]:  # its files are removed
+                reporter.say("the run is done")
+                return 0
             fetch_supernet(notes, experiment, folder)
         data = load_data(experiment.data, experiment.model)
         lab = Lab.prepare(experiment, folder, data, reporter)

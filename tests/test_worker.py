@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +20,14 @@ from nas.database_url import masked, without_password
 from nas.experiment_file import load_experiment
 from nas.latency_queue import LatencyQueue
 from nas.ledger import Ledger
-from nas.parcels import Parcels, open_store
-from nas.records import read_evaluations
+from nas.parcels import Parcels
+from nas.pipeline import run
+from nas.records import at_storage, read_evaluations
 from nas.run_folder import RunFolder
 from nas.storage import StorageError, open_storage
 from supernets.space import SearchSpace
-from tests.faults.victim import EXPERIMENT, write_experiment
+from tests.faults import mariadb, s3
+from tests.faults.victim import EXPERIMENT, Still, write_experiment
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_TORCH = """
@@ -55,7 +61,7 @@ def start(*arguments: object, code: str | None = None) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def parcels(tmp_path: Path) -> Parcels:
-    return Parcels(open_store(str(tmp_path / "artifacts")))
+    return Parcels.open(str(tmp_path / "artifacts"), "victim")
 
 
 def test_parcels_arrive_as_they_were_sent(parcels: Parcels, tmp_path: Path) -> None:
@@ -128,35 +134,99 @@ def test_a_bad_database_url_is_refused_without_showing_it(tmp_path: Path) -> Non
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.slow
-def test_a_run_is_done_by_workers_elsewhere(
+def test_runs_share_a_store_and_remove_their_own(tmp_path: Path, parcels: Parcels) -> None:
+    other = Parcels.open(str(tmp_path / "artifacts"), "other")
+    mine, theirs = parcels.send(b"same"), other.send(b"same")
+    parcels.discard([mine])
+    assert other.fetch(theirs) == b"same"
+    with pytest.raises(StorageError, match="not found"):
+        parcels.fetch(mine)
+    other.discard([theirs, theirs])
+    assert not list((tmp_path / "artifacts").iterdir())
+
+
+def test_a_store_that_cannot_be_used_is_told_before_training(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="must name a bucket"):
+        Parcels.open("s3://bucket/folder", "run")
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    file = write_experiment(tmp_path, storage=url, artifacts="s3://bucket/folder")
+    with pytest.raises(StorageError, match="must name a bucket"):
+        run(load_experiment(file), RunFolder(tmp_path / "out"), Still())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_database_driver_is_told_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    file = write_experiment(tmp_path, storage="mysql://me:hidden@127.0.0.1:1/database")
+    with pytest.raises(StorageError, match=r"pymysql.*simqnas\[mysql\]") as caught:
+        run(load_experiment(file), RunFolder(tmp_path / "out"), Still())
+    assert "hidden" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where driver and workers meet; `left` lists the files on their way."""
+
+    storage: str
+    artifacts: str
+    left: Callable[[], list[str]]
+
+
+@pytest.fixture
+def meeting(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Meeting]:
+    url, folder = f"sqlite:///{tmp_path}/ledger.db", tmp_path / "artifacts"
+    left = partial(os.listdir, folder)
+    if request.param == "s3":
+        with s3.bucket(monkeypatch) as name:
+            yield Meeting(url, f"s3://{name}", partial(s3.keys, name))
+    elif request.param == "mysql":
+        with mariadb.server() as database:
+            yield Meeting(database, str(folder), left)
+    else:
+        yield Meeting(url, str(folder), left)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("meeting", ["folder", "s3", "mysql"], indirect=True)
+def test_a_run_is_done_by_workers_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meeting: Meeting
+) -> None:
     """The driver proposes, a worker with only the file and the database measures accuracy, a board
-    latency; candidates and accuracies are those of a run alone."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
+    latency; candidates and accuracies are those of a run alone. The password is written nowhere."""
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
-    artifacts = str(tmp_path / "artifacts")
-    files = [write_experiment(f, storage=url, artifacts=artifacts) for f in (here, there)]
+    search = {**EXPERIMENT["search"], "evaluations": 20, "round_size": 10}  # type: ignore[dict-item] # a dict
+    files = [write_experiment(f, artifacts=meeting.artifacts, search=search) for f in (here, there)]
     monkeypatch.setenv("SIMQNAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SIMQNAS_STORAGE", meeting.storage)
     driver = start(
         "run", files[0], "--out", here / "out", "--workers", "remote", "--measure", "accuracy"
     )
-    worker = start("worker", files[1])
-    board = start("worker", files[1], "--measure", "latency", code=WITHOUT_TORCH)
+    workers = [
+        start("worker", files[1]),
+        start("worker", files[1]),
+        start("worker", files[1], "--measure", "latency", code=WITHOUT_TORCH),
+    ]
+    everyone = [driver, *workers]
     try:
-        assert driver.wait(240) == 0
-        assert worker.wait(60) == 0
-        assert board.wait(60) == 0
+        assert driver.wait(400) == 0
+        assert [worker.wait(60) for worker in workers] == [0, 0, 0]
     finally:
-        for process in (driver, worker, board):
+        for process in everyone:
             process.kill()
-    known = read_evaluations(load_experiment(files[0]), RunFolder(here / "out"))
-    assert len(known) == EXPERIMENT["search"]["evaluations"] + 2  # type: ignore[index] # a dict
+    experiment = at_storage(load_experiment(files[0]), None)
+    known = read_evaluations(experiment, RunFolder(here / "out"))
+    assert len(known) == 22
     assert all(e.failure is None for e in known)
     assert len(list((here / "out" / "models").glob("*/model.onnx"))) == 3
-    # The baseline and the shipped models are left, candidates' files are not.
-    assert len(list(Path(artifacts).iterdir())) < 20
     onnx.checker.check_model(next((here / "out" / "models").glob("*/model.onnx")))
+    assert not meeting.left(), "what was on its way is removed"
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    said = "".join(process.stderr.read() for process in everyone if process.stderr)
+    assert not any(mariadb.PASSWORD.encode() in content for content in [*kept, said.encode()])

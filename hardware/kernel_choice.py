@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from filelock import FileLock
 
 from hardware.bench import random_inputs
 from hardware.kernels import block_size
@@ -54,17 +55,27 @@ def choose_int4_kernel(
     if target.provider != "cpu":
         return KernelChoice("matmulnbits", {})
     block_size(scheme)
-    known = json.loads(cache.read_text()) if cache is not None and cache.is_file() else {}
-    key = _key(template, scheme, target)
+
+    def measured() -> KernelChoice:
+        return _measure(template, weights, scheme, target, ranges, repeats, rng, clock)
+
+    if cache is None:
+        return measured()
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache.with_name(cache.name + ".lock")):  # no process undoes another's entry
+        return _remembered(cache, _key(template, scheme, target), measured)
+
+
+def _remembered(cache: Path, key: str, measured: Callable[[], KernelChoice]) -> KernelChoice:
+    known = json.loads(cache.read_text()) if cache.is_file() else {}
     if key in known:
         found = {name: Latency(**entry) for name, entry in known[key]["latencies"].items()}
         return KernelChoice(known[key]["kernel"], found)
-    choice = _measure(template, weights, scheme, target, ranges, repeats, rng, clock)
-    if cache is not None:
-        known[key] = asdict(choice)
-        partial = cache.with_name(cache.name + ".part")
-        partial.write_text(json.dumps(known, indent=2))
-        partial.replace(cache)
+    choice = measured()
+    known[key] = asdict(choice)
+    partial = cache.with_name(cache.name + ".part")
+    partial.write_text(json.dumps(known, indent=2))
+    partial.replace(cache)
     return choice
 
 

@@ -60,10 +60,22 @@ class Lab:
             calibration_batches(data.train),
             experiment.target.sequence_length,
         )
+        ledger = open_ledger(experiment, folder, space)
         if experiment.quantization.int4_kernel == "auto":
-            target, rng = experiment.target.target(), np.random.default_rng(experiment.seed)
-            workbench = workbench.with_fastest_int4(target, folder.supernet, rng)
-        return cls(experiment, folder, data, workbench, open_ledger(experiment, folder, space))
+            workbench = cls._with_int4_kernel(workbench, experiment, ledger)
+        return cls(experiment, folder, data, workbench, ledger)
+
+    @staticmethod
+    def _with_int4_kernel(
+        workbench: Workbench, experiment: Experiment, ledger: Ledger
+    ) -> Workbench:
+        """The workbench with the run's INT4 kernel: one for all its machines and resumptions."""
+        if (noted := ledger.notes.get("int4_kernel")) is not None:
+            return workbench.with_int4_kernel(noted)
+        target, rng = experiment.target.target(), np.random.default_rng(experiment.seed)
+        workbench = workbench.with_fastest_int4(target, cache_folder(), rng)
+        ledger.note(int4_kernel=workbench.scheme.int4_kernel)
+        return workbench
 
     @staticmethod
     def _template(

@@ -17,7 +17,7 @@ from hardware.export import Template
 from hardware.kernel_choice import choose_int4_kernel
 from hardware.materialize import Weights, arrays, materialize
 from hardware.memo import WeightMemo
-from hardware.precision import Precision, QuantScheme
+from hardware.precision import Int4Kernel, Precision, QuantScheme
 from hardware.rounding import rounding_of
 from hardware.static import Ranges
 from hardware.target import Target
@@ -69,7 +69,11 @@ class Workbench:
             cache=cache / "int4_kernel.json",
             rng=rng,
         )
-        return replace(self, scheme=replace(self.scheme, int4_kernel=choice.kernel))
+        return self.with_int4_kernel(choice.kernel)
+
+    def with_int4_kernel(self, kernel: Int4Kernel) -> Self:
+        """The same with this kernel for every INT4 linear layer."""
+        return replace(self, scheme=replace(self.scheme, int4_kernel=kernel))
 
     def network(self, candidate: Candidate) -> nn.Module:
         """The plain FP32 torch network of the candidate's architecture, as it is exported."""

@@ -21,6 +21,7 @@ from nas.candidate import Candidate
 from nas.experiment_file import load_experiment
 from nas.export import Exporter, ExportError
 from nas.front_file import Front
+from nas.lab import Lab
 from nas.pipeline import export, read_evaluations, run, write_report
 from nas.progress import Reporter
 from nas.run_folder import RunFolder, RunFolderError
@@ -147,6 +148,25 @@ def test_running_again_measures_nothing(finished: tuple[RunFolder, Front]) -> No
     assert again == front
     after = folder.journal.read_text().count("trial_id"), read_evaluations(experiment, folder)
     assert after == before
+
+
+def test_a_run_keeps_the_int4_kernel_it_began_with(
+    finished: tuple[RunFolder, Front], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On whatever machine it goes on: the kernel decides accuracies, the measuring is noise."""
+    folder, _ = finished
+    experiment = load_experiment(folder.experiment)
+    before = Lab.prepare(experiment, folder, load_data(experiment.data, experiment.model), Silent())
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("the run has chosen before")
+
+    monkeypatch.setattr("nas.workbench.choose_int4_kernel", forbidden)
+    for kernel in ("w4a8", "matmulnbits"):
+        before.ledger.study.set_user_attr("int4_kernel", kernel)
+        again = Lab.prepare(experiment, folder, before.data, Silent())
+        assert again.workbench.scheme.int4_kernel == kernel
+    before.ledger.note(int4_kernel=before.workbench.scheme.int4_kernel)
 
 
 def test_the_same_seed_gives_the_same_candidates_and_accuracies(

@@ -6,6 +6,7 @@ B batch, T tokens, D embed_dim, N heads, H head_dim
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,9 +35,21 @@ class Attention(nn.Module):
         q_BNTH, k_BNTH, v_BNTH = (
             self._heads(layer(x_BTD)) for layer in (self.query, self.key, self.value)
         )
-        y_BNTH = F.scaled_dot_product_attention(q_BNTH, k_BNTH, v_BNTH, attn_mask=mask_B11T)
+        attend = _products if torch.is_autocast_enabled("cpu") else F.scaled_dot_product_attention
+        y_BNTH = attend(q_BNTH, k_BNTH, v_BNTH, mask_B11T)
         out: Tensor = self.out(y_BNTH.transpose(1, 2).flatten(2))
         return out
+
+
+def _products(
+    q_BNTH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask_B11T: Tensor | None
+) -> Tensor:
+    """Attention written out: in bfloat16 on CPUs a quarter of the time of torch's fused one."""
+    scores_BNTT = q_BNTH @ k_BNTH.transpose(2, 3) * q_BNTH.shape[3] ** -0.5
+    if mask_B11T is not None:
+        scores_BNTT = scores_BNTT.masked_fill(~mask_B11T, -torch.inf)
+    y_BNTH: Tensor = scores_BNTT.softmax(dim=3).to(v_BNTH.dtype) @ v_BNTH
+    return y_BNTH
 
 
 class ElasticAttention(Attention):

@@ -64,6 +64,16 @@ def _decays(parameter: Tensor) -> bool:
     return parameter.ndim in (2, 4)
 
 
+def _lay_out(network: nn.Module, order: torch.memory_format) -> None:
+    """Store kernels in this order of dimensions."""
+    for parameter in network.parameters():
+        parameter.data = _ordered(parameter.data, order)
+
+
+def _ordered(tensor: Tensor, order: torch.memory_format) -> Tensor:
+    return tensor.contiguous(memory_format=order) if tensor.ndim == 4 else tensor
+
+
 class Trainer:
     """Trains the full network on the labels."""
 
@@ -78,6 +88,7 @@ class Trainer:
         if not len(split):
             raise ValueError("data: the training split is empty; give at least one sample")
         self.network = network.to(training_device(settings.device))
+        _lay_out(self.network, torch.channels_last)  # ResNets train up to three times as fast
         self.split, self.settings, self.seed = split, settings, seed
         self.ranks = ranks or Ranks()
         self.step_number = 0
@@ -95,6 +106,7 @@ class Trainer:
                 },
             ],
             lr=settings.learning_rate,
+            fused=True,
         )
         self._batches = self._stream()
 
@@ -177,7 +189,7 @@ class Trainer:
             if checkpoint is not None:
                 checkpoint(self)
         self.network.activate({})
-        self.network.eval().cpu()
+        _lay_out(self.network.eval().cpu(), torch.contiguous_format)
 
     def _synchronise(self) -> None:
         """Start all processes from the leading one's state."""
@@ -204,7 +216,8 @@ class Trainer:
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        return tensors | {"step": torch.tensor(self.step_number)}
+        tensors["step"] = torch.tensor(self.step_number)
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from what `state` gave."""
@@ -216,7 +229,9 @@ class Trainer:
                 network[name] = tensor
             elif kind == "optimizer":
                 index, _, moment = name.partition(".")
-                moments.setdefault(int(index), {})[moment] = tensor
+                # The fused optimizer walks through memory: moments lie as their kernels do.
+                ordered = _ordered(tensor, torch.channels_last)
+                moments.setdefault(int(index), {})[moment] = ordered
         self.network.load_state_dict(network)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -6,6 +6,7 @@ from torch import nn
 
 from hardware.precision import Precision, QuantScheme
 from supernets import fake_quant
+from supernets.attention import ElasticAttention
 from supernets.elastic import (
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -116,3 +117,14 @@ def test_precision_of_a_convolution_acts_on_the_active_slice():
         x, layer.weight[:3, :4], None, Precision.INT8, scheme, stride=2, padding=1
     )
     torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_bfloat16_is_the_fused_one_to_its_precision(masked):
+    attention = randomised(ElasticAttention(8, 2, 4))
+    mask = torch.arange(5).lt(torch.tensor([[5], [3], [1]]))[:, None, None] if masked else None
+    with torch.no_grad():
+        expected = attention(X, mask)
+        with torch.autocast("cpu", torch.bfloat16):
+            given = attention(X, mask)
+    torch.testing.assert_close(given.float(), expected, rtol=0.05, atol=0.05)

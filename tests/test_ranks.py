@@ -19,21 +19,35 @@ from nas.run_folder import RunFolder
 from supernets.data import Batch
 from supernets.load import load_data, load_supernet
 from supernets.ranks import Ranks
-from supernets.settings import DataSettings, ModelSettings, SpaceSettings, TuneSettings, VitConfig
+from supernets.settings import (
+    DataSettings,
+    ModelSettings,
+    ResNetConfig,
+    SpaceSettings,
+    TuneSettings,
+    VitConfig,
+)
 from supernets.tune import InstaTuner
 
 STEPS = 4
 MODEL = ModelSettings(
     vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
 )
+RESNET = ModelSettings(
+    resnet=ResNetConfig(
+        image_size=16, block="basic", stem_width=4, depths=[1], stage_widths=[4], inner_widths=[4]
+    )
+)
 TUNE = TuneSettings(epochs=1, batch_size=301, device="cpu")
 
 
-def losses(ranks: Ranks, weights_seed: int = 0, **settings: object) -> list[dict[str, float]]:
+def losses(
+    ranks: Ranks, weights_seed: int = 0, model: ModelSettings = MODEL, **settings: object
+) -> list[dict[str, float]]:
     """Losses of the first steps of InstaTune."""
     torch.set_num_threads(1)
-    data = load_data(DataSettings(name="digits", image_size=16), MODEL)
-    network = load_supernet(MODEL, data, seed=weights_seed).network
+    data = load_data(DataSettings(name="digits", image_size=16), model)
+    network = load_supernet(model, data, seed=weights_seed).network
     space = network.space(SpaceSettings())
     tune = TUNE.model_copy(update=settings)
     tuner = InstaTuner(network, space, data.train, tune, seed=5, ranks=ranks)
@@ -55,30 +69,44 @@ def assert_close(found: list[dict[str, float]], expected: list[dict[str, float]]
         assert list(now.values()) == pytest.approx(list(then.values()), abs=1e-5)
 
 
-def one_of_two(rank: int, port: int, found: multiprocessing.Queue) -> None:
+def one_of_two(rank: int, port: int, model: ModelSettings, found: multiprocessing.Queue) -> None:
     import os
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
     # Other weights at first: everybody starts from the leading process's.
-    found.put((rank, losses(Ranks.of_environment(), weights_seed=rank)))
+    found.put((rank, losses(Ranks.of_environment(), weights_seed=rank, model=model)))
 
 
-def test_two_processes_train_as_one(plain: list[dict[str, float]]) -> None:
+def in_two_processes(model: ModelSettings) -> dict[int, list[dict[str, float]]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     found = context.Queue()
-    processes = [context.Process(target=one_of_two, args=(rank, port, found)) for rank in (0, 1)]
+    processes = [
+        context.Process(target=one_of_two, args=(rank, port, model, found)) for rank in (0, 1)
+    ]
     for process in processes:
         process.start()
     results = dict(found.get(timeout=120) for _ in processes)
     for process in processes:
         process.join(30)
         assert process.exitcode == 0
+    return results
+
+
+def test_two_processes_train_as_one(plain: list[dict[str, float]]) -> None:
+    results = in_two_processes(MODEL)
     assert_close(results[0], plain)
     assert results[0] == results[1]
+
+
+def test_processes_train_a_resnet_alike() -> None:
+    """Each with the statistics of its own part, so not as one process does."""
+    results = in_two_processes(RESNET)
+    assert results[0] == results[1]
+    assert all(loss == loss for losses in results[0] for loss in losses.values())
 
 
 def test_parts_of_a_batch_add_up_to_it(plain: list[dict[str, float]]) -> None:

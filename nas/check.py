@@ -12,7 +12,8 @@ from hardware.export import export_template
 from hardware.precision import Precision
 from hardware.target import Target
 from nas.config import Experiment
-from nas.objectives import Constraint
+from nas.objectives import Constraint, check_consistent
+from nas.problem import refuse_single
 from nas.supernet_problem import ExactCosts
 from nas.workbench import Workbench
 from supernets.data import TaskData, calibration_batches
@@ -47,6 +48,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     yield from start.notes
     network, space = start.network, start.network.space(experiment.space)
     refuse_precisions(space, target)
+    refuse_single(space)
     yield _genes(space)
     free = sum(len(gene.choices) > 1 for gene in space.genes)
     yield f"space: {free} genes with a choice, {space.size:.4g} distinct candidates"
@@ -66,9 +68,11 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     )
     corners = measure_corners(workbench, target.precisions)
     yield _table(corners)
-    bounds = exact_bounds(workbench)
-    for constraint in experiment.parsed_constraints():
+    bounds, constraints = exact_bounds(workbench), experiment.parsed_constraints()
+    for constraint in constraints:
         yield check_reachable(constraint, bounds, corners)
+    known = [c.resolve(_references(corners)) for c in constraints if c.metric in bounds]
+    check_consistent(known)
 
 
 def refuse_precisions(space: SearchSpace, target: Target) -> None:
@@ -142,17 +146,17 @@ def check_reachable(
     """
     if constraint.metric not in bounds:
         return f"constraint {constraint}: depends on measurements; judged after the first round"
-    references = {
-        corner.precision.value: corner.metrics
-        for corner in corners
-        if corner.architecture == "largest"
-    }
-    limit = constraint.resolve(references)
+    limit = constraint.resolve(_references(corners))
     least, greatest = bounds[constraint.metric]
-    best = least if limit.relation == "<=" else greatest
+    best, missing = (least, "smaller") if limit.relation == "<=" else (greatest, "larger")
     if limit.violation(np.array(best)) > 0:
         raise ValueError(
             f"constraints: {constraint} cannot be kept; the best the space holds is {best:,.0f} "
-            f"{limit.unit}; relax the constraint or add smaller choices to space"
+            f"{limit.unit}; relax the constraint or add {missing} choices to space"
         )
     return f"constraint {constraint}: reachable (the space holds {least:,.0f} to {greatest:,.0f})"
+
+
+def _references(corners: Sequence[Corner]) -> dict[str, Mapping[str, float]]:
+    """Reference name -> what is known of it without measuring."""
+    return {c.precision.value: c.metrics for c in corners if c.architecture == "largest"}

@@ -161,7 +161,7 @@ def _amount(text: str, objective: Objective, constraint: str) -> float:
 
 
 def check_consistent(constraints: Sequence[Constraint]) -> None:
-    """Raise ValueError if two absolute constraints leave no value between them."""
+    """Raise ValueError if two constraints on the same footing leave no value between them."""
     for lower in constraints:
         for upper in constraints:
             if (lower.metric, lower.relation, upper.relation) != (upper.metric, ">=", "<="):

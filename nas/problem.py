@@ -11,12 +11,27 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.objectives import Constraint, FloatArray, Objective, find_objective, to_costs
+from nas.objectives import (
+    Constraint,
+    FloatArray,
+    Objective,
+    check_consistent,
+    find_objective,
+    to_costs,
+)
 from supernets.space import Genomes, SearchSpace
 
 PerGenome = Callable[[Genomes], FloatArray]
 
 _ENUMERABLE = 50_000  # genomes that are quickly listed and predicted
+
+
+def refuse_single(space: SearchSpace) -> None:
+    """Raise ValueError for a space of one candidate."""
+    if space.size < 2:
+        raise ValueError(
+            "space: every gene has a single choice, there is nothing to search; add choices"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,10 +55,8 @@ class SearchProblem:
     def __post_init__(self) -> None:
         if not self.objectives:
             raise ValueError("objectives: the list is empty; name at least one metric")
-        if self.space.size < 2:
-            raise ValueError(
-                "space: every gene has a single choice, there is nothing to search; add choices"
-            )
+        refuse_single(self.space)
+        check_consistent(self.constraints)
 
     @cached_property
     def metrics(self) -> tuple[Objective, ...]:

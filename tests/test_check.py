@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from hardware.precision import Precision, QuantScheme
 from hardware.target import Target
-from nas.check import check_reachable, exact_bounds, measure_corners, refuse_precisions
+from nas.check import (
+    check,
+    check_reachable,
+    exact_bounds,
+    measure_corners,
+    refuse_precisions,
+)
+from nas.experiment_file import load_experiment
 from nas.objectives import parse_constraint
 from nas.problem import enumerate_space
 from nas.supernet_problem import ExactCosts, StructureFeatures
 from nas.workbench import Workbench
+from supernets.load import load_data
 from supernets.settings import SpaceSettings
 from tests import sample_networks
 
@@ -81,6 +92,35 @@ def test_only_what_is_certainly_out_of_reach_is_refused(
     else:
         with pytest.raises(ValueError, match="the best the space holds"):
             check_reachable(parse_constraint(text), bounds, corners)
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        (
+            {
+                "space": {
+                    "depth": [3],
+                    "num_heads": [4],
+                    "hidden_dim": [64],
+                    "precision": {"*": ["int8"]},
+                }
+            },
+            "nothing to search",
+        ),
+        (
+            {"constraints": ["size_bytes <= 0.8 * int8", "size_bytes >= int8"]},
+            "contradict each other",
+        ),
+        ({"constraints": ["parameters >= 1 G"]}, "larger choices"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_training(
+    experiment_file: Callable[..., Path], sections: dict[str, object], told: str
+) -> None:
+    experiment = load_experiment(experiment_file(**sections))
+    with pytest.raises(ValueError, match=told):
+        list(check(experiment, load_data(experiment.data, experiment.model)))
 
 
 def test_a_precision_the_target_cannot_run_is_refused(workbench: Workbench) -> None:

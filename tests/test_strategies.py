@@ -140,3 +140,10 @@ def test_a_space_of_one_network_is_refused():
     lone = SearchSpace((Gene("depth", (3,)),))
     with pytest.raises(ValueError, match="nothing to search"):
         SearchProblem(lone, block_problem().objectives)
+
+
+def test_constraints_that_contradict_once_resolved_are_refused():
+    pair = (parse_constraint("latency_ms <= 0.5 * int8"), parse_constraint("latency_ms >= 4"))
+    resolved = tuple(c.resolve({"int8": {"latency_ms": 6.0}}) for c in pair)
+    with pytest.raises(ValueError, match=r"latency_ms >= 4 ms.*latency_ms <= 3 ms"):
+        block_problem(constraints=resolved)

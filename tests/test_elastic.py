@@ -127,4 +127,5 @@ def test_attention_in_bfloat16_is_the_fused_one_to_its_precision(masked):
         expected = attention(X, mask)
         with torch.autocast("cpu", torch.bfloat16):
             given = attention(X, mask)
-    torch.testing.assert_close(given.float(), expected, rtol=0.05, atol=0.05)
+    assert given.dtype == torch.bfloat16
+    assert (given.float() - expected).norm() < 0.05 * expected.norm()

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from nas.database_url import masked
+from nas.database_url import masked_text
 from nas.stop import DISK_ERRORS, Stopped
 
 app = typer.Typer(
@@ -176,7 +176,7 @@ def check(file: ExperimentFile, overrides: Overrides = None) -> None:
 
     experiment = load_experiment(file, overrides or [])
     for part in check_experiment(experiment, load_data(experiment.data, experiment.model)):
-        console.print(part, highlight=False)
+        console.print(part, highlight=False, markup=False)
 
 
 @app.command()
@@ -278,6 +278,7 @@ def main() -> NoReturn:
     """Run the command; a user's mistake is one message and exit code 2."""
     # Threads of torch that wait by spinning slow a shared machine down several times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # nothing of a run is told to anybody
     try:
         app()
     except (KeyboardInterrupt, Stopped):
@@ -290,7 +291,7 @@ def main() -> NoReturn:
 
 
 def _message(error: ValueError | OSError) -> str:
-    text = masked(str(error))
+    text = masked_text(str(error))
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         text += "; nothing recorded is lost: make room and run the same command again"
     return text

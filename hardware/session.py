@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from hardware.target import Target, TargetError
 
+onnxruntime.disable_telemetry_events()
+
 Arrays = Mapping[str, NDArray[np.generic]]
 
 

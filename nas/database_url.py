@@ -9,17 +9,26 @@ STORAGE_VARIABLE = "SIMQNAS_STORAGE"
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """Database -> SQLAlchemy's name for it with the driver of our optional dependencies."""
-PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^\s]*@")
+PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):.*@")
+"""In a URL, up to its last @: a password may hold one, or a space."""
+PASSWORD_IN_TEXT = re.compile(r"(?<=://)([^/@\s:]*):\S*@")
+QUERY = re.compile(r"([?&])(\w*passw(?:or)?d)=[^&\s]*&?", re.IGNORECASE)
+"""A password given as an option."""
 
 
-def masked(text: str) -> str:
+def masked(url: str) -> str:
+    """A database URL without its password, to be shown."""
+    return masked_text(PASSWORD.sub(r"\1:***@", url))
+
+
+def masked_text(text: str) -> str:
     """`text` with the password of every URL in it left out."""
-    return PASSWORD.sub(r"\1:***@", text)
+    return QUERY.sub(r"\1\2=***", PASSWORD_IN_TEXT.sub(r"\1:***@", text))
 
 
 def without_password(url: str) -> str:
     """A database URL that may be written down."""
-    return PASSWORD.sub(r"\1@", url)
+    return QUERY.sub(r"\1", PASSWORD.sub(r"\1@", url)).rstrip("?&")
 
 
 def with_driver(url: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.candidate import Candidate
+from nas.escape import markdown_text
 from nas.front_file import ValidatedModel
 
 IMAGE_CODE = """\
@@ -60,7 +61,7 @@ def model_card(
 
     preprocessing: what preprocessor_config.json holds; None for texts.
     """
-    lines = [f"# {_plain(name)}", "", _composition(candidate), ""]
+    lines = [f"# {markdown_text(name)}", "", _composition(candidate), ""]
     if measured is not None:
         lines += [*_measurements(measured), ""]
     lines += [
@@ -73,7 +74,7 @@ def model_card(
         "```",
         "",
     ]
-    sizes = [f"| `{gene}` | {value} |" for gene, value in candidate.architecture]
+    sizes = [f"| {markdown_text(gene)} | {value} |" for gene, value in candidate.architecture]
     lines += ["## Architecture", "", "| gene | value |", "|---|---|", *sizes, ""]
     lines += ["`policy.json` holds the precision of every layer.", ""]
     return "\n".join(lines)
@@ -105,16 +106,11 @@ def _measurements(model: ValidatedModel) -> list[str]:
         f"| validation accuracy | {model.validation_accuracy:.4f} |",
         f"| latency | {median:.3f} ms (quartiles {low:.3f} to {high:.3f}) |",
         f"| file | {model.size_bytes:,} bytes |",
-        f"| quantized | {model.coverage} |",
+        f"| quantized | {markdown_text(model.coverage)} |",
     ]
     for name, versus in model.versus.items():
         lines.append(
-            f"| against {name} | {versus.latency_ratio:.2f}x faster, {versus.size_ratio:.2f}x "
-            f"smaller, test accuracy {versus.accuracy_difference:+.4f} |"
+            f"| against {markdown_text(name)} | {versus.latency_ratio:.2f}x faster, "
+            f"{versus.size_ratio:.2f}x smaller, test accuracy {versus.accuracy_difference:+.4f} |"
         )
     return lines
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown and HTML leave as it is."""
-    return "".join(c if c.isalnum() or c in " .-_" else "?" for c in text)

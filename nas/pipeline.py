@@ -171,6 +171,7 @@ def write_report(folder: RunFolder) -> None:
         front = provisional_front(evaluations, experiment)
     _write_reports(experiment, folder, front, evaluations, finished)
 
+    folder.refuse_links()
 
 def _write_reports(
     experiment: Experiment,

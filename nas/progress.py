@@ -50,7 +50,8 @@ class RichStage:
         tenth = step * 10 // max(total, 1)
         if not self._console.is_terminal and tenth > self._tenth:
             self._tenth = tenth
-            self._console.print(f"{self._title}: {step}/{total} {note}", highlight=False)
+            line = f"{self._title}: {step}/{total} {note}"
+            self._console.print(line, highlight=False, markup=False)
 
 
 class RichReporter:
@@ -66,7 +67,12 @@ class RichReporter:
 
     def say(self, message: str) -> None:
         """Print a line above the bars; see `Reporter`."""
-        self._console.print(message, highlight=False)
+        self._console.print(_visible(message), highlight=False, markup=False)
+
+
+def _visible(message: str) -> str:
+    """A message whose parts may come from a data set: without what steers a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in message)
 
 
 @contextmanager

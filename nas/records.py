@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from filelock import FileLock
+
 from nas.config import Experiment
 from nas.database_url import STORAGE_VARIABLE, without_password
 from nas.experiment_file import load_experiment
@@ -135,7 +137,9 @@ def send_supernet(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
 def fetch_supernet(ledger: Ledger, experiment: Experiment, folder: RunFolder) -> None:
     """Bring the tuned super-network here, unless it is."""
     parcels, sent = open_parcels(experiment, folder), ledger.notes["supernet"]
-    for name in SUPERNET_FILES:
-        path = folder.supernet / name
-        if not path.exists() or not sent[name].endswith(sha256(path.read_bytes())):
-            write_atomically(path, parcels.fetch(sent[name]))
+    folder.supernet.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.supernet / "fetch.lock"):  # workers of one machine share the files
+        for name in SUPERNET_FILES:
+            path = folder.supernet / name
+            if not path.exists() or not sent[name].endswith(sha256(path.read_bytes())):
+                write_atomically(path, parcels.fetch(sent[name]))

@@ -11,6 +11,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from nas.escape import markdown_text
 from nas.front_file import Front, ValidatedModel
 from nas.ledger import Evaluation
 from nas.predictor_file import PredictorReport
@@ -126,22 +127,22 @@ def recommendation(front: Front) -> str:
 def markdown(report: Report) -> str:
     """The report as text."""
     front = report.front
-    lines = [f"# {report.title}", "", recommendation(front), ""]
+    lines = [f"# {markdown_text(report.title)}", "", recommendation(front), ""]
     if not report.finished:
         lines += [f"The run is not finished: {front.evaluations} candidates measured so far.", ""]
     lines += _markdown_table(columns(front), [row(model, front) for model in front.models])
     lines += ["", "## Predictors", ""]
     lines += _markdown_table(PredictorReport.COLUMNS, [p.row() for p in report.predictors])
     lines += ["", "## Quantized layers", ""]
-    lines += [f"- `{model.name}`: {model.coverage}" for model in front.models]
+    lines += [f"- {markdown_text(f'{model.name}: {model.coverage}')}" for model in front.models]
     lines += ["", "## Conditions", ""]
-    lines += [f"- {name}: {value}" for name, value in _flat(front.conditions)]
+    lines += [f"- {markdown_text(f'{name}: {value}')}" for name, value in _flat(front.conditions)]
     return "\n".join(lines) + "\n"
 
 
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return head + ["| " + " | ".join(cells) + " |" for cells in rows]
+    return head + ["| " + " | ".join(map(markdown_text, cells)) + " |" for cells in rows]
 
 
 STYLE = """

@@ -86,6 +86,15 @@ class RunFolder:
         free = shutil.disk_usage(self.path).free
         if free < needed:
             raise RunFolderError(
+    def refuse_links(self) -> None:
+        """Raise RunFolderError for a link in the folder: writing through it would leave it."""
+        links = [path for path in self.path.rglob("*") if path.is_symlink()]
+        if links:
+            raise RunFolderError(
+                f"{links[0]}: is a link; a run writes inside its own folder only, so remove it "
+                "(the run folder itself may be one)"
+            )
+
                 f"{self.path}: {stage} needs {needed:,} bytes on this disk, {free:,} are free; "
                 "make room or choose another folder with --out"
             )
@@ -99,6 +108,7 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+        self.refuse_links()
             holder = owner.read_text().strip() if owner.exists() else "another process"
             raise RunFolderError(
                 f"{self.path}: {holder} works on this run; wait for it or stop it, "

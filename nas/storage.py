@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.database_url import masked, with_driver
+from nas.database_url import masked, masked_text, with_driver
 
 HEARTBEAT_S = 20
 """Seconds between the signs of life of an evaluation in a database."""
@@ -54,15 +54,25 @@ def storage_errors(url: str | None, journal: Path) -> Iterator[None]:
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise StorageError(
-            masked(f"{where}: the database failed ({reason}); nothing recorded is lost, ")
+            masked_text(f"{where}: the database failed ({reason}); nothing recorded is lost, ")
             + "run the same command again when it is back"
         ) from None
 
 
 def _open_database(url: str, heartbeat_s: int) -> BaseStorage:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     arguments: dict[str, object] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         arguments["connect_args"] = {"timeout": 60}
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):  # whose words may quote a part of the password
+        raise StorageError(
+            f"storage: {masked(url)} is no database URL such as postgresql://user@host:5432/name; "
+            "in a password, write @ : / as %40 %3A %2F"
+        ) from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

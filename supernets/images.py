@@ -102,7 +102,7 @@ def read_preprocessor(folder: Path, image_size: int | None) -> ImagePreprocessor
         round(resized * asked / size),
         keep_aspect,
         config.get("resample", Image.Resampling.BILINEAR.value),
-        config if asked == size else {},
+        {key: value for key, value in config.items() if key != "auto_map" and asked == size},
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoTokenizer
 
 from supernets import digits, pydoc_text
 from supernets.checkpoint import open_checkpoint
@@ -16,7 +15,7 @@ from supernets.images import ImagePreprocessor, ImageSplit, RandomAffine, read_p
 from supernets.settings import BertConfig, DataSettings, ModelSettings, ResNetConfig, VitConfig
 from supernets.sources import model_config
 from supernets.tables import Table, Tables, open_tables
-from supernets.text import TextPreprocessor, TextSplit, train_tokenizer
+from supernets.text import TextPreprocessor, TextSplit, read_tokenizer, train_tokenizer
 
 AUGMENTATION = RandomAffine(degrees=10, shift=0.1, scale=0.15, flip=True)
 
@@ -81,7 +80,7 @@ def _texts(settings: DataSettings, model: ModelSettings, config: BertConfig) -> 
         flat = [text for column in texts.columns["train"] for text in column]
         tokenizer = train_tokenizer(flat, config.vocab_size)
     else:
-        tokenizer = AutoTokenizer.from_pretrained(open_checkpoint(model.checkpoint).folder)
+        tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder)
     preprocessor = TextPreprocessor(tokenizer, length)
     if preprocessor.vocab_size > config.vocab_size:
         raise ValueError(

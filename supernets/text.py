@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from supernets.data import Batch, batch_indices
 
@@ -90,6 +90,25 @@ def pad(texts: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:
         ids[row, :length], types[row, :length] = text
         mask[row, :length] = 1
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A checkpoint's tokenizer, without what a classifier has no use for: its code and templates.
+
+    Raises ValueError for a tokenizer that only code of the checkpoint could make.
+    """
+    try:
+        # False, not the default: that asks at the terminal whether to run the code.
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"model.checkpoint: the tokenizer in {folder} cannot be opened "
+            f"({str(error).strip().splitlines()[0]}); code that comes with a checkpoint is never "
+            "run: save the tokenizer as one of transformers' own (tokenizer.json)"
+        ) from error
+    tokenizer.chat_template = None  # its parts would name the files that saving writes
+    tokenizer.init_kwargs.pop("auto_map", None)
+    return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:

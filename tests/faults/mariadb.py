@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 PASSWORD = "kept-out-of-sight"  # noqa: S105 # of a server that lives as long as the test
-SETUP = f"create database simqnas; create user tester identified by '{PASSWORD}'; "
-SETUP += "grant all on simqnas.* to tester;"
+SETUP = f"create database simqnas; create user tester@127.0.0.1 identified by '{PASSWORD}'; "
+SETUP += "grant all on simqnas.* to tester@127.0.0.1;"
 
 
 @contextmanager
@@ -36,7 +36,12 @@ def server() -> Iterator[str]:
     login = "--auth-root-authentication-method=normal"
     subprocess.run([install, *where, login], check=True, **options)  # type: ignore[call-overload] # options
     port = _free_port()
-    listen = [f"--socket={folder / 's'}", f"--port={port}", "--bind-address=127.0.0.1"]
+    listen = [
+        f"--socket={folder / 's'}",
+        f"--port={port}",
+        "--bind-address=127.0.0.1",
+        "--skip-name-resolve",
+    ]
     process = subprocess.Popen([daemon, *where, *listen], stderr=subprocess.DEVNULL, **options)  # type: ignore[call-overload] # the same
     try:
         ask = [client, "--no-defaults", f"--socket={folder / 's'}", "-uroot", "-e", SETUP]

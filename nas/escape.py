@@ -1,0 +1,13 @@
+"""Text of unknown origin in Markdown, shown as it is and never understood."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+SPECIAL = re.compile(r"[\\`*\[\]|]")
+
+
+def markdown_text(text: str) -> str:
+    """One line of Markdown that reads as `text`: no markup, no HTML, no link, no new cell."""
+    return SPECIAL.sub(r"\\\g<0>", escape(" ".join(text.split()), quote=False))

@@ -16,7 +16,13 @@ from nas.objectives import (
     parse_constraint,
 )
 from nas.search_settings import SearchSettings
-from supernets.settings import DataSettings, ModelSettings, SpaceSettings, TuneSettings
+from supernets.settings import (
+    DataSettings,
+    ModelSettings,
+    PolishSettings,
+    SpaceSettings,
+    TuneSettings,
+)
 
 
 class Settings(BaseModel):
@@ -142,6 +148,11 @@ class Experiment(Settings):
         default_factory=ExportSettings, description="What is written at the end."
     )
 
+    polish: PolishSettings | None = Field(
+        None,
+        description="Fine-tune every chosen sub-network alone, its policy fake-quantized, before "
+        "it is exported; one that gains no validation accuracy is exported as it was found.",
+    )
     storage: str | None = Field(
         None,
         pattern=r"^(postgresql|mysql|sqlite)(\+[a-z0-9]+)?://",

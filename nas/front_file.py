@@ -30,6 +30,7 @@ class ValidatedModel:
     """One exported model and everything that was measured of it.
 
     latency_ms: (median, first quartile, third quartile).
+    unpolished_accuracy: validation accuracy before polishing, None where nothing was polished.
     test_accuracy, coverage: None and empty before the model is exported.
     coverage: one sentence on which layers are really quantized in the written graph.
     """
@@ -43,6 +44,13 @@ class ValidatedModel:
     size_bytes: int
     coverage: str
     versus: Mapping[str, Versus]
+    unpolished_accuracy: float | None = None
+
+    @property
+    def polished(self) -> bool:
+        """Whether its weights are its own, better ones than the super-network's."""
+        before = self.unpolished_accuracy
+        return before is not None and self.validation_accuracy > before
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, read back by `from_json`."""
@@ -55,7 +63,7 @@ class ValidatedModel:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_json`."""
-        values = {name: data[name] for name in cls.__dataclass_fields__}
+        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         values["candidate"] = Candidate.from_json(data["candidate"])
         values["latency_ms"] = tuple(data["latency_ms"])
         values["versus"] = {name: Versus(**fields) for name, fields in data["versus"].items()}

@@ -10,17 +10,19 @@ from functools import cached_property
 import numpy as np
 
 from hardware.export import export_template
+from hardware.session import open_session
 from hardware.target import Target
 from hardware.template import Template
 from nas.candidate import Candidate
 from nas.config import Experiment
 from nas.crew import Alone, Crew, Team
-from nas.evaluate import LATENCY_REPEATS, Evaluator
+from nas.evaluate import LATENCY_REPEATS, Evaluator, split_accuracy
 from nas.export import Exporter
 from nas.front_file import Front
 from nas.latency_book import LatencyBook, cache_folder
 from nas.latency_queue import LatencyQueue
 from nas.ledger import Evaluation, Ledger
+from nas.polish import Polish
 from nas.prepare import Preparation
 from nas.problem import SearchProblem
 from nas.progress import Reporter
@@ -139,18 +141,38 @@ class Lab:
         allow_fallback = self.experiment.target.allow_fallback
         return Exporter(self.workbench, self.data, self.target, allow_fallback)
 
+    @property
+    def front_settings(self) -> dict[str, object]:
+        """What the experiment says about the front; it may change after the search."""
+        return self.experiment.model_dump(mode="json", include={"export", "polish", "constraints"})
+
+    def _polish(self, reporter: Reporter) -> Polish | None:
+        settings = self.experiment.polish
+        if settings is None:
+            return None
+
+        def score(workbench: Workbench, candidate: Candidate) -> float:
+            session = open_session(workbench.model(candidate).SerializeToString(), self.target)
+            validation = self.data.validation
+            return split_accuracy(session, workbench, candidate, validation, self.target)
+
+        train, seed = self.data.train, self.experiment.seed
+        return Polish(settings, self.workbench, train, score, self.folder, seed, reporter)
+
     def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
         picks = pick_models(evaluations, self.experiment)
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
-        validator = Validator(self.exporter, self.target, self.experiment.seed, self.elsewhere)
+        seed, polish = self.experiment.seed, self._polish(reporter)
+        validator = Validator(self.exporter, self.target, seed, self.elsewhere, polish)
         models = tuple(validator.validate(picks, self.folder.models, reporter))
         return Front(
             models=models,
             recommended=recommend(models, self.experiment.export.accuracy_drop),
             evaluations=len(evaluations),
             conditions={
+                **self.front_settings,
                 "target": self.target.describe(),
                 "latency repeats in the search": LATENCY_REPEATS,
                 "latency repeats of the front": VALIDATION_REPEATS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -118,12 +119,13 @@ def _measure(lab: Lab, reporter: Reporter, workers: int | None) -> Front:
         ledger.note(open=False)
     evaluations = ledger.evaluations()
     front = read_front(folder)
-    if front is None or front.evaluations != len(evaluations):
+    if front is None or not _is_current(front, len(evaluations), lab):
         history = history_of(evaluations, problem)
         predictors = report_predictors(problem, history, experiment.seed)
         write_json(folder.predictors, [p.to_json() for p in predictors])
         front = lab.validate(evaluations, reporter)
         write_json(folder.front, front.to_json())
+        shutil.rmtree(folder.polished, ignore_errors=True)
     if lab.elsewhere is not None:
         ledger.note(finished=True)
     _write_reports(experiment, folder, front, evaluations, finished=True)
@@ -138,6 +140,12 @@ def _clear_parcels(lab: Lab) -> None:
     sent = lab.ledger.notes.get("supernet", {})
     if sent:
         open_parcels(lab.experiment, lab.folder).discard(sent.values())
+
+
+def _is_current(front: Front, evaluations: int, lab: Lab) -> bool:
+    """Whether nothing was measured, and no setting of the front changed, since it was taken."""
+    same = all(front.conditions.get(name) == value for name, value in lab.front_settings.items())
+    return same and front.evaluations == evaluations
 
 
 def _report_unfinished(lab: Lab) -> None:
@@ -197,8 +205,9 @@ def export(
 ) -> list[Path]:
     """Write candidates of a run as model folders under `out`; returns their paths.
 
-    Without a key or an architecture: the best known candidate. Raises ValueError for an unknown
-    key, architecture or precision, and before the super-network is tuned.
+    Without a key or an architecture: the best known candidate. A model that was polished is copied
+    as it was validated. Raises ValueError for an unknown key, architecture or precision, and before
+    the super-network is tuned.
     """
     experiment = read_experiment(folder)
     if not (folder.supernet / WEIGHTS_FILE).exists():
@@ -213,7 +222,11 @@ def export(
     else:
         candidate = _known(lab.ledger.evaluations(), experiment, key)
         name = candidate.key
-    lab.exporter.write(candidate, out / name)
+    front = read_front(folder)
+    if front is not None and name in {m.name for m in front.models if m.polished}:
+        shutil.copytree(folder.model(name), out / name, dirs_exist_ok=True)
+    else:
+        lab.exporter.write(candidate, out / name)
     return [out / name]
 
 

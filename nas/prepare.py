@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -43,7 +44,7 @@ class Preparation:
         """The tuned super-network and its space, read back if they are there."""
         folder = self.folder.supernet
         self.tune()
-        return _read(folder), SearchSpace.from_json(read_json(folder / SPACE_FILE))
+        return read_network(folder), SearchSpace.from_json(read_json(folder / SPACE_FILE))
 
     def tune(self) -> None:
         """Make `supernet/` unless it is there.
@@ -72,7 +73,7 @@ class Preparation:
         """The network to tune: from a checkpoint, or trained here first."""
         experiment, trained = self.experiment, self.folder.supernet / "trained"
         if self._agreed(trained):
-            return _read(trained)
+            return read_network(trained)
         start = load_supernet(experiment.model, self.data, experiment.seed)
         for note in (*self.data.notes, *start.notes):
             self.reporter.say(note)
@@ -97,24 +98,33 @@ class Preparation:
         if not self.ranks.leads:
             trainer.run()
             return
-        weights = sum(p.numel() * p.element_size() for p in trainer.network.parameters())
-        self.folder.require_room(ROOM * weights, name)
-        checkpoints = Checkpoints(self.folder.supernet / f"{name}-checkpoints")
-        damaged = checkpoints.restore(trainer)
-        for path in damaged:
-            self.reporter.say(f"{path} is damaged; continuing from the checkpoint before it")
-        try:
-            trainer.run(progress=_progress(self.reporter.stage(name)), checkpoint=checkpoints)
-        except Stopped:
-            checkpoints.write(trainer)
-            raise
-        reached = accuracy(trainer.network, self.data.validation)
-        self.reporter.say(f"after {name}: {reached:.4f} on validation")
-        trainer.network.save(folder, space)
-        checkpoints.clear()
+        with resumable(trainer, name, self.folder, self.reporter):
+            reached = accuracy(trainer.network, self.data.validation)
+            self.reporter.say(f"after {name}: {reached:.4f} on validation")
+            trainer.network.save(folder, space)
 
 
-def _read(folder: Path) -> SuperNetwork:
+@contextmanager
+def resumable(trainer: Trainer, name: str, folder: RunFolder, reporter: Reporter) -> Iterator[None]:
+    """Train to the end, from the newest checkpoint of this name if there is one.
+
+    The checkpoints go when the body, which keeps the trained network, has ended.
+    """
+    weights = sum(p.numel() * p.element_size() for p in trainer.network.parameters())
+    folder.require_room(ROOM * weights, name)
+    checkpoints = Checkpoints(folder.supernet / f"{name}-checkpoints")
+    for path in checkpoints.restore(trainer):
+        reporter.say(f"{path} is damaged; continuing from the checkpoint before it")
+    try:
+        trainer.run(progress=_progress(reporter.stage(name)), checkpoint=checkpoints)
+    except Stopped:
+        checkpoints.write(trainer)
+        raise
+    yield
+    checkpoints.clear()
+
+
+def read_network(folder: Path) -> SuperNetwork:
     """A saved network. Raises RunFolderError naming the folder when it is damaged."""
     try:
         return load_saved(folder)

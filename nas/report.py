@@ -50,12 +50,18 @@ def row(model: ValidatedModel, front: Front) -> tuple[str, ...]:
     return (
         model.name + marks,
         _share(model.test_accuracy),
-        f"{model.validation_accuracy:.4f}",
+        _validation(model),
         f"{median:.3f} ({low:.3f}-{high:.3f})",
         f"{model.size_bytes / 1000:.1f}",
         *(_versus(model, reference.name) for reference in front.references),
         ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
     )
+
+
+def _validation(model: ValidatedModel) -> str:
+    before = model.unpolished_accuracy
+    polished = "" if before is None else f" ({before:.4f} before polishing)"
+    return f"{model.validation_accuracy:.4f}{polished}"
 
 
 def _share(accuracy: float | None) -> str:

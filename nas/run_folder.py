@@ -66,6 +66,11 @@ class RunFolder:
         return self.path / "models"
 
     @property
+    def polished(self) -> Path:
+        """Chosen sub-networks fine-tuned on their own, until they are exported."""
+        return self.path / "polished"
+
+    @property
     def report_html(self) -> Path:
         """The report for a browser."""
         return self.path / "report.html"

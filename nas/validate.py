@@ -24,6 +24,7 @@ from nas.latency_queue import LatencyQueue
 from nas.ledger import Evaluation
 from nas.model_card import model_card
 from nas.objectives import FloatArray, to_costs
+from nas.polish import Polish
 from nas.progress import Reporter
 from nas.references import low_reference, measured_references
 from nas.run_folder import read_json, write_atomically
@@ -150,12 +151,17 @@ class Validator:
     target: Target
     seed: int
     elsewhere: LatencyQueue | None = None
+    polish: Polish | None = None
     clock: Callable[[], float] = time.perf_counter
 
     def validate(
         self, picks: Sequence[Pick], models: Path, reporter: Reporter
     ) -> list[ValidatedModel]:
         """Write `models/<name>/` for every pick and measure all of them together."""
+        if self.polish is not None:
+            for pick in picks:
+                if pick.evaluation.role == "search":
+                    self.polish.train(pick.evaluation)
         stage = reporter.stage("validation")
         validated = []
         for number, pick in enumerate(picks):
@@ -179,18 +185,24 @@ class Validator:
         return validated
 
     def _score(self, pick: Pick, folder: Path) -> ValidatedModel:
-        coverage = self.exporter.write(pick.evaluation.candidate, folder)
+        exporter, model = self.exporter, _unscored(pick)
+        if self.polish is not None and pick.evaluation.role == "search":
+            workbench, accuracy = self.polish.better(pick.evaluation)
+            exporter = replace(exporter, workbench=workbench)
+            before = model.validation_accuracy
+            model = replace(model, validation_accuracy=accuracy, unpolished_accuracy=before)
+        coverage = exporter.write(pick.evaluation.candidate, folder)
         path = folder / "model.onnx"
-        accuracy = split_accuracy(
+        test_accuracy = split_accuracy(
             open_session(path, self.target),
-            self.exporter.workbench,
+            exporter.workbench,
             pick.evaluation.candidate,
-            self.exporter.data.test,
+            exporter.data.test,
             self.target,
         )
         return replace(
-            _unscored(pick),
-            test_accuracy=accuracy,
+            model,
+            test_accuracy=test_accuracy,
             size_bytes=path.stat().st_size,
             coverage=coverage,
         )

@@ -41,9 +41,7 @@ class Attention(nn.Module):
         return out
 
 
-def _products(
-    q_BNTH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask_B11T: Tensor | None
-) -> Tensor:
+def _products(q_BNTH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask_B11T: Tensor | None) -> Tensor:
     """Attention written out: in bfloat16 on CPUs a quarter of the time of torch's fused one."""
     scores_BNTT = q_BNTH @ k_BNTH.transpose(2, 3) * q_BNTH.shape[3] ** -0.5
     if mask_B11T is not None:

@@ -51,7 +51,8 @@ class ElasticLinear(nn.Linear, Quantizable):
         weight, bias = self.active_parameters()
         if self.precision is Precision.FP32:
             return F.linear(x, weight, bias)
-        return fake_quant.linear(x, weight, bias, self.precision, self.scheme)
+        # Under autocast the product alone is taken in bfloat16, rounding stays exact.
+        return fake_quant.linear(x.float(), weight, bias, self.precision, self.scheme)
 
     def extract(self) -> nn.Linear:
         """Copy the active part into a plain layer."""
@@ -128,7 +129,7 @@ class ElasticConv2d(nn.Conv2d, Quantizable):
         if self.precision is Precision.FP32:
             return F.conv2d(x, weight, None, stride, padding)
         return fake_quant.conv2d(
-            x, weight, None, self.precision, self.scheme, stride=stride, padding=padding
+            x.float(), weight, None, self.precision, self.scheme, stride=stride, padding=padding
         )
 
     def extract(self) -> nn.Conv2d:

@@ -195,17 +195,29 @@ class TrainSettings(Settings):
     )
 
 
-class TuneSettings(TrainSettings):
-    """InstaTune: the super-network is made while fine-tuning (Sridhar et al. 2023)."""
+class DistillSettings(TrainSettings):
+    """Training on the labels and on a teacher's answers."""
 
-    subnetworks: PositiveInt = Field(
-        1, description="Sub-networks drawn per step beside the full network (M in InstaTune)."
-    )
     hard_label_weight: float = Field(
         0.3, ge=0, le=1, description="Weight of the cross-entropy; distillation gets the rest."
     )
     temperature: float = Field(
         1.0, gt=0, description="Softens both sides of the distillation loss."
+    )
+
+
+class PolishSettings(DistillSettings):
+    """Fine-tuning of one sub-network under its own policy, with the full network as teacher."""
+
+    epochs: PositiveInt = Field(3, description="Passes over the training split.")
+    learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of the schedule.")
+
+
+class TuneSettings(DistillSettings):
+    """InstaTune: the super-network is made while fine-tuning (Sridhar et al. 2023)."""
+
+    subnetworks: PositiveInt = Field(
+        1, description="Sub-networks drawn per step beside the full network (M in InstaTune)."
     )
     teacher: bool = Field(
         False,

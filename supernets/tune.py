@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from copy import deepcopy
 
 import numpy as np
@@ -17,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardware.precision import QuantScheme
-from supernets.base import SuperNetwork, split_values
+from hardware.precision import Precision, QuantScheme
+from supernets.base import Architecture, SuperNetwork, split_values
 from supernets.data import Batch, Split
 from supernets.ranks import Ranks
-from supernets.settings import TrainSettings, TuneSettings
+from supernets.settings import DistillSettings, PolishSettings, TrainSettings, TuneSettings
 from supernets.space import SearchSpace
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -239,7 +238,75 @@ class Trainer:
         self._batches = self._stream()
 
 
-class InstaTuner(Trainer):
+class Distiller(Trainer):
+    """Trains on the labels and on a teacher's answers."""
+
+    settings: DistillSettings
+    scheme: QuantScheme
+    teacher: nn.Module | None = None
+
+    def freeze_teacher(self) -> None:
+        """Teach from a frozen copy of the full network as it is now."""
+        self.network.activate({})
+        self.teacher = deepcopy(self.network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def _teach(self, batch: Batch) -> Tensor | None:
+        if self.teacher is None:
+            return None
+        with self.autocast():
+            logits: Tensor = self.teacher(**batch.inputs).float()
+        return logits
+
+    def _use_full_network(self) -> None:
+        self.network.activate({})
+        self.network.apply_policy({}, self.scheme)
+
+    def _backward(
+        self, logits: Tensor, labels: Tensor, target: Tensor | None, share: float
+    ) -> Tensor:
+        weight = self.settings.hard_label_weight
+        loss = weight * self.cross_entropy(logits, labels)
+        if target is not None:
+            soft = distillation(logits, target, self.settings.temperature)
+            loss = loss + (1 - weight) * soft
+        loss = loss * share
+        loss.backward()
+        return loss.detach()
+
+
+class Polisher(Distiller):
+    """Trains one sub-network under its precision policy; the full network as it was teaches."""
+
+    settings: PolishSettings
+
+    def __init__(
+        self,
+        network: SuperNetwork,
+        architecture: Architecture,
+        policy: Mapping[str, Precision],
+        split: Split,
+        settings: PolishSettings,
+        seed: int,
+        scheme: QuantScheme,
+    ) -> None:
+        super().__init__(network, split, settings, seed)
+        self.architecture, self.policy, self.scheme = architecture, policy, scheme
+        self.freeze_teacher()
+
+    def backward(self, batch: Batch, share: float = 1.0) -> list[Tensor]:
+        """Gradients of the sub-network."""
+        teacher = self._teach(batch)
+        self.network.activate(self.architecture)
+        self.network.apply_policy(self.policy, self.scheme)
+        with self.autocast():
+            logits = self.network(**self.network.adapt_inputs(batch.inputs)).float()
+        loss = self._backward(logits, batch.labels, teacher, share)
+        self._use_full_network()
+        return [loss]
+
+
+class InstaTuner(Distiller):
     """Trains the full network and sampled sub-networks together.
 
     Sridhar et al. 2023, "InstaTune", equation 1: cross-entropy of all, and distillation of the
@@ -260,10 +327,8 @@ class InstaTuner(Trainer):
     ) -> None:
         super().__init__(network, split, settings, seed, ranks)
         self.space, self.scheme = space, scheme or QuantScheme()
-        self.teacher: nn.Module | None = None
         if settings.teacher:
-            network.activate({})
-            self.teacher = deepcopy(network).eval().requires_grad_(False)
+            self.freeze_teacher()
 
     @property
     def loss_names(self) -> tuple[str, ...]:
@@ -280,23 +345,11 @@ class InstaTuner(Trainer):
         target = full.detach() if teacher is None else teacher
         for number in range(self.settings.subnetworks):
             self._draw(number)
-            with nullcontext() if self.settings.quantization_aware else self.autocast():
+            with self.autocast():
                 logits = self.network(**self.network.adapt_inputs(batch.inputs)).float()
             losses.append(self._backward(logits, batch.labels, target, share))
         self._use_full_network()
         return losses
-
-    def _use_full_network(self) -> None:
-        self.network.activate({})
-        self.network.apply_policy({}, self.scheme)
-
-    @torch.no_grad()
-    def _teach(self, batch: Batch) -> Tensor | None:
-        if self.teacher is None:
-            return None
-        with self.autocast():
-            logits: Tensor = self.teacher(**batch.inputs).float()
-        return logits
 
     def _draw(self, number: int) -> None:
         """Activate a random sub-network, decided by seed, step and number alone."""
@@ -305,18 +358,6 @@ class InstaTuner(Trainer):
         self.network.activate(architecture)
         if self.settings.quantization_aware:
             self.network.apply_policy(policy, self.scheme)
-
-    def _backward(
-        self, logits: Tensor, labels: Tensor, target: Tensor | None, share: float
-    ) -> Tensor:
-        weight = self.settings.hard_label_weight
-        loss = weight * self.cross_entropy(logits, labels)
-        if target is not None:
-            soft = distillation(logits, target, self.settings.temperature)
-            loss = loss + (1 - weight) * soft
-        loss = loss * share
-        loss.backward()
-        return loss.detach()
 
 
 @torch.inference_mode()

@@ -244,6 +244,43 @@ def test_export_writes_any_measured_candidate(
     assert policy["architecture"]["depth"] == 1
 
 
+def test_polishing_ships_the_better_of_two(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    """A finished run that is asked to polish does only that, and ships what it measured."""
+    folder, found = finished
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(folder.path, copy.path)
+    polish = {"epochs": 2, "batch_size": 128, "learning_rate": 0.001}
+    experiment = load_experiment(copy.experiment, [f"polish={json.dumps(polish)}"])
+    reporter = Silent()
+    front = run(experiment, copy, reporter)
+    assert front.evaluations == found.evaluations
+    assert [model.name for model in front.models] == [model.name for model in found.models]
+    assert any(model.polished for model in front.front)
+    data = load_data(experiment.data, experiment.model)
+    for model, before in zip(front.models, found.models, strict=True):
+        if model.role == "reference":
+            assert (model.unpolished_accuracy, model.polished) == (None, False)
+            continue
+        assert model.unpolished_accuracy == before.validation_accuracy
+        assert model.validation_accuracy >= before.validation_accuracy
+        session = onnxruntime.InferenceSession(copy.model(model.name) / "model.onnx")
+        hits = [
+            session.run(None, {"pixel_values": batch.inputs["pixel_values"].numpy()})[0].argmax()
+            == batch.labels.item()
+            for batch in data.validation.batches(1)
+        ]
+        assert np.mean(hits) == pytest.approx(model.validation_accuracy)
+        (written,) = export(copy, tmp_path / "out", model.name, None, "fp32", Silent())
+        shipped = copy.model(model.name) / "model.onnx"
+        assert (written / "model.onnx").read_bytes() == shipped.read_bytes()
+    assert not copy.polished.exists()
+    told = len(reporter.told)
+    assert run(experiment, copy, reporter) == front
+    assert not any("polish" in line for line in reporter.told[told:])
+
+
 @pytest.mark.parametrize(
     ("key", "architecture", "precision", "told"),
     [

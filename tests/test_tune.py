@@ -13,13 +13,14 @@ from supernets.load import load_data, load_supernet
 from supernets.settings import (
     DataSettings,
     ModelSettings,
+    PolishSettings,
     ResNetConfig,
     SpaceSettings,
     TrainSettings,
     TuneSettings,
     VitConfig,
 )
-from supernets.tune import InstaTuner, Trainer, accuracy, distillation, schedule
+from supernets.tune import InstaTuner, Polisher, Trainer, accuracy, distillation, schedule
 
 MODEL = ModelSettings(
     vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
@@ -105,6 +106,47 @@ def test_resuming_at_any_step_ends_in_the_same_network(kind):
         resumed.run()
         for name, tensor in whole.network.state_dict().items():
             assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def polisher(network, architecture, policy, **settings):
+    polish = PolishSettings(epochs=2, batch_size=250, **settings)
+    return Polisher(network, architecture, policy, DATA.train, polish, 5, QuantScheme())
+
+
+def test_polishing_the_full_network_on_labels_alone_is_plain_training():
+    trained, polished = fresh(), fresh()
+    Trainer(trained, DATA.train, TRAIN, 5).run()
+    polisher(polished, {}, {}, hard_label_weight=1.0, learning_rate=TRAIN.learning_rate).run()
+    for name, tensor in trained.state_dict().items():
+        torch.testing.assert_close(polished.state_dict()[name], tensor, msg=name)
+
+
+def test_polishing_teaches_the_sub_network_under_its_policy():
+    """Gradient of the written loss; nothing outside the sub-network moves without decay."""
+    network = fresh()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    architecture = {"depth": 1, "blocks.0.mlp.hidden_dim": 8, "blocks.1.mlp.hidden_dim": 8}
+    policy = {"blocks.0.mlp.fc1": Precision.INT4, "head": Precision.INT8}
+    batch = next(DATA.train.batches(32))
+    with torch.no_grad():
+        teacher = network(**batch.inputs)
+    polish = polisher(network, architecture, policy, weight_decay=0.0)
+    polish.backward(batch)
+    given = {name: p.grad for name, p in network.named_parameters()}
+    reference = fresh()
+    reference.activate(architecture)
+    reference.apply_policy(policy, QuantScheme())
+    logits = reference(**batch.inputs)
+    hard = F.cross_entropy(logits, batch.labels, label_smoothing=0.1)
+    (0.3 * hard + 0.7 * distillation(logits, teacher, 1.0)).backward()
+    for name, parameter in reference.named_parameters():
+        torch.testing.assert_close(given[name], parameter.grad, msg=name)
+    polish.run()
+    after = network.state_dict()
+    assert torch.equal(after["blocks.0.mlp.fc1.weight"][8:], before["blocks.0.mlp.fc1.weight"][8:])
+    assert not torch.equal(after["head.weight"], before["head.weight"])
+    for name, tensor in polish.teacher.state_dict().items():
+        assert torch.equal(tensor, before[name])
 
 
 def test_same_seed_same_network_other_seed_other_network():

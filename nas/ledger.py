@@ -116,7 +116,7 @@ class Ledger:
                 known.add(candidate.key)
                 attrs = {"key": candidate.key, "role": role, "round": round_number}
                 attrs |= {"seed": self._seed, "candidate": candidate.to_json()}
-                self._add_waiting(candidate.values, attrs)
+                self._add_waiting(candidate, attrs)
 
     def take(self) -> Ticket | None:
         """Claim the next waiting candidate, or None when nothing waits."""
@@ -125,6 +125,9 @@ class Ledger:
             return None
         attrs = trial.user_attrs
         candidate = Candidate.from_json(attrs["candidate"])
+        if self.queue.in_database:
+            for name, distribution in self._shown(candidate).items():
+                trial.suggest_categorical(name, distribution.choices)  # as it was enqueued
         return Ticket(candidate, attrs["role"], attrs["round"], trial)
 
     def finish(
@@ -160,7 +163,7 @@ class Ledger:
             attrs = {name: trial.user_attrs[name] for name in QUEUED}
             if attrs["key"] not in open_or_known:
                 open_or_known.add(attrs["key"])
-                self._add_waiting(trial.params, attrs)
+                self._add_waiting(Candidate.from_json(attrs["candidate"]), attrs)
 
     def settle(self) -> None:
         """Give candidates whose workers died to others, a few times; then they have failed."""
@@ -215,17 +218,23 @@ class Ledger:
             if known.get(name) != value:
                 self.study.set_user_attr(name, value)
 
-    def _add_waiting(self, params: Mapping[str, Any], attrs: dict[str, Any]) -> None:
-        # A reference may hold a precision that the space does not; Optuna then shows no parameter.
-        distributions: dict[str, BaseDistribution] = {
-            name: distribution
-            for name, distribution in self._distributions.items()
-            if params.get(name) in distribution.choices
-        }
+    def _shown(self, candidate: Candidate) -> dict[str, CategoricalDistribution]:
+        """What Optuna shows as parameters: all but a reference's precision beyond the space."""
+        values = candidate.values
+        return {n: d for n, d in self._distributions.items() if values.get(n) in d.choices}
+
+    def _add_waiting(self, candidate: Candidate, attrs: dict[str, Any]) -> None:
+        distributions = dict[str, BaseDistribution](self._shown(candidate))
+        params = {name: candidate.values[name] for name in distributions}
+        if self.queue.in_database:
+            # Optuna writes every parameter as a row, after two queries: the many who take
+            # candidates do that, not the one who adds them.
+            self.study.enqueue_trial(params, user_attrs=attrs)
+            return
         self.study.add_trial(
             create_trial(
                 state=TrialState.WAITING,
-                params={name: params[name] for name in distributions},
+                params=params,
                 distributions=distributions,
                 user_attrs=attrs,
             )

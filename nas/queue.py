@@ -29,6 +29,11 @@ class TrialQueue:
         self._claimed: set[int] = set()
         self._seen_waiting: list[FrozenTrial] = []
 
+    @property
+    def in_database(self) -> bool:
+        """Whether other machines may meet here."""
+        return isinstance(self._storage, RDBStorage)
+
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """All trials, or those in one of some states. They must not be changed."""
         return self.study.get_trials(deepcopy=False, states=states or None)
@@ -101,7 +106,7 @@ class TrialQueue:
             claimed = trial.datetime_start or datetime.now()
             return starting or datetime.now() - claimed > UNSIGNED
         if host != os.uname().nodename:
-            return starting and not isinstance(self._storage, RDBStorage)
+            return starting and not self.in_database
         return int(process) == os.getpid() or not _is_alive(int(process))
 
 

@@ -87,7 +87,9 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(
     assert known.keys() == {candidate.key for candidate in candidates}
     assert all(e.failure is None for e in known.values())
     assert workers[VICTIM].exitcode == -9
-    assert len(ledger.study.get_trials(states=(TrialState.COMPLETE,))) == CANDIDATES
+    complete = ledger.study.get_trials(states=(TrialState.COMPLETE,))
+    assert len(complete) == CANDIDATES
+    assert all(t.params == known[t.user_attrs["key"]].candidate.values for t in complete)
     started = Counter(key for log in tmp_path.glob("worker-*") for key in log.read_text().split())
     lost = hanging.read_text().split()[2]
     assert started == Counter([*known, lost])

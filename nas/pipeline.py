@@ -171,6 +171,7 @@ def write_report(folder: RunFolder) -> None:
 
     Raises RunFolderError before the references are measured.
     """
+    folder.refuse_links()
     experiment = read_experiment(folder)
     evaluations = read_evaluations(experiment, folder)
     front = read_front(folder)
@@ -179,7 +180,6 @@ def write_report(folder: RunFolder) -> None:
         front = provisional_front(evaluations, experiment)
     _write_reports(experiment, folder, front, evaluations, finished)
 
-    folder.refuse_links()
 
 def _write_reports(
     experiment: Experiment,

@@ -86,11 +86,6 @@ class RunFolder:
             raise RunFolderError(f"model key {key!r}: only lower-case letters, digits and '-'")
         return self.models / key
 
-    def require_room(self, needed: int, stage: str) -> None:
-        """Raise RunFolderError if the disk has not `needed` bytes left for a stage."""
-        free = shutil.disk_usage(self.path).free
-        if free < needed:
-            raise RunFolderError(
     def refuse_links(self) -> None:
         """Raise RunFolderError for a link in the folder: writing through it would leave it."""
         links = [path for path in self.path.rglob("*") if path.is_symlink()]
@@ -100,6 +95,11 @@ class RunFolder:
                 "(the run folder itself may be one)"
             )
 
+    def require_room(self, needed: int, stage: str) -> None:
+        """Raise RunFolderError if the disk has not `needed` bytes left for a stage."""
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise RunFolderError(
                 f"{self.path}: {stage} needs {needed:,} bytes on this disk, {free:,} are free; "
                 "make room or choose another folder with --out"
             )
@@ -108,12 +108,12 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process. Raises RunFolderError naming the holder otherwise."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.refuse_links()
         owner = self.path / "run.lock.owner"
         lock = FileLock(self.path / "run.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-        self.refuse_links()
             holder = owner.read_text().strip() if owner.exists() else "another process"
             raise RunFolderError(
                 f"{self.path}: {holder} works on this run; wait for it or stop it, "

@@ -2,10 +2,12 @@
 
     python -m benchmarks.search run --cache DIR [--surface NAME] [--method NAME] [--seeds 10]
     python -m benchmarks.search table --cache DIR
+    python -m benchmarks.search predictors [--seeds 10]
     python -m benchmarks.search speed
 
 `run` stores the genomes each run measured, in order, and skips runs already stored; `table` prints
-the Markdown tables of benchmarks/README.md.
+the Markdown tables of benchmarks/README.md. `predictors` judges the default predictors on
+candidates they have not seen.
 """
 
 from __future__ import annotations
@@ -13,26 +15,37 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import kendalltau
 
-from benchmarks.surfaces import Surface, digits_small, nas_bench_macro, synthetic
+from benchmarks.surfaces import (
+    Surface,
+    digits_latency,
+    digits_small,
+    nas_bench_macro,
+    synthetic,
+)
 from nas.front import hypervolume
 from nas.genetic import evolve
 from nas.objectives import FloatArray
-from nas.problem import History, sample_new
+from nas.problem import History, enumerate_space, new_rows, sample_new
 from nas.search_settings import SearchSettings
 from nas.strategy import make_strategy
 from nas.surrogate import Surrogate
+from predictors.regressors import RidgeRegressor
 from predictors.selection import CONTENDERS
 from supernets.space import Genomes
 
 BUDGETS = (25, 50, 100, 200, 400)
+DIGITS = Path(__file__).parent / "digits_small.npz"
 MACRO = Path(__file__).parents[2] / "shared/data/nas-bench-macro/nas-bench-macro_cifar10.json"
 SURFACES: dict[str, Callable[[], Surface]] = {
-    "digits": lambda: digits_small(Path(__file__).parent / "digits_small.npz"),
+    "digits": lambda: digits_small(DIGITS),
     "nas-bench-macro": lambda: nas_bench_macro(MACRO),
     "synthetic": synthetic,
 }
@@ -143,6 +156,94 @@ def _reached(shares: FloatArray, level: float) -> str:
     return f"{middle:.0f}" if middle < never else "-"
 
 
+@dataclass(frozen=True)
+class Target:
+    """A metric to predict after so many measurements, and the Kendall tau asked for."""
+
+    make: Callable[[], Surface]
+    metric: str
+    measured: int
+    tau: float
+
+
+TARGETS = (
+    Target(lambda: digits_latency(DIGITS), "latency_ms", 100, 0.95),
+    Target(synthetic, "latency_ms", 100, 0.95),
+    Target(lambda: digits_latency(DIGITS), "accuracy", 200, 0.80),
+    Target(lambda: nas_bench_macro(MACRO), "accuracy", 200, 0.80),
+    Target(synthetic, "accuracy", 200, 0.80),
+)
+
+
+def predictors(seeds: range, most: int = 1000) -> str:
+    """Kendall tau of predictions and true values of unseen candidates, median (quartiles)."""
+    lines = [
+        "| surface | metric | measured | tau | asked | MACs and bytes alone | ceiling | chosen |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for target in TARGETS:
+        surface = target.make()
+        column = surface.problem.column(target.metric)
+        taus, baselines, chosen = [], [], Counter[str]()
+        for seed in seeds:
+            rng = np.random.default_rng([seed, 2])
+            history = _measured(surface, target.measured, seed, rng)
+            unseen = _unseen(surface, history.genomes, most, rng)
+            predictor = Surrogate.fit(surface.problem, history, seed)
+            true = surface.truth(unseen)[:, column]
+            taus.append(_tau(true, predictor.values(unseen)[:, column]))
+            chosen[predictor.predictors[target.metric].name] += 1
+            if (cheap := surface.problem.cheap) is not None:
+                line = RidgeRegressor().fit(cheap(history.genomes), history.values[:, column])
+                baselines.append(_tau(true, line.predict(cheap(unseen))))
+        low, middle, high = np.percentile(taus, (25, 50, 75))
+        lines.append(
+            f"| {surface.name} | {target.metric} | {target.measured} "
+            f"| {middle:.3f} ({low:.3f}-{high:.3f}) | {target.tau:.2f} "
+            f"| {f'{np.median(baselines):.3f}' if baselines else '-'} "
+            f"| {_ceiling(surface, column):.3f} "
+            f"| {', '.join(f'{name} {n}x' for name, n in chosen.most_common())} |"
+        )
+    return "\n".join(lines)
+
+
+def _measured(surface: Surface, n: int, seed: int, rng: np.random.Generator) -> History:
+    """The default strategy's first round, then random candidates."""
+    settings, problem = SearchSettings(), surface.problem
+    empty = History.empty(problem)
+    first = make_strategy(problem, settings, seed).propose(empty, settings.round_size)
+    rest = sample_new(problem.space, n - len(first), first, rng)
+    genomes = np.concatenate([first, rest])
+    return empty.append(genomes, surface.measure(genomes, rng))
+
+
+def _unseen(surface: Surface, known: Genomes, most: int, rng: np.random.Generator) -> Genomes:
+    """All the rest of a small space, else `most` random candidates."""
+    everything = enumerate_space(surface.problem.space)
+    if everything is not None:
+        return new_rows(everything, known)
+    return sample_new(surface.problem.space, most, known, rng)
+
+
+def _ceiling(surface: Surface, column: int) -> float:
+    """Tau of one noisy measurement and the truth.
+
+    Where the one measurement is the truth: tau of predictions by two thirds of the whole table.
+    """
+    rng, problem = np.random.default_rng(0), surface.problem
+    genomes = _unseen(surface, problem.space.sample(0, rng), 2000, rng)
+    true, again = surface.truth(genomes)[:, column], surface.measure(genomes, rng)[:, column]
+    if not np.array_equal(true, again):
+        return _tau(true, again)
+    history = History.empty(problem).append(genomes, surface.truth(genomes))
+    whole = Surrogate.fit(problem, history, 0)
+    return whole.predictors[problem.metrics[column].name].score.kendall_tau
+
+
+def _tau(true: FloatArray, predicted: FloatArray) -> float:
+    return float(kendalltau(true, predicted).statistic)
+
+
 def speed(measured: int = 200, population: int = 100, generations: int = 200) -> str:
     """Seconds for 20,000 predicted evaluations of the 110-gene space, predictors included."""
     surface, rng = synthetic(), np.random.default_rng(0)
@@ -160,7 +261,7 @@ def speed(measured: int = 200, population: int = 100, generations: int = 200) ->
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=("run", "table", "speed"))
+    parser.add_argument("command", choices=("run", "table", "predictors", "speed"))
     parser.add_argument(
         "--cache", type=Path, default=Path("search-cache"), help="folder for finished runs"
     )
@@ -174,6 +275,8 @@ def main() -> None:
         run(arguments.cache, surfaces, arguments.method or list(METHODS), range(arguments.seeds))
     elif arguments.command == "table":
         print(table(arguments.cache))
+    elif arguments.command == "predictors":
+        print(predictors(range(arguments.seeds)))
     else:
         print(speed())
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.enumerate_digits import METRICS
+from nas.experiment_file import load_experiment
 from nas.front import hypervolume, non_dominated, reference_point
 from nas.objectives import FloatArray, find_objective
 from nas.problem import SearchProblem
+from nas.supernet_problem import StructureFeatures
+from predictors.features import cost_by_precision, precision_changes
+from supernets.load import supernet
 from supernets.space import Gene, Genomes, Requires, SearchSpace
 
 
@@ -71,6 +76,21 @@ def digits_small(path: Path) -> Surface:
     The table (enumerate_digits.py) is the truth and the measurement. Size is known exactly, as in
     the product. The latency in the table stays out: it carries the noise of a busy machine.
     """
+    return _digits(path, "size_bytes")
+
+
+def digits_latency(path: Path) -> Surface:
+    """Accuracy against that latency, to judge predictors on, with the product's features."""
+    experiment = load_experiment(path.with_suffix(".yaml"))
+    assert experiment.model.vit is not None
+    network, surface = supernet(experiment.model.vit, num_labels=10), _digits(path, "latency_ms")
+    space = surface.problem.space
+    structure = StructureFeatures(space, lambda genomes: network.cost(space, genomes, None))
+    features = {"features": structure.features, "cheap": structure.cheap}
+    return replace(surface, problem=replace(surface.problem, **features))
+
+
+def _digits(path: Path, cost: str) -> Surface:
     with np.load(path) as file:
         table = {name: file[name] for name in file.files}
     space = SearchSpace.from_json(json.loads(str(table["space"])))
@@ -78,15 +98,16 @@ def digits_small(path: Path) -> Surface:
     codes = (table["genomes"].astype(np.int64) @ weights).tolist()
     position = dict(zip(codes, range(len(codes)), strict=True))
 
-    values = table["values"][:, [0, 2]].astype(np.float64)
+    columns = [METRICS.index(name) for name in ("accuracy", cost)]
+    values = table["values"][:, columns].astype(np.float64)
 
     def truth(genomes: Genomes) -> FloatArray:
         return np.asarray(values[[position[code] for code in (genomes @ weights).tolist()]])
 
     problem = SearchProblem(
         space,
-        tuple(find_objective(name) for name in ("accuracy", "size_bytes")),
-        exact={"size_bytes": lambda genomes: truth(genomes)[:, 1]},
+        tuple(find_objective(name) for name in ("accuracy", cost)),
+        exact={cost: lambda genomes: truth(genomes)[:, 1]} if cost == "size_bytes" else {},
     )
     costs = problem.costs(values)
     front = costs[non_dominated(costs)]
@@ -98,6 +119,8 @@ def digits_small(path: Path) -> Surface:
 BLOCKS, LAYERS = 13, ("query", "key", "value", "out", "fc1", "fc2")
 PRECISIONS = ("int4", "int8", "fp32")
 HEADS, WIDTHS, DEPTHS = (6, 8, 10, 12), (1024, 2048, 3072), tuple(range(8, 14))
+TOKENS = np.array([0.51, 0.735, 1.0])  # by resolution, of the most
+BITS = np.array([4, 8, 32])
 
 
 def synthetic_space() -> SearchSpace:
@@ -179,12 +202,48 @@ class SyntheticModel:
     def scaled(self, total: FloatArray, resolution: Genomes) -> FloatArray:
         """Add the resolution's damage and scale the time with the number of tokens."""
         damage = total[:, 0] + np.array([0.12, 0.04, 0.0])[resolution]
-        return np.stack([damage, total[:, 1] * np.array([0.51, 0.735, 1.0])[resolution]], axis=1)
+        return np.stack([damage, total[:, 1] * TOKENS[resolution]], axis=1)
 
     def values(self, genomes: Genomes) -> FloatArray:
         """Accuracy and milliseconds `(n_samples, 2)`; accuracy falls smoothly with damage."""
         parts = self.parts(genomes)
         return np.stack([0.1 + 0.82 * np.exp(-parts[:, 0]), parts[:, 1]], axis=1)
+
+    def layers(self, genomes: Genomes) -> tuple[FloatArray, Genomes, FloatArray]:
+        """Weights and precision `(n_samples, n_layers)`, and attention's MACs `(n_samples, 1)`.
+
+        A switched-off layer has no weights. The unit is one full attention projection.
+        """
+        column, depth = self.space.column, np.array(DEPTHS)[genomes[:, 0]]
+        outside = genomes[:, [2, 3, 4, column["embed.precision"]]]
+        weights, precisions = [np.full(outside.shape, 0.5)], [outside]
+        attention = np.zeros((len(genomes), 1))
+        for b in range(BLOCKS):
+            first = column[f"blocks.{b}.attention.num_heads"]
+            share = (depth > b) * np.array(HEADS)[genomes[:, first]] / HEADS[-1]
+            wide = (depth > b) * np.array(WIDTHS)[genomes[:, first + 1]] / WIDTHS[-1]
+            weights.append(np.stack([share] * 4 + [4 * wide] * 2, axis=1))
+            precisions.append(genomes[:, first + 2 : first + 8])
+            attention[:, 0] += share
+        return np.hstack(weights), np.hstack(precisions), attention
+
+    def structure(self, genomes: Genomes) -> FloatArray:
+        """What `StructureFeatures` tells of a real network, `(n_samples, n_features)`."""
+        weights, precision, attention = self.layers(genomes)
+        tokens, n = TOKENS[genomes[:, [1]]], len(PRECISIONS)
+        parts = [
+            cost_by_precision(weights * tokens, precision, n),
+            cost_by_precision(weights, precision, n),
+            attention * tokens,
+            precision_changes(precision, weights > 0, n),
+        ]
+        return np.hstack(parts)
+
+    def cheap(self, genomes: Genomes) -> FloatArray:
+        """MACs and stored weight bits `(n_samples, 2)`."""
+        weights, precision, attention = self.layers(genomes)
+        macs = (weights.sum(axis=1) + attention[:, 0]) * TOKENS[genomes[:, 1]]
+        return np.stack([macs, (weights * BITS[precision]).sum(axis=1)], axis=1)
 
     def true_front(self) -> FloatArray:
         """Costs of the true front: the parts' fronts added one by one, for every depth."""
@@ -218,7 +277,12 @@ def thin(points: FloatArray, limit: int = 4000) -> FloatArray:
 def synthetic() -> Surface:
     """The 110-gene surface with noise of 0.2 accuracy points and 2 % of the latency."""
     model = SyntheticModel.draw()
-    problem = SearchProblem(model.space, (find_objective("accuracy"), find_objective("latency_ms")))
+    problem = SearchProblem(
+        model.space,
+        (find_objective("accuracy"), find_objective("latency_ms")),
+        features=model.structure,
+        cheap=model.cheap,
+    )
 
     def measure(genomes: Genomes, rng: np.random.Generator) -> FloatArray:
         noise = rng.standard_normal((len(genomes), 2))

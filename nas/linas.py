@@ -21,7 +21,6 @@ from nas.search_settings import SearchSettings
 from nas.start import covering_start, leaning_rows
 from nas.surrogate import Surrogate
 from predictors.regressors import Regressor, RidgeRegressor, SupportVectorRegressor
-from predictors.selection import CONTENDERS
 from supernets.space import Genomes
 
 _FEWEST = 8  # measured candidates below which a predictor is not worth fitting
@@ -50,7 +49,7 @@ class Linas:
             rows = self._covering(start + n) if not plain else self.problem.space.sample(0, rng)
             rows = new_rows(rows, history.genomes)[:n]
             return rows if len(rows) else sample_new(self.problem.space, n, history.genomes, rng)
-        contenders = PLAIN_CONTENDERS if plain else CONTENDERS
+        contenders = PLAIN_CONTENDERS if plain else None
         surrogate = Surrogate.fit(self.problem, history, self.seed, contenders)
         pick = self._by_rank if plain else self._by_hypervolume
         rows = pick(surrogate, history, n, rng)

@@ -40,8 +40,8 @@ class SearchProblem:
 
     constraints: absolute ones, see `Constraint.resolve`.
     exact: metric -> values `(n_samples,)` of genomes, for what is computed, not predicted (size).
-    features: structural predictor features `(n_samples, n_features)` beside the genes, for every
-        metric but accuracy.
+    features: structural predictor features `(n_samples, n_features)`, for every metric but accuracy
+        in place of the genes.
     cheap: MACs and bytes `(n_samples, n_columns)`, the baseline a predictor has to beat.
     """
 

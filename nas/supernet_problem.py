@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -13,22 +13,23 @@ from nas.objectives import FloatArray
 from nas.problem import SearchProblem
 from nas.workbench import Workbench
 from predictors.features import cost_by_precision, precision_changes
-from supernets.space import Genomes
+from supernets.cost import Cost
+from supernets.space import Genomes, SearchSpace
 
 BITS = sorted(precision.bits for precision in Precision)
 
 
 class StructureFeatures:
-    """What the structure of a candidate says about its latency and accuracy."""
+    """What the structure of a candidate says about its latency."""
 
-    def __init__(self, workbench: Workbench):
-        self._cost = workbench.cost
-        largest = workbench.cost(workbench.space.largest()[None])
+    def __init__(self, space: SearchSpace, cost: Callable[[Genomes], Cost]):
+        self._cost = cost
+        largest = cost(space.largest()[None])
         self._macs_scale = float(largest.macs[0])
         self._weights_scale = float(largest.parameters[0])
 
     def features(self, genomes: Genomes) -> FloatArray:
-        """MACs and weight bytes by layer and precision, and precision changes, one row each."""
+        """MACs and weights by precision, other MACs and precision changes, one row each."""
         cost = self._cost(genomes)
         levels = np.searchsorted(BITS, cost.precision_bits)
         macs = cost.macs_per_layer / self._macs_scale
@@ -36,7 +37,7 @@ class StructureFeatures:
         return np.hstack(
             [
                 cost_by_precision(macs, levels, len(BITS)),
-                cost_by_precision(weights, levels, len(BITS), per_layer=False),
+                cost_by_precision(weights, levels, len(BITS)),
                 (cost.other_macs / self._macs_scale)[:, None],
                 precision_changes(levels, cost.active, len(BITS)),
             ]
@@ -84,7 +85,8 @@ def supernet_problem(
 
     references: reference name -> metrics, to which relative constraints are resolved.
     """
-    structure, exact = StructureFeatures(workbench), ExactCosts(workbench)
+    structure = StructureFeatures(workbench.space, workbench.cost)
+    exact = ExactCosts(workbench)
     return SearchProblem(
         space=workbench.space,
         objectives=experiment.parsed_objectives(),

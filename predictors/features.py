@@ -34,24 +34,16 @@ def levels(
     return np.asarray(columns if active is None else columns * active[:, varied])
 
 
-def cost_by_precision(
-    cost: FloatArray, precision: IntArray, n_precisions: int, per_layer: bool = True
-) -> FloatArray:
-    """Each layer's `cost` (bytes or MACs) in the column of its precision, then the totals.
+def cost_by_precision(cost: FloatArray, precision: IntArray, n_precisions: int) -> FloatArray:
+    """Sum of the layers' `cost` (bytes or MACs) in each precision, `(n_samples, n_precisions)`.
 
     Args:
         cost: `(n_samples, n_layers)`, 0 for a layer that does not exist.
         precision: precision index of each layer `(n_samples, n_layers)`.
         n_precisions: how many precisions there are.
-        per_layer: give the layers' columns, not the totals alone.
-
-    Returns:
-        `(n_samples, n_layers * n_precisions + n_precisions)`, or the last part alone.
     """
-    chosen = precision[:, :, None] == np.arange(n_precisions)
-    spent = np.where(chosen, cost[:, :, None], 0.0)
-    totals = spent.sum(axis=1)
-    return np.hstack([spent.reshape(len(cost), -1), totals]) if per_layer else totals
+    sums = [np.where(precision == chosen, cost, 0.0).sum(axis=1) for chosen in range(n_precisions)]
+    return np.stack(sums, axis=1)
 
 
 def precision_changes(
@@ -63,12 +55,10 @@ def precision_changes(
     skipped, so the layer before a dropped block meets the layer after it.
     """
     n_samples, n_layers = precision.shape
-    pairs = np.zeros((n_samples, n_precisions, n_precisions))
-    last = np.full(n_samples, -1)
-    rows = np.arange(n_samples)
-    for layer in range(n_layers):
-        on = exists[:, layer]
-        both = on & (last >= 0)
-        pairs[rows[both], last[both], precision[both, layer]] += 1
-        last = np.where(on, precision[:, layer], last)
-    return pairs.reshape(n_samples, -1)
+    newest = np.maximum.accumulate(np.where(exists, np.arange(n_layers), -1), axis=1)
+    before = newest[:, :-1]
+    row, layer = np.nonzero(exists[:, 1:] & (before >= 0))
+    pair = precision[row, before[row, layer]] * n_precisions + precision[row, layer + 1]
+    size = n_precisions**2
+    counts = np.bincount(row * size + pair, minlength=n_samples * size)
+    return counts.reshape(n_samples, size).astype(np.float64)

@@ -20,7 +20,7 @@ from nas.check import (
 from nas.experiment_file import load_experiment
 from nas.objectives import parse_constraint
 from nas.problem import enumerate_space
-from nas.supernet_problem import ExactCosts, StructureFeatures
+from nas.supernet_problem import BITS, ExactCosts, StructureFeatures
 from nas.workbench import Workbench
 from supernets.load import load_data
 from supernets.settings import SpaceSettings
@@ -61,13 +61,16 @@ def test_sizes_are_those_of_the_written_files(workbench: Workbench) -> None:
         assert written == pytest.approx(size, rel=0.01)
 
 
-def test_features_tell_candidates_apart(workbench: Workbench) -> None:
-    everything = enumerate_space(workbench.space)
-    assert everything is not None
-    features = StructureFeatures(workbench).features(everything)
-    assert np.isfinite(features).all()
-    distinct = np.unique(np.hstack([features, everything]).round(12), axis=0)
-    assert len(distinct) == len(everything)
+def test_features_hold_all_macs_and_weights_of_a_candidate(workbench: Workbench) -> None:
+    genomes = workbench.space.sample(20, np.random.default_rng(0))
+    features = StructureFeatures(workbench.space, workbench.cost).features(genomes)
+    cost, largest = (workbench.cost(g) for g in (genomes, workbench.space.largest()[None]))
+    n = len(BITS)
+    macs = (features[:, :n].sum(axis=1) + features[:, 2 * n]) * largest.macs
+    weights = features[:, n : 2 * n].sum(axis=1) * largest.parameters
+    assert np.allclose(macs, cost.macs)
+    assert np.allclose(weights, cost.parameters_per_layer.sum(axis=1))
+    assert (features[:, 2 * n + 1 :].sum(axis=1) == cost.active.sum(axis=1) - 1).all()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from predictors.regressors import (
     _negative_evidence,
     from_json,
 )
-from predictors.selection import CONTENDERS, Predictor, select
+from predictors.selection import CONTENDERS, COST_CONTENDERS, Predictor, select
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def data():
     return X[:40], y[:40], X[40:], y[40:]
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
+@pytest.mark.parametrize("name", CONTENDERS | COST_CONTENDERS)
 def test_json_predicts_the_same_to_the_last_bit(name, data):
     X, y, Z, _ = data
-    regressor = clone(CONTENDERS[name]).fit(X, y)
+    regressor = clone((CONTENDERS | COST_CONTENDERS)[name]).fit(X, y)
     again = from_json(json.loads(json.dumps(regressor.to_json())))
     assert np.array_equal(regressor.predict(Z), again.predict(Z))
     if regressor.has_posterior:
@@ -153,9 +153,8 @@ def test_one_hot_and_levels_mask_switched_off_genes():
 
 def test_costs_go_to_the_column_of_their_precision():
     cost, precision = np.array([[5.0, 0.0, 7.0]]), np.array([[1, 0, 1]])
-    row = cost_by_precision(cost, precision, 2)
-    assert row.tolist() == [[0, 5, 0, 0, 0, 7, 0, 12]]
-    assert cost_by_precision(cost, precision, 2, per_layer=False).tolist() == [[0, 12]]
+    assert cost_by_precision(cost, precision, 2).tolist() == [[0, 12]]
+    assert cost_by_precision(cost, np.array([[1, 0, 0]]), 2).tolist() == [[7, 5]]
 
 
 def test_precision_changes_skip_absent_layers():

@@ -1,0 +1,359 @@
+"""The paper's claim on real data: joint search against plain fine-tuning and INT8 throughout.
+
+    python -m benchmarks.headline run TASK --data FOLDER [--checkpoint FOLDER] --out DIR [--seeds 3]
+    python -m benchmarks.headline table --out DIR
+
+TASK is a file of benchmarks/headline/ without its ending. `run` goes on where it was stopped, and
+writes DIR/TASK/seed-N/result.json; `table` writes tables and plots of what is there into
+benchmarks/README.md and benchmarks/headline/.
+
+The baseline starts from the same weights, is trained plainly for as many epochs over the data as
+the super-network, and is quantized by ONNX Runtime's own tools: dynamic per-channel INT8 for
+transformers, static QDQ calibrated on training samples where there are convolutions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from rich.console import Console
+
+from benchmarks.headline_table import write_tables
+from hardware.latency import Latency, ratio, run_times
+from hardware.session import Arrays, open_session
+from nas.config import Experiment
+from nas.crew import Alone
+from nas.experiment_file import load_experiment
+from nas.front import front, hypervolume
+from nas.front_file import Front
+from nas.lab import Lab
+from nas.ledger import Evaluation
+from nas.objectives import to_costs
+from nas.pipeline import run as run_experiment
+from nas.prepare import read_network, resumable
+from nas.progress import Reporter, rich_reporter
+from nas.records import open_ledger
+from nas.run_folder import RunFolder, read_json, write_json
+from nas.search import measure_references, search
+from nas.strategy import make_strategy
+from supernets.base import WEIGHTS_FILE, SuperNetwork
+from supernets.data import Split, TaskData, calibration_batches
+from supernets.load import load_data, load_supernet
+from supernets.settings import TrainSettings
+from supernets.space import PRECISION_SUFFIX, Choice, SearchSpace
+from supernets.tune import Trainer
+
+TASKS = Path(__file__).parent / "headline"
+LATENCY_REPEATS = 200
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One task under one seed."""
+
+    experiment: Experiment
+    folder: Path
+    data: TaskData
+    reporter: Reporter
+
+    @property
+    def run(self) -> RunFolder:
+        """The folder of `simqnas run`."""
+        return RunFolder(self.folder / "run")
+
+    def result(self) -> dict[str, Any]:
+        """Everything the tables show."""
+        began = time.time()
+        found = run_experiment(self.experiment, self.run, self.reporter)
+        lab = Lab.prepare(self.experiment, self.run, self.data, self.reporter)
+        baseline = self._baseline()
+        measured = self._side_by_side(lab, found, baseline)
+        return {
+            "task": self.folder.parent.name,
+            "seed": self.experiment.seed,
+            "samples": {"test": len(self.data.test), "train": len(self.data.train)},
+            "conditions": {**lab.target.describe(), "torch": torch.__version__, "commit": commit()},
+            "strategies": self._strategies(lab),
+            **measured,
+            "seconds": self._seconds(time.time() - began),
+        }
+
+    def _seconds(self, latest: float) -> float:
+        """Wall time of this and of the interrupted calls before it."""
+        path = self.folder / "seconds.json"
+        total = latest + (read_json(path)["seconds"] if path.exists() else 0.0)
+        write_json(path, {"seconds": total})
+        return float(total)
+
+    def fine_tuned(self) -> SuperNetwork:
+        """The network the super-network started from, trained plainly for as long."""
+        place = self.folder / "plain"
+        if not (place / WEIGHTS_FILE).exists():
+            experiment, seed = self.experiment, self.experiment.seed
+            trained = self.run.supernet / "trained"
+            if (trained / WEIGHTS_FILE).exists():
+                network = read_network(trained)
+            else:
+                network = load_supernet(experiment.model, self.data, seed).network
+            shared = experiment.tune.model_dump(include=set(TrainSettings.model_fields))
+            trainer = Trainer(network, self.data.train, TrainSettings(**shared), seed)
+            place.mkdir(parents=True, exist_ok=True)
+            with resumable(trainer, "plain fine-tuning", RunFolder(place), self.reporter):
+                network.save(place, network.space(experiment.space))
+        return read_network(place)
+
+    def _baseline(self) -> dict[str, Path]:
+        """FP32 and INT8 files of the plainly fine-tuned network."""
+        files = {name: self.folder / f"baseline-{name}.onnx" for name in ("fp32", "int8")}
+        if not files["int8"].exists():
+            network = self.fine_tuned()
+            export(network, files["fp32"])
+            part = files["int8"].with_suffix(".part")
+            if network.config.family == "resnet":
+                quantize_convolutions(files["fp32"], part, self.data.train)
+            else:
+                quantize_dynamic(files["fp32"], part, per_channel=True, weight_type=QuantType.QInt8)
+            part.replace(files["int8"])
+        return files
+
+    def _side_by_side(self, lab: Lab, found: Front, files: dict[str, Path]) -> dict[str, Any]:
+        """Baseline and models on the test split, and all of them timed alternately."""
+        target, full = lab.target, self.fine_tuned()
+        example = full.example_inputs(target.batch_size, target.sequence_length)
+        paths = dict(files)
+        plain = {name: tensor.numpy() for name, tensor in example.items()}
+        inputs: dict[str, Arrays] = dict.fromkeys(files, plain)
+        for model in found.models:
+            name = f"ours {model.name}" if model.role == "reference" else model.name
+            paths[name] = self.run.model(model.name) / "model.onnx"
+            inputs[name] = lab.workbench.example(model.candidate, target)
+        accuracies = {name: self._accuracy(path, lab) for name, path in files.items()}
+        for model in found.models:
+            name = f"ours {model.name}" if model.role == "reference" else model.name
+            assert model.test_accuracy is not None
+            accuracies[name] = model.test_accuracy
+        sessions = {name: open_session(path, target) for name, path in paths.items()}
+        seconds = run_times(sessions, inputs, repeats=LATENCY_REPEATS)
+        rows = []
+        for name, path in paths.items():
+            rng = np.random.default_rng(0)
+            faster = ratio(seconds["int8"], seconds[name], rng)
+            rows.append(
+                {
+                    "name": name,
+                    "test_accuracy": accuracies[name],
+                    "latency_ms": Latency.of(seconds[name]).median_ms,
+                    "faster": [faster.value, faster.low, faster.high],
+                    "size_bytes": path.stat().st_size,
+                    "smaller": files["int8"].stat().st_size / path.stat().st_size,
+                }
+            )
+        return {"models": rows}
+
+    def _accuracy(self, path: Path, lab: Lab) -> float:
+        session, hits = open_session(path, lab.target), 0
+        for batch in self.data.test.batches(1):
+            feed = {name: tensor.numpy() for name, tensor in batch.inputs.items()}
+            hits += int(session.run(["logits"], feed)[0].argmax() == batch.labels.item())
+        return hits / len(self.data.test)
+
+    def _strategies(self, lab: Lab) -> dict[str, float]:
+        """Hypervolume of joint, sequential and policy-only search over that of all together.
+
+        Bounded by the constraint's accuracy, and by the FP32 reference's latency and size.
+        """
+        evaluations = lab.ledger.evaluations()
+        joint = [e for e in evaluations if e.role == "search" and e.failure is None]
+        budget, space = len(joint), lab.workbench.space
+        full = space.decode(space.largest())
+        policy_only = self._explore(lab, "policy-only", fixed(space, full, precisions=True), budget)
+        half = budget // 2
+        first = self._explore(lab, "architecture", fixed(space, full, precisions=False), half)
+        best = self._fastest(lab, first)
+        chosen = fixed(space, dict(best.candidate.values), precisions=True)
+        second = self._explore(lab, "policy", chosen, budget - half)
+        found = {
+            "joint": joint,
+            "architecture, then policy": [*first, *second],
+            "policy only": policy_only,
+        }
+        objectives = self.experiment.parsed_objectives()
+        costs = {
+            name: to_costs(
+                np.array([[e.metrics[o.name] for o in objectives] for e in group]), objectives
+            )
+            for name, group in found.items()
+        }
+        bound = self._bound(lab)
+        whole = hypervolume(np.concatenate(list(costs.values())), bound)
+        write_json(
+            self.folder / "fronts.json",
+            {name: values[front(values)].tolist() for name, values in costs.items()},
+        )
+        return {name: hypervolume(values, bound) / whole for name, values in costs.items()}
+
+    def _bound(self, lab: Lab) -> np.ndarray[Any, np.dtype[np.float64]]:
+        objectives = self.experiment.parsed_objectives()
+        references = [e for e in lab.ledger.evaluations() if e.role == "reference"]
+        rows = np.array([[e.metrics[o.name] for o in objectives] for e in references])
+        bound = to_costs(rows, objectives).max(axis=0)
+        limits = lab.problem({n: _metrics(lab, n) for n in lab.references}).constraints
+        for limit in limits:
+            column = [o.name for o in objectives].index(limit.metric)
+            bound[column] = objectives[column].sign * limit.bound
+        return np.asarray(bound)
+
+    def _explore(
+        self, lab: Lab, name: str, space: SearchSpace, evaluations: int
+    ) -> list[Evaluation]:
+        """Search a part of the space with the default strategy, continuing what is there."""
+        folder = RunFolder(self.folder / "strategies" / name)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        experiment = self.experiment
+        ledger = open_ledger(experiment, folder, space)
+        part = replace(lab, ledger=ledger, workbench=replace(lab.workbench, space=space))
+        crew = Alone(lab.evaluator)
+        ledger.recover()
+        references = measure_references(ledger, lab.references, crew, self.reporter)
+        settings = experiment.search.model_copy(update={"evaluations": evaluations})
+        problem = part.problem(references)
+        strategy = make_strategy(problem, settings, experiment.seed)
+        search(ledger, problem, strategy, settings, crew, self.reporter, experiment.seed)
+        return [e for e in ledger.evaluations() if e.role == "search" and e.failure is None]
+
+    def _fastest(self, lab: Lab, evaluations: Sequence[Evaluation]) -> Evaluation:
+        """The fastest architecture within the accepted accuracy drop, else the most accurate."""
+        bar = _metrics(lab, "fp32")["accuracy"] - self.experiment.export.accuracy_drop
+        good = [e for e in evaluations if e.metrics["accuracy"] >= bar]
+        if not good:
+            return max(evaluations, key=lambda e: e.metrics["accuracy"])
+        return min(good, key=lambda e: e.metrics["latency_ms"])
+
+
+def _metrics(lab: Lab, reference: str) -> dict[str, float]:
+    candidate = lab.references[reference]
+    return next(dict(e.metrics) for e in lab.ledger.evaluations() if e.candidate == candidate)
+
+
+def fixed(space: SearchSpace, values: dict[str, Choice], *, precisions: bool) -> SearchSpace:
+    """The part of a space that varies precisions alone, or architectures in FP32 alone."""
+    genes = []
+    for gene in space.genes:
+        is_precision = gene.name.endswith(PRECISION_SUFFIX)
+        if is_precision and not precisions:
+            gene = replace(gene, choices=gene.choices[-1:])
+        elif not is_precision and precisions:
+            gene = replace(gene, choices=(values.get(gene.name, gene.choices[0]),))
+        genes.append(gene)
+    return SearchSpace(tuple(genes))
+
+
+def export(network: SuperNetwork, path: Path) -> None:
+    """The full network by torch's exporter, sizes left open as the task needs them."""
+    inputs = network.example_inputs()
+    axes = {name: network.dynamic_axes[name] for name in inputs}
+    dims = {label: torch.export.Dim(label) for table in axes.values() for label in table.values()}
+    network.activate({})
+    torch.onnx.export(
+        network.deploy(), (), path, kwargs=inputs, input_names=list(inputs),
+        output_names=["logits"], dynamo=True, verbose=False, external_data=False,
+        dynamic_shapes={n: {i: dims[label] for i, label in t.items()} for n, t in axes.items()},
+    )  # fmt: skip
+    model = onnx.load(path)
+    del model.graph.value_info[:]  # shape inference of ONNX Runtime's quantizers trips over it
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.input):
+        part.ClearField("metadata_props")  # so that sizes are those of weights, not of notes
+    onnx.save(model, path)
+
+
+class TrainingSamples(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types
+    """Training samples for ONNX Runtime's calibration."""
+
+    def __init__(self, split: Split) -> None:
+        self._feeds: Iterator[dict[str, Any]] = (
+            {name: tensor.numpy() for name, tensor in batch.inputs.items()}
+            for batch in calibration_batches(split)
+        )
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next batch, None at the end."""
+        return next(self._feeds, None)
+
+
+def quantize_convolutions(path: Path, quantized: Path, split: Split) -> None:
+    """Static QDQ, per-channel weights, as ONNX Runtime's documentation advises for CPUs."""
+    prepared = quantized.with_suffix(".prepared.onnx")
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    quantize_static(
+        prepared,
+        quantized,
+        TrainingSamples(split),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    prepared.unlink()
+
+
+def commit() -> str:
+    """The commit of this checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def run(task: str, data: str, checkpoint: str | None, out: Path, seeds: int) -> None:
+    """Run one task under all seeds, skipping what has its result."""
+    for seed in range(seeds):
+        folder = out / task / f"seed-{seed}"
+        if (folder / "result.json").exists():
+            continue
+        overrides = [f"seed={seed}", f"data.name={data}"]
+        overrides += [f"model.checkpoint={checkpoint}"] if checkpoint else []
+        experiment = load_experiment(TASKS / f"{task}.yaml", overrides)
+        task_data = load_data(experiment.data, experiment.model)
+        folder.mkdir(parents=True, exist_ok=True)
+        with rich_reporter(Console()) as reporter:
+            result = Trial(experiment, folder, task_data, reporter).result()
+        write_json(folder / "result.json", result)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run")
+    running.add_argument("task", choices=sorted(path.stem for path in TASKS.glob("*.yaml")))
+    running.add_argument("--data", required=True, help="folder or name of the data set")
+    running.add_argument("--checkpoint", help="folder or name of the checkpoint")
+    running.add_argument("--out", type=Path, required=True)
+    running.add_argument("--seeds", type=int, default=3)
+    commands.add_parser("table").add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        run(arguments.task, arguments.data, arguments.checkpoint, arguments.out, arguments.seeds)
+    else:
+        found = [json.loads(p.read_text()) for p in sorted(arguments.out.glob("*/*/result.json"))]
+        write_tables(found, arguments.out, TASKS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Tables and plots of benchmarks/headline.py."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+Row = Mapping[str, Any]
+README = Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- headline: begin -->", "<!-- headline: end -->"
+
+
+def write_tables(results: Sequence[Row], out: Path, plots: Path) -> None:
+    """Replace what stands between the marks in benchmarks/README.md; one plot per task."""
+    lines = _headline(results)
+    for task, group in groupby(results, key=lambda result: str(result["task"])):
+        trials = list(group)
+        lines += _task(task, trials)
+        _plot(trials, plots / f"{task}.svg")
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    README.write_text(before + BEGIN + "\n\n" + "\n".join(lines) + "\n" + END + after, "utf-8")
+
+
+def baseline(result: Row) -> Row:
+    """The plainly fine-tuned network in INT8."""
+    return next(row for row in result["models"] if row["name"] == "int8")
+
+
+def at_no_loss(result: Row) -> list[Row]:
+    """Our searched models whose test accuracy is no lower than the baseline's."""
+    bar = baseline(result)["test_accuracy"]
+    return [row for row in _searched(result) if row["test_accuracy"] >= bar]
+
+
+def _searched(result: Row) -> list[Row]:
+    known = ("fp32", "int8", "ours fp32", "ours int8")
+    return [row for row in result["models"] if row["name"] not in known]
+
+
+def _headline(results: Sequence[Row]) -> list[str]:
+    lines = [
+        "| task | seed | baseline: test accuracy | fastest at no loss: accuracy | faster (95 %) "
+        "| smaller | smallest at no loss: accuracy | faster | smaller |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        good = at_no_loss(result)
+        cells = [result["task"], str(result["seed"]), _accuracy(baseline(result), result)]
+        if good:
+            fastest = max(good, key=lambda row: row["faster"][0])
+            smallest = max(good, key=lambda row: row["smaller"])
+            cells += [_accuracy(fastest, result), _faster(fastest), f"{fastest['smaller']:.2f}x"]
+            cells += [_accuracy(smallest, result), f"{smallest['faster'][0]:.2f}x"]
+            cells += [f"{smallest['smaller']:.2f}x"]
+        else:
+            closest = max(_searched(result), key=lambda row: row["test_accuracy"])
+            cells += [f"none; closest {_accuracy(closest, result)}", _faster(closest)]
+            cells += [f"{closest['smaller']:.2f}x", "-", "-", "-"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _accuracy(row: Row, result: Row) -> str:
+    """Test accuracy with the standard error of a share of so many samples."""
+    share = float(row["test_accuracy"])
+    error = (share * (1 - share) / result["samples"]["test"]) ** 0.5
+    return f"{100 * share:.2f} ± {100 * error:.2f} %"
+
+
+def _faster(row: Row) -> str:
+    value, low, high = row["faster"]
+    return f"{value:.2f}x ({low:.2f}-{high:.2f})"
+
+
+def _task(task: str, trials: Sequence[Row]) -> list[str]:
+    first = trials[0]
+    conditions = first["conditions"]
+    minutes = ", ".join(f"{trial['seconds'] / 60:.0f}" for trial in trials)
+    lines = [
+        "",
+        f"### {task}",
+        "",
+        f"Seed {first['seed']}, commit {conditions['commit']}, {conditions['cpu']}, "
+        f"{conditions['threads']} thread, batch {conditions['batch_size']}, "
+        f"{_length(conditions)}ONNX Runtime {conditions['onnxruntime']}, torch "
+        f"{conditions['torch']}; minutes per seed, training included: {minutes}.",
+        "",
+        "| model | test accuracy | ms | faster than the baseline | kB | smaller |",
+        "|---|---|---|---|---|---|",
+    ]
+    titles = {
+        "fp32": "plainly fine-tuned, FP32",
+        "int8": "**the same, ONNX Runtime's INT8: the baseline**",
+        "ours fp32": "super-network's full network, FP32",
+        "ours int8": "the same, our INT8",
+    }
+    lines += [
+        f"| {titles.get(row['name'], '`' + row['name'] + '`')} | {_accuracy(row, first)} "
+        f"| {row['latency_ms']:.3f} | {_faster(row)} | {row['size_bytes'] / 1000:,.0f} "
+        f"| {row['smaller']:.2f}x |"
+        for row in first["models"]
+    ]
+    lines += ["", f"![{task}](headline/{task}.svg)", "", *_strategies(trials)]
+    return lines
+
+
+def _length(conditions: Row) -> str:
+    tokens = conditions["sequence_length"]
+    return "" if tokens is None else f"{tokens} tokens, "
+
+
+def _strategies(trials: Iterable[Row]) -> list[str]:
+    """Median hypervolume of each way of searching."""
+    trials = list(trials)
+    lines = [
+        "| search, equal measurements | hypervolume, median of seeds | each |",
+        "|---|---|---|",
+    ]
+    for name in trials[0]["strategies"]:
+        shares = [trial["strategies"][name] for trial in trials]
+        each = ", ".join(f"{share:.3f}" for share in shares)
+        lines.append(f"| {name} | {statistics.median(shares):.3f} | {each} |")
+    return lines
+
+
+def _plot(trials: Sequence[Row], path: Path) -> None:
+    """Test accuracy over latency and over size, baseline at one."""
+    mpl.rcParams["svg.hashsalt"] = "simqnas"
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, key, title in zip(
+        axes, ("faster", "smaller"), ("times faster", "times smaller"), strict=True
+    ):
+        for number, trial in enumerate(trials):
+            rows = _searched(trial)
+            found = [row[key][0] if key == "faster" else row[key] for row in rows]
+            shares = [100 * row["test_accuracy"] for row in rows]
+            axis.scatter(found, shares, label=f"ours, seed {trial['seed']}", color=f"C{number}")
+            bar = 100 * baseline(trial)["test_accuracy"]
+            axis.axhline(bar, color=f"C{number}", linewidth=0.8, linestyle="--")
+        axis.axvline(1, color="grey", linewidth=0.8)
+        axis.set_xlabel(f"{title} than the INT8 baseline (dashed: its accuracy)")
+    axes[0].set_ylabel("test accuracy, %")
+    axes[0].legend()
+    figure.savefig(path, metadata={"Date": None})

@@ -88,7 +88,8 @@ class RunFolder:
 
     def refuse_links(self) -> None:
         """Raise RunFolderError for a link in the folder: writing through it would leave it."""
-        links = [path for path in self.path.rglob("*") if path.is_symlink()]
+        lock = self.journal.with_name(self.journal.name + ".lock")  # optuna-dashboard's
+        links = [path for path in self.path.rglob("*") if path.is_symlink() and path != lock]
         if links:
             raise RunFolderError(
                 f"{links[0]}: is a link; a run writes inside its own folder only, so remove it "

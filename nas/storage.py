@@ -124,12 +124,13 @@ def _open_journal(journal: Path) -> BaseStorage:
 class JournalLock(BaseJournalFileLock):
     """Holds a journal for one process at a time; the kernel lets go of it when that dies.
 
-    Whoever gets it removes what a crash left of a last line: an append would corrupt it.
+    Whoever gets it removes what a crash left of a last line: an append would corrupt it. The file
+    must not be Optuna's own `<journal>.lock`, which is a link to the journal while it is held.
     """
 
     def __init__(self, journal: Path):
         self._journal = journal
-        self._lock = FileLock(journal.with_name(journal.name + ".lock"))
+        self._lock = FileLock(journal.with_name(journal.name + ".writer.lock"))
 
     def acquire(self) -> bool:
         """Wait for the lock, then repair the journal's end."""

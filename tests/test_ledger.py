@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from nas.candidate import Candidate
 from nas.ledger import Ledger
@@ -119,6 +122,22 @@ def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path: Path) -> None:
     ticket = revived.take()
     assert ticket is not None
     revived.finish(ticket, METRICS, {})
+    assert len(open_ledger(tmp_path).evaluations()) == 1
+
+
+def test_other_tools_may_write_into_a_journal(tmp_path: Path) -> None:
+    """As optuna-dashboard does; it locks the journal in Optuna's way, not in ours."""
+    ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
+    ledger.enqueue([candidate], "search", 1)
+    backend = JournalFileBackend(str(tmp_path / "journal"))
+    started = time.monotonic()
+    other = optuna.load_study(study_name="run", storage=JournalStorage(backend))
+    other.set_user_attr("note", "good")
+    assert time.monotonic() - started < 10, "Optuna takes a lock for a dead process's after 30 s"
+    ticket = ledger.take()
+    assert ticket is not None
+    ledger.finish(ticket, METRICS, {})
+    assert ledger.notes["note"] == "good"
     assert len(open_ledger(tmp_path).evaluations()) == 1
 
 

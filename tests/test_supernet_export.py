@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 
+from hardware.calibrate import calibrate
 from hardware.export import export_template
 from hardware.materialize import arrays, materialize
 from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.rounding import rounding_of
 from hardware.session import open_session, predict
 from hardware.size import SizeModel
 from hardware.target import Target
 from supernets.base import split_values
+from supernets.imitation import imitate
 from supernets.importance import order_by_importance
-from supernets.settings import ResNetConfig
 from tests import sample_supernets as families
 
 SCHEME = QuantScheme()
@@ -47,12 +50,14 @@ def test_sub_networks_cut_from_the_template(config, settings):
         model = materialize(template, weights, plain, SCHEME)
         expected = network(**inputs).detach().numpy()
         np.testing.assert_allclose(logits(model, inputs), expected, atol=1e-5, rtol=1e-5)
-        if isinstance(config, ResNetConfig):
-            continue  # convolutions need calibrated ranges
-        model = materialize(template, weights, policy, SCHEME)
-        network.apply_policy(policy, SCHEME)
-        imitated = network(**inputs).detach().numpy()
-        network.apply_policy({}, SCHEME)
+        policy = QuantPolicy(policy)
+        feed = {name: tensor.numpy() for name, tensor in inputs.items()}
+        ranges = calibrate(template, weights, SCHEME, [feed])
+        model = materialize(template, weights, policy, SCHEME, ranges)
+        where = rounding_of(template, weights, policy, SCHEME, ranges)
+        twin = imitate(network.deploy(), policy, SCHEME, where.inputs, where.outputs)
+        with torch.no_grad():
+            imitated = twin(**inputs).numpy()
         np.testing.assert_allclose(logits(model, inputs), imitated, atol=0.03)
         cost = network.cost(space, genome[None])
         names = [layer.name for layer in cost.layers]

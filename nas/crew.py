@@ -23,6 +23,7 @@ from nas.storage import RETRIES
 Evaluate = Callable[[Candidate], tuple[dict[str, float], dict[str, Any]]]
 
 POLL_S = 0.2
+LONGEST_POLL_S = 2.0
 DRIVER_VARIABLE = "SIMQNAS_DRIVER"
 """Environment variable by which a driver's own workers know it: they end when it does."""
 
@@ -106,7 +107,7 @@ def _is_wanted(ledger: Ledger, driver: str | None) -> bool:
 
 def pause(started: float) -> None:
     """Wait before the next look at the ledger: longer where looking took long."""
-    time.sleep(max(POLL_S, 10 * (time.monotonic() - started)))
+    time.sleep(min(max(POLL_S, 10 * (time.monotonic() - started)), LONGEST_POLL_S))
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from nas.strategy import Strategy
 from supernets.space import Genomes
 
 FAILED_SHARE = 0.2
-"""Share of failed candidates above which a run stops."""
+"""Share of failed candidates above which a run stops; a continued run judges only new ones."""
 FEWEST_JUDGED = 10
 """Candidates before which that share says nothing."""
 
@@ -34,8 +34,9 @@ def measure_references(
 
     Raises SearchError if one fails: nothing could be compared then.
     """
+    stage, earlier = reporter.stage("references"), _keys(ledger.evaluations())
     ledger.enqueue(list(references.values()), "reference", 0)
-    work_off(ledger, crew, reporter.stage("references"), "reference", len(references))
+    work_off(ledger, crew, stage, "reference", len(references), earlier)
     known = {e.candidate.key: e for e in ledger.evaluations()}
     metrics = {}
     for name, candidate in references.items():
@@ -62,8 +63,8 @@ def search(
     UnreachableError when the predictors see no way to keep the constraints.
     """
     stage = reporter.stage("search")
-    number = max(1, ledger.last_round)
-    work_off(ledger, crew, stage, "search", settings.evaluations)
+    number, earlier = max(1, ledger.last_round), _keys(ledger.evaluations())
+    work_off(ledger, crew, stage, "search", settings.evaluations, earlier)
     while ledger.queued("search") < settings.evaluations:
         before = [e for e in ledger.evaluations() if e.round < number]
         left = settings.evaluations - sum(e.role == "search" for e in before)
@@ -73,17 +74,22 @@ def search(
             return
         candidates = [Candidate.from_genome(problem.space, genome) for genome in proposed]
         ledger.enqueue(candidates, "search", number)
-        work_off(ledger, crew, stage, "search", settings.evaluations)
+        work_off(ledger, crew, stage, "search", settings.evaluations, earlier)
         refuse_unreachable(problem, history_of(ledger.evaluations(), problem), seed)
         number += 1
 
 
-def work_off(ledger: Ledger, crew: Crew, stage: Stage, role: Role, total: int) -> None:
-    """Have every waiting candidate evaluated."""
+def work_off(
+    ledger: Ledger, crew: Crew, stage: Stage, role: Role, total: int, earlier: Set[str]
+) -> None:
+    """Have every waiting candidate evaluated.
+
+    earlier: keys of the candidates whose failures are forgiven, their cause may be gone.
+    """
 
     def tell() -> None:
         known = ledger.evaluations()
-        _stop_if_failing(known)
+        _stop_if_failing([e for e in known if e.candidate.key not in earlier])
         stage.update(min(_measured(known, role), total), total, best_so_far(known))
 
     crew.work_off(ledger, tell)
@@ -91,6 +97,10 @@ def work_off(ledger: Ledger, crew: Crew, stage: Stage, role: Role, total: int) -
 
 def _measured(known: Sequence[Evaluation], role: str) -> int:
     return sum(evaluation.role == role for evaluation in known)
+
+
+def _keys(known: Sequence[Evaluation]) -> set[str]:
+    return {evaluation.candidate.key for evaluation in known}
 
 
 def _stop_if_failing(known: Sequence[Evaluation]) -> None:

@@ -383,8 +383,11 @@ def test_a_run_whose_candidates_fail_stops_with_a_summary(
     settings = {"epochs": 1, "batch_size": 250}
     model = {**TINY["model"], "training": settings}  # type: ignore[dict-item] # a dict in a dict
     path = experiment_file(model=model, tune=dict(settings))
+    folder = RunFolder(tmp_path / "out")
     with pytest.raises(SearchError, match=r"MemoryError: no room"):
-        run(load_experiment(path), RunFolder(tmp_path / "out"), Silent())
+        run(load_experiment(path), folder, Silent())
+    monkeypatch.setattr(evaluate, "split_accuracy", real)
+    assert run(load_experiment(path), folder, Silent()).evaluations > 20  # the cause is removed
 
 
 def test_the_command_prints_mistakes_and_exits_2(

@@ -178,7 +178,7 @@ TARGETS = (
 def predictors(seeds: range, most: int = 1000) -> str:
     """Kendall tau of predictions and true values of unseen candidates, median (quartiles)."""
     lines = [
-        "| surface | metric | measured | tau | asked | MACs and bytes alone | ceiling | chosen |",
+        "| surface | metric | measured | tau | asked | MACs and bytes alone | yardstick | chosen |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for target in TARGETS:
@@ -201,7 +201,7 @@ def predictors(seeds: range, most: int = 1000) -> str:
             f"| {surface.name} | {target.metric} | {target.measured} "
             f"| {middle:.3f} ({low:.3f}-{high:.3f}) | {target.tau:.2f} "
             f"| {f'{np.median(baselines):.3f}' if baselines else '-'} "
-            f"| {_ceiling(surface, column):.3f} "
+            f"| {_yardstick(surface, column):.3f} "
             f"| {', '.join(f'{name} {n}x' for name, n in chosen.most_common())} |"
         )
     return "\n".join(lines)
@@ -225,7 +225,7 @@ def _unseen(surface: Surface, known: Genomes, most: int, rng: np.random.Generato
     return sample_new(surface.problem.space, most, known, rng)
 
 
-def _ceiling(surface: Surface, column: int) -> float:
+def _yardstick(surface: Surface, column: int) -> float:
     """Tau of one noisy measurement and the truth.
 
     Where the one measurement is the truth: tau of predictions by two thirds of the whole table.

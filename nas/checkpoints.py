@@ -23,15 +23,14 @@ class Checkpoints:
 
     folder: Path
     clock: Callable[[], float] = time.monotonic
-    interval_s: float = INTERVAL_S
     _last: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._last = self.clock()
 
     def __call__(self, trainer: Trainer) -> None:
-        """Write a checkpoint if the last one is `interval_s` ago."""
-        if self.clock() - self._last >= self.interval_s:
+        """Write a checkpoint if the last one is `INTERVAL_S` ago."""
+        if self.clock() - self._last >= INTERVAL_S:
             self.write(trainer)
 
     def write(self, trainer: Trainer) -> None:

@@ -35,6 +35,7 @@ EXPERIMENT = {
     "space": {"depth": [1, 2], "num_heads": [1, 2], "hidden_dim": [16, 32]},
     "tune": {"epochs": 1, "batch_size": 300},
     "search": {"evaluations": 5, "round_size": 3, "generations": 3},
+    "polish": {"epochs": 1, "batch_size": 300},
     "export": {"models": 1},
 }
 WRITING = os.O_WRONLY | os.O_RDWR

@@ -1,10 +1,12 @@
 """The paper's claim on real data: joint search against plain fine-tuning and INT8 throughout.
 
-    python -m benchmarks.headline run TASK --data FOLDER [--checkpoint FOLDER] --out DIR [--seeds 3]
+    python -m benchmarks.headline run TASK --data FOLDER [--checkpoint FOLDER] --out DIR
+                                  [--seeds 3] [--strategies]
     python -m benchmarks.headline table --out DIR
 
 TASK is a file of benchmarks/headline/ without its ending. `run` goes on where it was stopped, and
-writes DIR/TASK/seed-N/result.json; `table` writes tables and plots of what is there into
+writes DIR/TASK/seed-N/result.json; with `--strategies` it also compares the joint search with
+sequential and policy-only ones, at as many measurements more each. `table` writes tables and plots of what is there into
 benchmarks/README.md and benchmarks/headline/.
 
 The baseline starts from the same weights, is trained plainly for as many epochs over the data as
@@ -79,7 +81,7 @@ class Trial:
         """The folder of `simqnas run`."""
         return RunFolder(self.folder / "run")
 
-    def result(self) -> dict[str, Any]:
+    def result(self, strategies: bool) -> dict[str, Any]:
         """Everything the tables show."""
         began = time.time()
         found = run_experiment(self.experiment, self.run, self.reporter)
@@ -91,7 +93,7 @@ class Trial:
             "seed": self.experiment.seed,
             "samples": {"test": len(self.data.test), "train": len(self.data.train)},
             "conditions": {**lab.target.describe(), "torch": torch.__version__, "commit": commit()},
-            "strategies": self._strategies(lab),
+            "strategies": self._strategies(lab) if strategies else {},
             **measured,
             "seconds": self._seconds(time.time() - began),
         }
@@ -320,11 +322,14 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def run(task: str, data: str, checkpoint: str | None, out: Path, seeds: int) -> None:
-    """Run one task under all seeds, skipping what has its result."""
+def run(
+    task: str, data: str, checkpoint: str | None, out: Path, seeds: int, strategies: bool
+) -> None:
+    """Run one task under all seeds; what is there already is not computed again."""
     for seed in range(seeds):
         folder = out / task / f"seed-{seed}"
-        if (folder / "result.json").exists():
+        result = folder / "result.json"
+        if result.exists() and (read_json(result)["strategies"] or not strategies):
             continue
         overrides = [f"seed={seed}", f"data.name={data}"]
         overrides += [f"model.checkpoint={checkpoint}"] if checkpoint else []
@@ -332,8 +337,7 @@ def run(task: str, data: str, checkpoint: str | None, out: Path, seeds: int) -> 
         task_data = load_data(experiment.data, experiment.model)
         folder.mkdir(parents=True, exist_ok=True)
         with rich_reporter(Console()) as reporter:
-            result = Trial(experiment, folder, task_data, reporter).result()
-        write_json(folder / "result.json", result)
+            write_json(result, Trial(experiment, folder, task_data, reporter).result(strategies))
 
 
 def main() -> None:
@@ -346,10 +350,13 @@ def main() -> None:
     running.add_argument("--checkpoint", help="folder or name of the checkpoint")
     running.add_argument("--out", type=Path, required=True)
     running.add_argument("--seeds", type=int, default=3)
+    running.add_argument("--strategies", action="store_true")
     commands.add_parser("table").add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "run":
-        run(arguments.task, arguments.data, arguments.checkpoint, arguments.out, arguments.seeds)
+        given = vars(arguments)
+        del given["command"]
+        run(**given)
     else:
         found = [json.loads(p.read_text()) for p in sorted(arguments.out.glob("*/*/result.json"))]
         write_tables(found, arguments.out, TASKS)

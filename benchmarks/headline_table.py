@@ -119,7 +119,9 @@ def _length(conditions: Row) -> str:
 
 def _strategies(trials: Iterable[Row]) -> list[str]:
     """Median hypervolume of each way of searching."""
-    trials = list(trials)
+    trials = [trial for trial in trials if trial["strategies"]]
+    if not trials:
+        return []
     lines = [
         "| search, equal measurements | hypervolume, median of seeds | each |",
         "|---|---|---|",

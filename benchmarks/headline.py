@@ -6,8 +6,8 @@
 
 TASK is a file of benchmarks/headline/ without its ending. `run` goes on where it was stopped, and
 writes DIR/TASK/seed-N/result.json; with `--strategies` it also compares the joint search with
-sequential and policy-only ones, at as many measurements more each. `table` writes tables and plots of what is there into
-benchmarks/README.md and benchmarks/headline/.
+sequential and policy-only ones, at as many measurements each. `table` writes tables and plots of
+what is there into benchmarks/README.md and benchmarks/headline/.
 
 The baseline starts from the same weights, is trained plainly for as many epochs over the data as
 the super-network, and is quantized by ONNX Runtime's own tools: dynamic per-channel INT8 for

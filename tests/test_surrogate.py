@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -47,3 +49,27 @@ def test_the_least_hopeless_row_still_counts(fitted):
     values = np.array([[0.1, 1.0, 1500.0], [0.2, 1.0, 1500.0]])
     feasibility = surrogate.feasibility(values, np.array([[0.001, 0.1, 0.0]] * 2))
     assert feasibility.tolist() == [0.0, 1.0]
+
+
+def test_latency_is_learnt_from_the_structure_alone():
+    bare = block_problem(12)
+    scales = np.random.default_rng(2).uniform(0.5, 2.0, len(bare.space.genes))
+
+    def latency(genomes):
+        return (genomes * scales).sum(axis=1)
+
+    problem = replace(bare, features=lambda genomes: latency(genomes)[:, None])
+    column, rng = problem.column("latency_ms"), np.random.default_rng(0)
+
+    def values(genomes):
+        known = measure(problem, genomes)
+        known[:, column] = 1 + latency(genomes)
+        return known
+
+    genomes, unseen = problem.space.sample(20, rng), problem.space.sample(200, rng)
+    told = Surrogate.fit(problem, History.empty(problem).append(genomes, values(genomes)), 0)
+    untold = Surrogate.fit(bare, History.empty(bare).append(genomes, values(genomes)), 0)
+    true = values(unseen)[:, column]
+    assert np.allclose(told.values(unseen)[:, column], true, rtol=0.02)
+    assert not np.allclose(untold.values(unseen)[:, column], true, rtol=0.02)
+    assert np.array_equal(told.values(unseen)[:, 0], untold.values(unseen)[:, 0])  # accuracy

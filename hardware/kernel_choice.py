@@ -9,16 +9,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 from filelock import FileLock
 
-from hardware.bench import random_inputs
 from hardware.kernels import block_size
 from hardware.latency import Latency, run_times
 from hardware.materialize import Weights, materialize
 from hardware.precision import Int4Kernel, Precision, QuantPolicy, QuantScheme
-from hardware.session import open_session
+from hardware.session import Arrays, open_session
 from hardware.static import Ranges
 from hardware.target import Target
 from hardware.template import Template
@@ -39,17 +37,18 @@ def choose_int4_kernel(
     weights: Weights,
     scheme: QuantScheme,
     target: Target,
+    inputs: Arrays,
     *,
     ranges: Ranges | None = None,
     cache: Path | None = None,
     repeats: int = 15,
-    rng: np.random.Generator,
     clock: Callable[[], float] = time.perf_counter,
 ) -> KernelChoice:
     """Measure the network with all linears in INT4 under both kernels, alternately.
 
-    On CUDA only `matmulnbits` has a kernel. `cache` is a JSON file of earlier answers, valid for
-    the same layer shapes, scheme, target, processor and library version.
+    `inputs` are those of one inference on the target; on CUDA only `matmulnbits` has a kernel.
+    `cache` is a JSON file of earlier answers, valid for the same layer shapes, scheme, target,
+    processor and library version.
     Raises ValueError where the scheme's group size rules out one of the two.
     """
     if target.provider != "cpu":
@@ -57,7 +56,7 @@ def choose_int4_kernel(
     block_size(scheme)
 
     def measured() -> KernelChoice:
-        return _measure(template, weights, scheme, target, ranges, repeats, rng, clock)
+        return _measure(template, weights, scheme, target, inputs, ranges, repeats, clock)
 
     if cache is None:
         return measured()
@@ -84,9 +83,9 @@ def _measure(
     weights: Weights,
     scheme: QuantScheme,
     target: Target,
+    inputs: Arrays,
     ranges: Ranges | None,
     repeats: int,
-    rng: np.random.Generator,
     clock: Callable[[], float],
 ) -> KernelChoice:
     int4 = QuantPolicy.uniform([layer.name for layer in template.layers], Precision.INT4)
@@ -94,7 +93,6 @@ def _measure(
     for kernel in KERNELS:
         model = materialize(template, weights, int4, replace(scheme, int4_kernel=kernel), ranges)
         sessions[kernel] = open_session(model.SerializeToString(), target)
-    inputs = random_inputs(sessions[KERNELS[0]], target, rng)
     times = run_times(sessions, dict.fromkeys(KERNELS, inputs), repeats=repeats, clock=clock)
     latencies = {name: Latency.of(seconds) for name, seconds in times.items()}
     fastest = min(KERNELS, key=lambda kernel: latencies[kernel].median_ms)

@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from hardware.export import export_template
 from hardware.session import open_session
 from hardware.target import Target
@@ -74,8 +72,7 @@ class Lab:
         """The workbench with the run's INT4 kernel: one for all its machines and resumptions."""
         if (noted := ledger.notes.get("int4_kernel")) is not None:
             return workbench.with_int4_kernel(noted)
-        target, rng = experiment.target.target(), np.random.default_rng(experiment.seed)
-        workbench = workbench.with_fastest_int4(target, cache_folder(), rng)
+        workbench = workbench.with_fastest_int4(experiment.target.target(), cache_folder())
         ledger.note(int4_kernel=workbench.scheme.int4_kernel)
         return workbench
 

@@ -49,7 +49,7 @@ class Workbench:
     memo: WeightMemo = field(default_factory=WeightMemo)
     _ranges: dict[tuple[tuple[str, int], ...], Ranges] = field(default_factory=dict)
 
-    def with_fastest_int4(self, target: Target, cache: Path, rng: np.random.Generator) -> Self:
+    def with_fastest_int4(self, target: Target, cache: Path) -> Self:
         """The same with the INT4 kernel that the target runs faster.
 
         Both are measured on the largest network; the answer is kept in `cache` / int4_kernel.json.
@@ -65,9 +65,9 @@ class Workbench:
             weights,
             self.scheme,
             target,
+            self.example(largest, target),
             ranges=self._calibrated(largest, weights) if self._is_static(largest) else None,
             cache=cache / "int4_kernel.json",
-            rng=rng,
         )
         return self.with_int4_kernel(choice.kernel)
 

@@ -1,12 +1,18 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 
 from hardware import doctor
+from hardware.export import export_template
 from hardware.kernel_choice import choose_int4_kernel
 from hardware.precision import QuantScheme
 from hardware.target import Target
+from nas.workbench import Workbench
+from supernets.settings import SpaceSettings
+from supernets.vit import ViTSuperNetwork
+from tests.sample_networks import VIT
 
 LAYER = doctor.Probe("linear", (1, 3, 64), (32, 64))
 
@@ -24,26 +30,40 @@ def test_the_faster_kernel_is_taken_and_remembered(tmp_path, durations, expected
     template, weights = doctor.one_layer(LAYER, np.random.default_rng(0))
     cache = tmp_path / "kernels.json"
     ticks = clock(durations)
-    arguments = (template, weights, QuantScheme(), Target())
-    rng = np.random.default_rng(0)
-    choice = choose_int4_kernel(*arguments, cache=cache, rng=rng, clock=lambda: next(ticks))
+    inputs = {"x": np.zeros(LAYER.x, np.float32)}
+    arguments = (template, weights, QuantScheme(), Target(), inputs)
+    choice = choose_int4_kernel(*arguments, cache=cache, clock=lambda: next(ticks))
     assert choice.kernel == expected
 
     def forbidden() -> float:
         raise AssertionError("a remembered choice is not measured again")
 
-    again = choose_int4_kernel(*arguments, cache=cache, rng=rng, clock=forbidden)
+    again = choose_int4_kernel(*arguments, cache=cache, clock=forbidden)
     assert again == choice
     with pytest.raises(AssertionError, match="not measured again"):
         choose_int4_kernel(
-            template, weights, QuantScheme(), Target(threads=2), cache=cache, rng=rng,
+            template, weights, QuantScheme(), Target(threads=2), inputs, cache=cache,
             clock=forbidden,
         )  # fmt: skip
 
 
 def test_cuda_has_one_int4_kernel():
     template, weights = doctor.one_layer(LAYER, np.random.default_rng(0))
-    choice = choose_int4_kernel(
-        template, weights, QuantScheme(), Target("cuda"), rng=np.random.default_rng(0)
-    )
+    choice = choose_int4_kernel(template, weights, QuantScheme(), Target("cuda"), {})
     assert choice.kernel == "matmulnbits"
+
+
+def test_a_network_of_several_resolutions_is_measured_at_its_largest(tmp_path):
+    network = ViTSuperNetwork(VIT, num_labels=10)
+    space = network.space(SpaceSettings(resolution=(8, 16)))
+    template = export_template(
+        network.deploy(),
+        network.example_inputs(),
+        dynamic_axes=network.dynamic_axes,
+        free_axes=network.free_axes(space),
+    )
+    workbench = Workbench(network, space, template, QuantScheme(), ())
+    chosen = workbench.with_fastest_int4(Target(), tmp_path)
+    (entry,) = json.loads((tmp_path / "int4_kernel.json").read_text()).values()
+    assert chosen.scheme.int4_kernel == entry["kernel"]
+    assert entry["latencies"].keys() == {"w4a8", "matmulnbits"}

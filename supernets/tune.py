@@ -45,6 +45,14 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     return divergence * temperature**2
 
 
+def _epochs(split: Split, batch_size: int, seed: int, epoch: int, start: int) -> Iterator[Batch]:
+    """Epoch after epoch without end. Knows no trainer: a finished one frees its memory at once."""
+    while True:
+        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        yield from split.batches(batch_size, generator=generator, start=start)
+        epoch, start = epoch + 1, 0
+
+
 def training_device(name: str) -> torch.device:
     """The device of that name. Raises ValueError for a GPU that is not there."""
     available = torch.cuda.is_available()
@@ -110,14 +118,9 @@ class Trainer:
         self._batches = self._stream()
 
     def _stream(self) -> Iterator[Batch]:
-        """Batches from the current step to the end of training."""
+        """Batches from the current step on."""
         epoch, start = divmod(self.step_number, self.steps_per_epoch)
-        while True:
-            generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
-            yield from self.split.batches(
-                self.settings.batch_size, generator=generator, start=start
-            )
-            epoch, start = epoch + 1, 0
+        return _epochs(self.split, self.settings.batch_size, self.seed, epoch, start)
 
     def step(self) -> dict[str, float]:
         """Train on the next batch; returns the step's losses by name."""

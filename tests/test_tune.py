@@ -1,6 +1,8 @@
 """Training: formulas, resumability, and what the super-network is trained on."""
 
+import gc
 import math
+import weakref
 from itertools import islice, pairwise
 
 import pytest
@@ -147,6 +149,27 @@ def test_polishing_teaches_the_sub_network_under_its_policy():
     assert not torch.equal(after["head.weight"], before["head.weight"])
     for name, tensor in polish.teacher.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("kind", ["plain", "tune", "polish"])
+def test_a_finished_trainer_frees_its_memory_at_once(kind):
+    """Its moments and its teacher are larger than the network; a run may polish dozens."""
+    gc.collect()
+    gc.disable()
+    try:
+        network = fresh()
+        make = {
+            "plain": lambda: Trainer(network, DATA.train, TRAIN, 5),
+            "tune": lambda: tuner(network, teacher=True),
+            "polish": lambda: polisher(network, {}, {}),
+        }
+        trainer = make[kind]()
+        trainer.run()
+        alive = weakref.ref(trainer)
+        del trainer
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_same_seed_same_network_other_seed_other_network():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,6 @@ class Evaluator:
     fast: bool = False
     elsewhere: LatencyQueue | None = None
     clock: Callable[[], float] = time.perf_counter
-    _open: dict[str, onnxruntime.InferenceSession] = field(default_factory=dict)
 
     def __call__(self, candidate: Candidate) -> tuple[dict[str, float], dict[str, Any]]:
         """Metrics by name and the details behind them. Raises EvaluationError without any."""
@@ -92,10 +92,10 @@ class Evaluator:
         conditions = self._conditions(candidate)
         if candidate == self.baseline:
             return self.book.get(conditions, lambda: self._measure({candidate: session})[candidate])
-        baseline_latency = self._latency(self.baseline, self._baseline_session())
+        baseline_latency = self._latency(self.baseline, self._baseline_session)
 
         def alternately() -> Latency:
-            sessions = {candidate: session, self.baseline: self._baseline_session()}
+            sessions = {candidate: session, self.baseline: self._baseline_session}
             found = self._measure(sessions)
             scale = baseline_latency.median_ms / found[self.baseline].median_ms
             return _scaled(found[candidate], scale)
@@ -105,9 +105,8 @@ class Evaluator:
     def _ask(self, elsewhere: LatencyQueue, candidate: Candidate, content: bytes) -> None:
         """Send a candidate and the baseline to be measured alternately."""
         if candidate != self.baseline:
-            baseline = self.workbench.model(self.baseline).SerializeToString()
-            self._ask(elsewhere, self.baseline, baseline)
-            models = {candidate.key: content, self.baseline.key: baseline}
+            self._ask(elsewhere, self.baseline, self._baseline_content)
+            models = {candidate.key: content, self.baseline.key: self._baseline_content}
         else:
             models = {candidate.key: content}
         compared = {candidate.key: candidate, self.baseline.key: self.baseline}
@@ -142,11 +141,14 @@ class Evaluator:
             "repeats": LATENCY_REPEATS,
         }
 
+    @cached_property
+    def _baseline_content(self) -> bytes:
+        content: bytes = self.workbench.model(self.baseline).SerializeToString()
+        return content
+
+    @cached_property
     def _baseline_session(self) -> onnxruntime.InferenceSession:
-        if "baseline" not in self._open:
-            content = self.workbench.model(self.baseline).SerializeToString()
-            self._open["baseline"] = open_session(content, self.target)
-        return self._open["baseline"]
+        return open_session(self.workbench.model(self.baseline).SerializeToString(), self.target)
 
 
 def split_accuracy(

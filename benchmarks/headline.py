@@ -39,10 +39,12 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.console import Console
 
 from benchmarks.headline_table import write_tables
+from benchmarks.low_precision import export_anew
 from hardware.latency import Latency, ratio, run_times
-from hardware.session import Arrays, open_session
+from hardware.session import open_session
 from nas.config import Experiment
 from nas.crew import Alone
+from nas.evaluate import split_accuracy
 from nas.experiment_file import load_experiment
 from nas.front import front, hypervolume
 from nas.front_file import Front
@@ -53,6 +55,7 @@ from nas.pipeline import run as run_experiment
 from nas.prepare import read_network, resumable
 from nas.progress import Reporter, rich_reporter
 from nas.records import open_ledger
+from nas.references import measured_references
 from nas.run_folder import RunFolder, read_json, write_json
 from nas.search import measure_references, search
 from nas.strategy import make_strategy
@@ -138,18 +141,16 @@ class Trial:
 
     def _side_by_side(self, lab: Lab, found: Front, files: dict[str, Path]) -> dict[str, Any]:
         """Baseline and models on the test split, and all of them timed alternately."""
-        target, full = lab.target, self.fine_tuned()
-        example = full.example_inputs(target.batch_size, target.sequence_length)
-        paths = dict(files)
-        plain = {name: tensor.numpy() for name, tensor in example.items()}
-        inputs: dict[str, Arrays] = dict.fromkeys(files, plain)
+        target, bench, full = lab.target, lab.workbench, lab.references["fp32"]
+        paths, inputs = dict(files), dict.fromkeys(files, bench.example(full, target))
+        accuracies = {
+            name: split_accuracy(open_session(path, target), bench, full, self.data.test, target)
+            for name, path in files.items()
+        }
         for model in found.models:
             name = f"ours {model.name}" if model.role == "reference" else model.name
             paths[name] = self.run.model(model.name) / "model.onnx"
-            inputs[name] = lab.workbench.example(model.candidate, target)
-        accuracies = {name: self._accuracy(path, lab) for name, path in files.items()}
-        for model in found.models:
-            name = f"ours {model.name}" if model.role == "reference" else model.name
+            inputs[name] = bench.example(model.candidate, target)
             assert model.test_accuracy is not None
             accuracies[name] = model.test_accuracy
         sessions = {name: open_session(path, target) for name, path in paths.items()}
@@ -169,13 +170,6 @@ class Trial:
                 }
             )
         return {"models": rows}
-
-    def _accuracy(self, path: Path, lab: Lab) -> float:
-        session, hits = open_session(path, lab.target), 0
-        for batch in self.data.test.batches(1):
-            feed = {name: tensor.numpy() for name, tensor in batch.inputs.items()}
-            hits += int(session.run(["logits"], feed)[0].argmax() == batch.labels.item())
-        return hits / len(self.data.test)
 
     def _strategies(self, lab: Lab) -> dict[str, float]:
         """Hypervolume of joint, sequential and policy-only search over that of all together.
@@ -214,11 +208,11 @@ class Trial:
 
     def _bound(self, lab: Lab) -> np.ndarray[Any, np.dtype[np.float64]]:
         objectives = self.experiment.parsed_objectives()
-        references = [e for e in lab.ledger.evaluations() if e.role == "reference"]
-        rows = np.array([[e.metrics[o.name] for o in objectives] for e in references])
+        references = measured_references(lab.ledger.evaluations())
+        known = {name: evaluation.metrics for name, evaluation in references.items()}
+        rows = np.array([[metrics[o.name] for o in objectives] for metrics in known.values()])
         bound = to_costs(rows, objectives).max(axis=0)
-        limits = lab.problem({n: _metrics(lab, n) for n in lab.references}).constraints
-        for limit in limits:
+        for limit in lab.problem(known).constraints:
             column = [o.name for o in objectives].index(limit.metric)
             bound[column] = objectives[column].sign * limit.bound
         return np.asarray(bound)
@@ -243,16 +237,12 @@ class Trial:
 
     def _fastest(self, lab: Lab, evaluations: Sequence[Evaluation]) -> Evaluation:
         """The fastest architecture within the accepted accuracy drop, else the most accurate."""
-        bar = _metrics(lab, "fp32")["accuracy"] - self.experiment.export.accuracy_drop
+        plain = measured_references(lab.ledger.evaluations())["fp32"]
+        bar = plain.metrics["accuracy"] - self.experiment.export.accuracy_drop
         good = [e for e in evaluations if e.metrics["accuracy"] >= bar]
         if not good:
             return max(evaluations, key=lambda e: e.metrics["accuracy"])
         return min(good, key=lambda e: e.metrics["latency_ms"])
-
-
-def _metrics(lab: Lab, reference: str) -> dict[str, float]:
-    candidate = lab.references[reference]
-    return next(dict(e.metrics) for e in lab.ledger.evaluations() if e.candidate == candidate)
 
 
 def fixed(space: SearchSpace, values: dict[str, Choice], *, precisions: bool) -> SearchSpace:
@@ -269,18 +259,9 @@ def fixed(space: SearchSpace, values: dict[str, Choice], *, precisions: bool) ->
 
 
 def export(network: SuperNetwork, path: Path) -> None:
-    """The full network by torch's exporter, sizes left open as the task needs them."""
-    inputs = network.example_inputs()
-    axes = {name: network.dynamic_axes[name] for name in inputs}
-    dims = {label: torch.export.Dim(label) for table in axes.values() for label in table.values()}
+    """The full network by torch's exporter."""
     network.activate({})
-    torch.onnx.export(
-        network.deploy(), (), path, kwargs=inputs, input_names=list(inputs),
-        output_names=["logits"], dynamo=True, verbose=False, external_data=False,
-        dynamic_shapes={n: {i: dims[label] for i, label in t.items()} for n, t in axes.items()},
-    )  # fmt: skip
-    model = onnx.load(path)
-    del model.graph.value_info[:]  # shape inference of ONNX Runtime's quantizers trips over it
+    model = export_anew(network.deploy(), network, path)
     for part in (*model.graph.node, *model.graph.initializer, *model.graph.input):
         part.ClearField("metadata_props")  # so that sizes are those of weights, not of notes
     onnx.save(model, path)

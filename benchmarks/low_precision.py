@@ -213,7 +213,17 @@ def build(threads: int, repeats: int) -> None:
 
 def quantize_anew(plain: nn.Module, network: SuperNetwork, folder: Path) -> Path:
     """torch.onnx.export, then ONNX Runtime's per-channel dynamic quantization."""
-    exported, quantized = folder / "exported.onnx", folder / "quantized.onnx"
+    model = export_anew(plain, network, folder / "exported.onnx")
+    quantized = folder / "quantized.onnx"
+    quantize_dynamic(model, quantized, per_channel=True, weight_type=QuantType.QInt8)
+    return quantized
+
+
+def export_anew(plain: nn.Module, network: SuperNetwork, exported: Path) -> onnx.ModelProto:
+    """torch.onnx.export to a file, sizes left open as the task needs them.
+
+    The model comes without the shapes that ONNX Runtime's quantizers trip over.
+    """
     inputs = network.example_inputs()
     axes = {name: network.dynamic_axes[name] for name in inputs}
     dims = {label: torch.export.Dim(label) for table in axes.values() for label in table.values()}
@@ -224,8 +234,7 @@ def quantize_anew(plain: nn.Module, network: SuperNetwork, folder: Path) -> Path
     )  # fmt: skip
     model = onnx.load(exported)
     del model.graph.value_info[:]
-    quantize_dynamic(model, quantized, per_channel=True, weight_type=QuantType.QInt8)
-    return quantized
+    return model
 
 
 def transformer(network: SuperNetwork, inputs: Arrays, threads: int, repeats: int) -> None:

@@ -62,6 +62,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunFold
         yield folder, run(load_experiment(path), folder, Silent())
 
 
+def copied(folder: RunFolder, path: Path) -> RunFolder:
+    """A run of its own to go on with."""
+    return RunFolder(shutil.copytree(folder.path, path))
+
+
 def test_the_folder_holds_what_the_readme_says(finished: tuple[RunFolder, Front]) -> None:
     folder, front = finished
     for path in (folder.experiment, folder.journal, folder.predictors, folder.front):
@@ -186,8 +191,7 @@ def test_more_evaluations_continue_the_run(
     finished: tuple[RunFolder, Front], tmp_path: Path
 ) -> None:
     folder, front = finished
-    longer = RunFolder(tmp_path / "longer")
-    shutil.copytree(folder.path, longer.path)
+    longer = copied(folder, tmp_path / "longer")
     experiment = load_experiment(folder.experiment, ["search.evaluations=24"])
     extended = run(experiment, longer, Silent())
     assert extended.evaluations == front.evaluations + 4
@@ -249,8 +253,7 @@ def test_polishing_ships_the_better_of_two(
 ) -> None:
     """A finished run that is asked to polish does only that, and ships what it measured."""
     folder, found = finished
-    copy = RunFolder(tmp_path / "copy")
-    shutil.copytree(folder.path, copy.path)
+    copy = copied(folder, tmp_path / "copy")
     polish = {"epochs": 2, "batch_size": 128, "learning_rate": 0.001}
     experiment = load_experiment(copy.experiment, [f"polish={json.dumps(polish)}"])
     reporter = Silent()
@@ -315,8 +318,7 @@ def test_one_refused_model_does_not_keep_the_others_from_being_shipped(
     finished: tuple[RunFolder, Front], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, front = finished
-    again = RunFolder(tmp_path / "again")
-    shutil.copytree(folder.path, again.path)
+    again = copied(folder, tmp_path / "again")
     again.front.unlink()
     refused = front.front[0].candidate
     gate = Exporter.check_parity
@@ -337,8 +339,7 @@ def test_one_refused_model_does_not_keep_the_others_from_being_shipped(
 
 def test_an_unfinished_run_has_a_report(finished: tuple[RunFolder, Front], tmp_path: Path) -> None:
     folder, _ = finished
-    unfinished = RunFolder(tmp_path / "unfinished")
-    shutil.copytree(folder.path, unfinished.path)
+    unfinished = copied(folder, tmp_path / "unfinished")
     unfinished.front.unlink()
     unfinished.report_markdown.unlink()
     write_report(unfinished)

@@ -51,7 +51,7 @@ def _portions(
         for rows, served in ((slice(0, whole), batch_size), (slice(whole, None), None)):
             labels = batch.labels[rows]
             if len(labels):
-                yield Batch(_rows(inputs, rows), labels), served
+                yield Batch(_rows(inputs, rows), labels, batch.rows[rows]), served
 
 
 def _rows(inputs: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:

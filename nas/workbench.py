@@ -150,6 +150,6 @@ class Workbench:
 
     def _adapted(self) -> list[Batch]:
         return [
-            Batch(self.supernet.adapt_inputs(batch.inputs), batch.labels)
+            replace(batch, inputs=self.supernet.adapt_inputs(batch.inputs))
             for batch in self.calibration
         ]

@@ -11,29 +11,39 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+SORTED_BATCHES = 16
+"""Shuffled batches of texts that are sorted by length together, so that less of each is padding."""
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Network inputs by name, each with the batch first, and labels `(B,)`."""
+    """Inputs by name, each with the batch first; labels `(B,)`; rows of the split `(B,)`."""
 
     inputs: Mapping[str, Tensor]
     labels: Tensor
+    rows: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""
-        return Batch({k: v.to(device) for k, v in self.inputs.items()}, self.labels.to(device))
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return Batch(inputs, self.labels.to(device), self.rows.to(device))
 
     def parts(self, count: int) -> list[Batch]:
         """Split the samples into so many parts, equal but for one sample; some may be empty."""
         columns = {name: tensor.tensor_split(count) for name, tensor in self.inputs.items()}
+        both = zip(self.labels.tensor_split(count), self.rows.tensor_split(count), strict=True)
         return [
-            Batch({name: column[i] for name, column in columns.items()}, labels)
-            for i, labels in enumerate(self.labels.tensor_split(count))
+            Batch({name: column[i] for name, column in columns.items()}, labels, rows)
+            for i, (labels, rows) in enumerate(both)
         ]
 
 
 class Split(Protocol):
     """One part of a data set."""
+
+    @property
+    def augmented(self) -> bool:
+        """Whether samples are changed at random each time they are drawn."""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -86,15 +96,38 @@ def calibration_batches(split: Split, samples: int = 512, batch_size: int = 64) 
 
 
 def batch_indices(
-    n: int, batch_size: int, generator: torch.Generator | None, start: int
+    n: int,
+    batch_size: int,
+    generator: torch.Generator | None,
+    start: int,
+    lengths: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, torch.Generator | None]]:
     """Indices of each batch, and a generator of its own for augmentation.
 
-    All randomness is drawn at the beginning, so that starting in the middle gives the same batches.
+    With `lengths` `(n,)` samples of like length share a batch where they are shuffled. All
+    randomness is drawn at the beginning, so that starting in the middle gives the same batches.
     """
     n_batches = -(-n // batch_size)
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    if generator is not None and lengths is not None:
+        order = _alike(order, lengths, batch_size, generator)
     seeds = None if generator is None else torch.randint(2**62, (n_batches,), generator=generator)
     for number in range(start, n_batches):
         own = None if seeds is None else torch.Generator().manual_seed(int(seeds[number]))
         yield order[number * batch_size : (number + 1) * batch_size], own
+
+
+def _alike(order: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Sort every `SORTED_BATCHES` batches of a shuffled order by length, and shuffle the batches.
+
+    A smaller last batch stays the last.
+    """
+    chunks = order.split(SORTED_BATCHES * batch_size)
+    batches = [
+        batch
+        for chunk in chunks
+        for batch in chunk[lengths[chunk].argsort(stable=True)].split(batch_size)
+    ]
+    whole = len(order) // batch_size
+    shuffled = [batches[number] for number in torch.randperm(whole, generator=generator).tolist()]
+    return torch.cat([*shuffled, *batches[whole:]])

@@ -137,6 +137,11 @@ class ImageSplit:
     preprocessor: ImagePreprocessor
     augmentation: Augmentation | None = None
 
+    @property
+    def augmented(self) -> bool:
+        """Whether there is an augmentation."""
+        return self.augmentation is not None
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.labels)
@@ -154,7 +159,7 @@ class ImageSplit:
             pixels = self.preprocessor.normalise(self.pixels[rows])
             if own is not None and augment and self.augmentation is not None:
                 pixels = self.augmentation(pixels, own)
-            yield Batch({"pixel_values": pixels}, self.labels[rows])
+            yield Batch({"pixel_values": pixels}, self.labels[rows], rows)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ class TextSplit:
     labels: Tensor
     pad_id: int
 
+    @property
+    def augmented(self) -> bool:
+        """Never."""
+        return False
+
     def __len__(self) -> int:
         """Number of texts."""
         return len(self.labels)
@@ -74,10 +79,14 @@ class TextSplit:
         augment: bool = True,
         start: int = 0,
     ) -> Iterator[Batch]:
-        """Yield batches padded to their longest text, see `Split`; texts are not augmented."""
-        for rows, _ in batch_indices(len(self), batch_size, generator, start):
+        """Yield batches padded to their longest text, see `Split`; texts are not augmented.
+
+        Shuffled ones hold texts of like length.
+        """
+        lengths = torch.tensor([text.shape[1] for text in self.texts])
+        for rows, _ in batch_indices(len(self), batch_size, generator, start, lengths):
             texts = [self.texts[row] for row in rows.tolist()]
-            yield Batch(pad(texts, self.pad_id), self.labels[rows])
+            yield Batch(pad(texts, self.pad_id), self.labels[rows], rows)
 
 
 def pad(texts: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from itertools import islice
 
 import numpy as np
 import torch
@@ -247,19 +248,39 @@ class Distiller(Trainer):
     settings: DistillSettings
     scheme: QuantScheme
     teacher: nn.Module | None = None
+    _answers: Tensor | None = None
 
     def freeze_teacher(self) -> None:
         """Teach from a frozen copy of the full network as it is now."""
         self.network.activate({})
         self.teacher = deepcopy(self.network).eval().requires_grad_(False)
 
-    @torch.no_grad()
     def _teach(self, batch: Batch) -> Tensor | None:
+        """The teacher's logits; those of samples that never change are computed once."""
         if self.teacher is None:
             return None
+        if self.split.augmented:
+            return self._answer(self.teacher, batch)
+        if self._answers is None:
+            self._answers = self._answer_all(self.teacher)
+        return self._answers[batch.rows]
+
+    @torch.no_grad()
+    def _answer(self, teacher: nn.Module, batch: Batch) -> Tensor:
         with self.autocast():
-            logits: Tensor = self.teacher(**batch.inputs).float()
+            logits: Tensor = teacher(**batch.inputs).float()
         return logits
+
+    def _answer_all(self, teacher: nn.Module) -> Tensor:
+        """Logits of the whole split `(n, classes)`, shared out among the processes."""
+        device = self.network.device
+        answers = torch.zeros(len(self.split), self.network.num_labels, device=device)
+        shuffled = torch.Generator().manual_seed(0)  # batches then hold texts of like length
+        batches = self.split.batches(self.settings.batch_size, generator=shuffled)
+        for batch in islice(batches, self.ranks.rank, None, self.ranks.count):
+            answers[batch.rows.to(device)] = self._answer(teacher, batch.to(device))
+        self.ranks.add_up([answers])
+        return answers
 
     def _use_full_network(self) -> None:
         self.network.activate({})

@@ -63,4 +63,4 @@ def batch(network, n=6):
             inputs[name][:, 0] = 1
         else:
             inputs[name] = torch.randn(example.shape, generator=generator)
-    return Batch(inputs, torch.randint(LABELS, (n,), generator=generator))
+    return Batch(inputs, torch.randint(LABELS, (n,), generator=generator), torch.arange(n))

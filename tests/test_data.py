@@ -68,6 +68,32 @@ def test_batch_indices_cover_every_row_once():
     assert sorted(rows.tolist()) == list(range(10))
 
 
+def test_batches_of_like_length_cover_every_row_once_wherever_they_start():
+    lengths = torch.randint(3, 40, (10_007,), generator=torch.Generator().manual_seed(1))
+
+    def drawn(start, lengths):
+        generator = torch.Generator().manual_seed(0)
+        return [rows for rows, _ in batch_indices(10_007, 64, generator, start, lengths)]
+
+    def padded(batches):
+        return sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+
+    grouped = drawn(0, lengths)
+    assert sorted(torch.cat(grouped).tolist()) == list(range(10_007))
+    assert [len(rows) for rows in grouped] == [64] * 156 + [23]
+    for late, rows in zip(drawn(100, lengths), grouped[100:], strict=True):
+        assert torch.equal(late, rows)
+    assert padded(grouped) < 1.1 * int(lengths.sum()) < padded(drawn(0, None))
+    longest = [int(lengths[rows].max()) for rows in grouped[:-1]]
+    assert sorted(longest) != longest
+
+
+def test_texts_come_in_order_where_they_are_not_shuffled():
+    lengths = torch.tensor([9, 1, 5, 2])
+    rows = torch.cat([rows for rows, _ in batch_indices(4, 2, None, 0, lengths)])
+    assert rows.tolist() == [0, 1, 2, 3]
+
+
 def test_no_augmentation_leaves_images_alone():
     images = torch.rand(4, 3, 8, 8)
     unchanged = RandomAffine(0, 0, 0)(images, torch.Generator().manual_seed(0))

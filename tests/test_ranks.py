@@ -121,10 +121,11 @@ def test_bfloat16_stays_near(plain: list[dict[str, float]]) -> None:
 
 
 def test_parts_hold_every_sample_once() -> None:
-    batch = Batch({"x": torch.arange(10).reshape(5, 2)}, torch.arange(5))
+    batch = Batch({"x": torch.arange(10).reshape(5, 2)}, torch.arange(5), torch.arange(7, 12))
     parts = batch.parts(7)
     assert len(parts) == 7
     assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+    assert torch.equal(torch.cat([part.rows for part in parts]), batch.rows)
     assert torch.equal(torch.cat([part.inputs["x"] for part in parts]), batch.inputs["x"])
 
 

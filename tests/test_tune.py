@@ -3,6 +3,7 @@
 import gc
 import math
 import weakref
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import pytest
@@ -110,9 +111,9 @@ def test_resuming_at_any_step_ends_in_the_same_network(kind):
             assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
-def polisher(network, architecture, policy, **settings):
+def polisher(network, architecture, policy, split=DATA.train, **settings):
     polish = PolishSettings(epochs=2, batch_size=250, **settings)
-    return Polisher(network, architecture, policy, DATA.train, polish, 5, QuantScheme())
+    return Polisher(network, architecture, policy, split, polish, 5, QuantScheme())
 
 
 def test_polishing_the_full_network_on_labels_alone_is_plain_training():
@@ -149,6 +150,21 @@ def test_polishing_teaches_the_sub_network_under_its_policy():
     assert not torch.equal(after["head.weight"], before["head.weight"])
     for name, tensor in polish.teacher.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_the_teacher_is_asked_once_about_samples_that_never_change(augmented):
+    split = DATA.train if augmented else replace(DATA.train, augmentation=None)
+    polish = polisher(fresh(), {"depth": 1}, {}, split=split)
+    asked = []
+    polish.teacher.register_forward_pre_hook(lambda _, inputs: asked.append(1))
+    batches = list(split.batches(250, generator=torch.Generator().manual_seed(3)))
+    given = [polish._teach(batch) for batch in batches]
+    assert len(asked) == len(batches)
+    assert all(torch.equal(polish._teach(b), g) for b, g in zip(batches, given, strict=True))
+    assert len(asked) == len(batches) * (2 if augmented else 1)
+    for batch, answers in zip(batches, given, strict=True):
+        torch.testing.assert_close(answers, polish.teacher(**batch.inputs))
 
 
 @pytest.mark.parametrize("kind", ["plain", "tune", "polish"])

@@ -114,17 +114,25 @@ def _open(settings: DataSettings) -> Mapping[str, Dataset]:
 
 
 def _splits(opened: Mapping[str, Dataset], settings: DataSettings) -> dict[str, Dataset]:
-    found = {}
-    for name, usual in SPLIT_NAMES.items():
-        asked: str | None = getattr(settings, f"{name}_split")
-        if asked is not None and asked not in opened:
+    asked = {name: getattr(settings, f"{name}_split") for name in SPLIT_NAMES}
+    taken = [split for split in asked.values() if split is not None]
+    for name, split in asked.items():
+        if split is not None and split not in opened:
             raise ValueError(
-                f"data.{name}_split: {asked!r} is not in {settings.name!r}; it has "
+                f"data.{name}_split: {split!r} is not in {settings.name!r}; it has "
                 f"{', '.join(opened)}"
             )
-        present = [asked] if asked else [candidate for candidate in usual if candidate in opened]
-        if present:
-            found[name] = opened[present[0]]
+        if taken.count(split) > 1:
+            raise ValueError(
+                f"data.{name}_split: {split!r} is given for two splits; give each its own, or "
+                "leave one out to have it set aside from train"
+            )
+    found = {}
+    for name, usual in SPLIT_NAMES.items():
+        free = [split for split in usual if split in opened and split not in taken]
+        chosen = asked[name] or next(iter(free), None)
+        if chosen is not None:
+            found[name] = opened[chosen]
     if "train" not in found:
         raise ValueError(
             f"data.name {settings.name!r} has no training split, only {', '.join(opened)}; "

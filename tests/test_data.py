@@ -248,6 +248,16 @@ def test_given_splits_are_taken_as_they_are(tmp_path):
     assert tables.notes == ()
 
 
+def test_a_split_asked_for_is_taken_for_nothing_else(tmp_path):
+    for name, n in (("train", 40), ("validation", 12)):
+        write_csv(tmp_path, name, text_rows(n, name))
+    tables = open_tables(DataSettings(name=str(tmp_path), test_split="validation"), "text")
+    texts = [set(t.column("text")) for t in (tables.train, tables.validation, tables.test)]
+    assert [len(t) for t in texts] == [36, 4, 12]
+    assert all(text.startswith("validation") for text in texts[2])
+    assert all(text.startswith("train") for text in texts[0] | texts[1])
+
+
 def test_unlabelled_test_split_is_replaced(tmp_path):
     rows = [f"text {i},{i % 2}" for i in range(40)]
     write_csv(tmp_path, "train", rows)
@@ -280,6 +290,7 @@ def test_jsonl_and_named_columns(tmp_path):
         ("body,title,label", {}, r"cannot tell which column is meant \(fitting: body, title\)"),
         ("text,kind", {}, r"data.label_column: cannot tell .* \(fitting: none\)"),
         ("text,label", {"test_split": "exam"}, "'exam' is not in .* it has train"),
+        ("text,label", {"test_split": "train", "train_split": "train"}, "given for two splits"),
         ("text,label", {"name": "/nowhere/at/all"}, "could not be opened"),
     ],
 )

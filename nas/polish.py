@@ -9,6 +9,7 @@ from pathlib import Path
 from hardware.memo import WeightMemo
 from nas.candidate import Candidate
 from nas.ledger import Evaluation
+from nas.parcels import sha256
 from nas.prepare import read_network, resumable
 from nas.progress import Reporter
 from nas.run_folder import RunFolder, read_json, write_json
@@ -41,7 +42,7 @@ class Polish:
     def train(self, evaluation: Evaluation) -> None:
         """Polish one candidate and measure what that gained, unless the run folder has it."""
         candidate, found = evaluation.candidate, evaluation.metrics["accuracy"]
-        place = self.folder.polished / candidate.key
+        place = self._place(candidate)
         if (place / SCORE_FILE).exists():
             return
         if not (place / WEIGHTS_FILE).exists():
@@ -56,11 +57,16 @@ class Polish:
         Polished or as it was found: whichever has the higher validation accuracy.
         """
         candidate, found = evaluation.candidate, evaluation.metrics["accuracy"]
-        score = read_json(self.folder.polished / candidate.key / SCORE_FILE)
+        score = read_json(self._place(candidate) / SCORE_FILE)
         accuracy = float(score["accuracy"])
         return (
             (self._polished(candidate), accuracy) if accuracy > found else (self.workbench, found)
         )
+
+    def _place(self, candidate: Candidate) -> Path:
+        """Where a candidate's network is kept, away from those that other settings polished."""
+        settings = sha256(self.settings.model_dump_json().encode())[:12]
+        return self.folder.polished / settings / candidate.key
 
     def _train(self, candidate: Candidate, place: Path) -> None:
         polisher = Polisher(
@@ -72,9 +78,10 @@ class Polish:
             self.seed,
             self.workbench.scheme,
         )
-        with resumable(polisher, f"polishing-{candidate.key}", self.folder, self.reporter):
+        place.mkdir(parents=True, exist_ok=True)
+        with resumable(polisher, f"polishing-{candidate.key}", RunFolder(place), self.reporter):
             polisher.network.save(place, self.workbench.space)
 
     def _polished(self, candidate: Candidate) -> Workbench:
-        network = read_network(self.folder.polished / candidate.key)
+        network = read_network(self._place(candidate))
         return replace(self.workbench, supernet=network, memo=WeightMemo(), _ranges={})

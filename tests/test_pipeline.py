@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -23,11 +25,13 @@ from nas.export import Exporter, ExportError
 from nas.front_file import Front
 from nas.lab import Lab
 from nas.pipeline import export, read_evaluations, run, write_report
+from nas.polish import Polish
 from nas.progress import Reporter
 from nas.run_folder import RunFolder, RunFolderError
 from nas.search import SearchError
 from supernets.images import ImageSplit
 from supernets.load import load_data
+from supernets.settings import PolishSettings
 from tests.conftest import TINY
 
 Write = Callable[..., Path]
@@ -282,6 +286,33 @@ def test_polishing_ships_the_better_of_two(
     told = len(reporter.told)
     assert run(experiment, copy, reporter) == front
     assert not any("polish" in line for line in reporter.told[told:])
+
+
+def test_a_network_polished_under_other_settings_is_not_taken(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    copy = copied(finished[0], tmp_path / "copy")
+    experiment = load_experiment(copy.experiment, [])
+    data = load_data(experiment.data, experiment.model)
+    lab = Lab.prepare(experiment, copy, data, Silent())
+    chosen = next(e for e in lab.ledger.evaluations() if e.role == "search" and not e.failure)
+    given = [0.97, 0.98]
+    short = Polish(
+        PolishSettings(epochs=1, batch_size=512),
+        lab.workbench,
+        data.train,
+        lambda workbench, candidate: given.pop(),
+        copy,
+        0,
+        Silent(),
+    )
+    other = replace(short, settings=PolishSettings(epochs=1, batch_size=256))
+    for polish in (short, short, other, other):
+        polish.train(chosen)
+    assert not given
+    assert (short.better(chosen)[1], other.better(chosen)[1]) == (0.98, 0.97)
+    trained = [p.better(chosen)[0].supernet.state_dict() for p in (short, other)]
+    assert not torch.equal(trained[0]["head.weight"], trained[1]["head.weight"])
 
 
 @pytest.mark.parametrize(

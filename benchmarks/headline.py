@@ -9,7 +9,8 @@ writes DIR/TASK/seed-N/result.json; with `--strategies` it also compares the joi
 sequential and policy-only ones, at as many measurements each. `table` writes tables and plots of
 what is there into benchmarks/README.md and benchmarks/headline/.
 
-The baseline starts from the same weights, is trained plainly for as many epochs over the data as
+A network that is trained from scratch first is trained once, for all seeds. The baseline starts
+from the same weights, is trained plainly for as many epochs over the data as
 the super-network, and is quantized by ONNX Runtime's own tools: dynamic per-channel INT8 for
 transformers, static QDQ calibrated on training samples where there are convolutions.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -113,9 +115,9 @@ class Trial:
         place = self.folder / "plain"
         if not (place / WEIGHTS_FILE).exists():
             experiment, seed = self.experiment, self.experiment.seed
-            trained = self.run.supernet / "trained"
-            if (trained / WEIGHTS_FILE).exists():
-                network = read_network(trained)
+            start = trained(self.folder)
+            if (start / WEIGHTS_FILE).exists():
+                network = read_network(start)
             else:
                 network = load_supernet(experiment.model, self.data, seed).network
             shared = experiment.tune.model_dump(include=set(TrainSettings.model_fields))
@@ -303,6 +305,18 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def trained(folder: Path) -> Path:
+    """Where a trial keeps the network that it trained from scratch first."""
+    return RunFolder(folder / "run").supernet / "trained"
+
+
+def share_start(first: Path, own: Path) -> None:
+    """Let a trial start from the weights that the first one trained, so that seeds share them."""
+    if (first / WEIGHTS_FILE).exists() and not own.exists():
+        shutil.copytree(first, own.with_suffix(".part"), dirs_exist_ok=True)
+        own.with_suffix(".part").rename(own)
+
+
 def run(
     task: str, data: str, checkpoint: str | None, out: Path, seeds: int, strategies: bool
 ) -> None:
@@ -317,6 +331,7 @@ def run(
         experiment = load_experiment(TASKS / f"{task}.yaml", overrides)
         task_data = load_data(experiment.data, experiment.model)
         folder.mkdir(parents=True, exist_ok=True)
+        share_start(trained(out / task / "seed-0"), trained(folder))
         with rich_reporter(Console()) as reporter:
             write_json(result, Trial(experiment, folder, task_data, reporter).result(strategies))
 

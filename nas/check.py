@@ -19,6 +19,7 @@ from nas.workbench import Workbench
 from supernets.data import TaskData, calibration_batches
 from supernets.load import load_supernet
 from supernets.space import Genomes, SearchSpace
+from supernets.tasks import noisy
 
 EXACT = ("size_bytes", "parameters", "macs")
 """Metrics that are known without measuring."""
@@ -44,6 +45,8 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
         f"{len(data.test)} test samples, {len(data.label_names)} labels"
     )
     yield from data.notes
+    if experiment.polish is not None:
+        noisy(data, experiment.polish.token_noise)
     start = load_supernet(experiment.model, data, experiment.seed)
     yield from start.notes
     network, space = start.network, start.network.space(experiment.space)

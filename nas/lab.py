@@ -33,6 +33,7 @@ from nas.workbench import Workbench
 from supernets.base import SuperNetwork
 from supernets.data import TaskData, calibration_batches
 from supernets.space import SearchSpace
+from supernets.tasks import noisy
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Lab:
             validation = self.data.validation
             return split_accuracy(session, workbench, candidate, validation, self.target)
 
-        train, seed = self.data.train, self.experiment.seed
+        train, seed = noisy(self.data, settings.token_noise), self.experiment.seed
         return Polish(settings, self.workbench, train, score, self.folder, seed, reporter)
 
     def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:

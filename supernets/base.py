@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -63,12 +63,15 @@ def layer_spec(name: str, module: nn.Module) -> LayerSpec | None:
 class SuperNetwork(nn.Module, ABC):
     """A network whose sub-networks share its weights.
 
-    `block_order` maps each depth gene to its blocks, the most important first: depth d keeps the
-    first d of them, run in their original order.
+    `features` gives what `head` reads of each sample, `(B, width)`; that of a narrower sub-network
+    is meant as a prefix. `block_order` maps each depth gene to its blocks, the most important
+    first: depth d keeps the first d of them, run in their original order.
     """
 
     config: VitConfig | BertConfig | ResNetConfig
     num_labels: int
+    features: Callable[..., Tensor]
+    head: ElasticLinear
     block_order: dict[str, list[int]]
 
     @property

@@ -115,12 +115,17 @@ class Bert(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Classify texts of ids `(B, T)` into logits `(B, classes)`."""
+        logits: Tensor = self.head(self.features(input_ids, attention_mask, token_type_ids))
+        return logits
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """What the classifier reads of each text, `(B, D)`."""
         mask_B11T = (attention_mask > 0)[:, None, None, :]
         x_BTD = self.embeddings(input_ids, token_type_ids)
         for block in self.path():
             x_BTD = block(x_BTD, mask_B11T)
-        logits: Tensor = self.head(torch.tanh(self.pooler(x_BTD[:, 0])))
-        return logits
+        pooled: Tensor = torch.tanh(self.pooler(x_BTD[:, 0]))
+        return pooled
 
 
 class BertSuperNetwork(TransformerSuperNetwork, Bert):

@@ -139,11 +139,16 @@ class ResNet(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Classify images `(B, C, H, W)` into logits `(B, classes)`."""
+        logits: Tensor = self.head(self.features(pixel_values))
+        return logits
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """What the classifier reads of each image, `(B, C)`."""
         x_BCHW = self.stem(pixel_values)
         for block in self.path():
             x_BCHW = block(x_BCHW)
-        logits: Tensor = self.head(x_BCHW.mean(dim=(2, 3)))
-        return logits
+        pooled: Tensor = x_BCHW.mean(dim=(2, 3))
+        return pooled
 
 
 class ResNetSuperNetwork(SuperNetwork, ResNet):

@@ -204,6 +204,12 @@ class DistillSettings(TrainSettings):
     temperature: float = Field(
         1.0, gt=0, description="Softens both sides of the distillation loss."
     )
+    feature_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the cosine distance to what the teacher's classifier reads, added "
+        "to the loss.",
+    )
 
 
 class PolishSettings(DistillSettings):
@@ -211,6 +217,13 @@ class PolishSettings(DistillSettings):
 
     epochs: PositiveInt = Field(3, description="Passes over the training split.")
     learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of the schedule.")
+    token_noise: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Part of a text's tokens replaced at random, half of them masked, half by "
+        "others, so that the teacher answers about more texts than there are.",
+    )
 
 
 class TuneSettings(DistillSettings):

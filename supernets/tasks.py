@@ -9,7 +9,7 @@ import torch
 
 from supernets import digits, pydoc_text
 from supernets.checkpoint import open_checkpoint
-from supernets.data import TaskData
+from supernets.data import Split, TaskData
 from supernets.decode import load_images
 from supernets.images import ImagePreprocessor, ImageSplit, RandomAffine, read_preprocessor
 from supernets.settings import BertConfig, DataSettings, ModelSettings, ResNetConfig, VitConfig
@@ -32,6 +32,21 @@ def load_data(settings: DataSettings, model: ModelSettings) -> TaskData:
     if isinstance(config, BertConfig):
         return _texts(settings, model, config)
     return _images(settings, model, config)
+
+
+def noisy(data: TaskData, part: float) -> Split:
+    """The training split with this part of its tokens replaced at random.
+
+    Raises ValueError for a part of images.
+    """
+    if not part:
+        return data.train
+    if not (isinstance(data.train, TextSplit) and isinstance(data.preprocessor, TextPreprocessor)):
+        raise ValueError(
+            f"polish.token_noise: {part}, but only texts have tokens; leave it out for images, "
+            "which data.augment changes"
+        )
+    return data.train.noisy(part, data.preprocessor.tokenizer)
 
 
 def _images(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -55,17 +55,54 @@ class TextPreprocessor:
 
 
 @dataclass(frozen=True)
+class TokenNoise:
+    """Replaces tokens of texts at random: half by `mask_id`, half by tokens of other texts.
+
+    Each text has its own rate between none and twice `part`. special: ids that stay. common: ids
+    to draw from, as often as texts have them.
+    """
+
+    part: float
+    mask_id: int
+    special: Tensor
+    common: Tensor
+
+    def __call__(self, ids_BT: Tensor, generator: torch.Generator) -> Tensor:
+        """Ids of the changed texts."""
+        rate_B1 = 2 * self.part * torch.rand(len(ids_BT), 1, generator=generator)
+        chance, half, pick = torch.rand(3, *ids_BT.shape, generator=generator)
+        other = self.common[(pick * len(self.common)).long()]
+        noise = torch.where(half < 0.5, self.mask_id, other)
+        replaced = (chance < rate_B1) & ~torch.isin(ids_BT, self.special)
+        return torch.where(replaced, noise, ids_BT)
+
+
+@dataclass(frozen=True)
 class TextSplit:
     """Encoded texts `(2, T)` with labels `(n,)`."""
 
     texts: Sequence[Tensor]
     labels: Tensor
     pad_id: int
+    noise: TokenNoise | None = None
 
     @property
     def augmented(self) -> bool:
-        """Never."""
-        return False
+        """Whether tokens are replaced."""
+        return self.noise is not None
+
+    def noisy(self, part: float, tokenizer: PreTrainedTokenizerBase) -> TextSplit:
+        """The same texts with `part` of their tokens replaced each time they are shuffled."""
+        special = torch.tensor(tokenizer.all_special_ids)
+        ids = torch.cat([text[0] for text in self.texts])
+        mask_id = tokenizer.mask_token_id
+        noise = TokenNoise(
+            part,
+            tokenizer.unk_token_id if mask_id is None else mask_id,
+            special,
+            ids[~torch.isin(ids, special)],
+        )
+        return replace(self, noise=noise)
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -79,14 +116,13 @@ class TextSplit:
         augment: bool = True,
         start: int = 0,
     ) -> Iterator[Batch]:
-        """Yield batches padded to their longest text, see `Split`; texts are not augmented.
-
-        Shuffled ones hold texts of like length.
-        """
+        """Yield batches padded to their longest text, see `Split`; shuffled ones of like length."""
         lengths = torch.tensor([text.shape[1] for text in self.texts])
-        for rows, _ in batch_indices(len(self), batch_size, generator, start, lengths):
-            texts = [self.texts[row] for row in rows.tolist()]
-            yield Batch(pad(texts, self.pad_id), self.labels[rows], rows)
+        for rows, own in batch_indices(len(self), batch_size, generator, start, lengths):
+            inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id)
+            if own is not None and augment and self.noise is not None:
+                inputs["input_ids"] = self.noise(inputs["input_ids"], own)
+            yield Batch(inputs, self.labels[rows], rows)
 
 
 def pad(texts: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:

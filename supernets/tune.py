@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -44,6 +45,22 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
         log_target=True,
     )
     return divergence * temperature**2
+
+
+def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """One minus the cosine between features `(B, width)`; a narrow student's to a wide one's first.
+
+    Sanh et al. 2019, "DistilBERT", section 3.
+    """
+    return 1 - F.cosine_similarity(student, teacher[:, : student.shape[1]]).mean()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits `(B, classes)` of a batch, and the features `(B, width)` they are computed from."""
+
+    logits: Tensor
+    features: Tensor
 
 
 def _epochs(split: Split, batch_size: int, seed: int, epoch: int, start: int) -> Iterator[Batch]:
@@ -247,53 +264,59 @@ class Distiller(Trainer):
 
     settings: DistillSettings
     scheme: QuantScheme
-    teacher: nn.Module | None = None
-    _answers: Tensor | None = None
+    teacher: SuperNetwork | None = None
+    _known: Answers | None = None
 
     def freeze_teacher(self) -> None:
         """Teach from a frozen copy of the full network as it is now."""
         self.network.activate({})
         self.teacher = deepcopy(self.network).eval().requires_grad_(False)
 
-    def _teach(self, batch: Batch) -> Tensor | None:
-        """The teacher's logits; those of samples that never change are computed once."""
+    def _answer(self, network: SuperNetwork, inputs: Mapping[str, Tensor]) -> Answers:
+        with self.autocast():
+            features = network.features(**inputs)
+            logits = network.head(features)
+        return Answers(logits.float(), features.float())
+
+    @torch.no_grad()
+    def _teach(self, batch: Batch) -> Answers | None:
+        """What the teacher answers; about samples that never change it is asked once."""
         if self.teacher is None:
             return None
         if self.split.augmented:
-            return self._answer(self.teacher, batch)
-        if self._answers is None:
-            self._answers = self._answer_all(self.teacher)
-        return self._answers[batch.rows]
+            return self._answer(self.teacher, batch.inputs)
+        if self._known is None:
+            self._known = self._answer_all(self.teacher)
+        return Answers(self._known.logits[batch.rows], self._known.features[batch.rows])
 
-    @torch.no_grad()
-    def _answer(self, teacher: nn.Module, batch: Batch) -> Tensor:
-        with self.autocast():
-            logits: Tensor = teacher(**batch.inputs).float()
-        return logits
-
-    def _answer_all(self, teacher: nn.Module) -> Tensor:
-        """Logits of the whole split `(n, classes)`, shared out among the processes."""
-        device = self.network.device
-        answers = torch.zeros(len(self.split), self.network.num_labels, device=device)
+    def _answer_all(self, teacher: SuperNetwork) -> Answers:
+        """Answers about the whole split, shared out among the processes."""
+        device, size = self.network.device, len(self.split)
+        logits = torch.zeros(size, teacher.head.out_features, device=device)
+        features = torch.zeros(size, teacher.head.in_features, device=device)
         shuffled = torch.Generator().manual_seed(0)  # batches then hold texts of like length
         batches = self.split.batches(self.settings.batch_size, generator=shuffled)
         for batch in islice(batches, self.ranks.rank, None, self.ranks.count):
-            answers[batch.rows.to(device)] = self._answer(teacher, batch.to(device))
-        self.ranks.add_up([answers])
-        return answers
+            rows, found = batch.rows.to(device), self._answer(teacher, batch.to(device).inputs)
+            logits[rows], features[rows] = found.logits, found.features
+        self.ranks.add_up([logits, features])
+        return Answers(logits, features)
 
     def _use_full_network(self) -> None:
         self.network.activate({})
         self.network.apply_policy({}, self.scheme)
 
     def _backward(
-        self, logits: Tensor, labels: Tensor, target: Tensor | None, share: float
+        self, given: Answers, labels: Tensor, target: Answers | None, share: float
     ) -> Tensor:
         weight = self.settings.hard_label_weight
-        loss = weight * self.cross_entropy(logits, labels)
+        loss = weight * self.cross_entropy(given.logits, labels)
         if target is not None:
-            soft = distillation(logits, target, self.settings.temperature)
+            soft = distillation(given.logits, target.logits, self.settings.temperature)
             loss = loss + (1 - weight) * soft
+            if self.settings.feature_weight:
+                distance = feature_distance(given.features, target.features)
+                loss = loss + self.settings.feature_weight * distance
         loss = loss * share
         loss.backward()
         return loss.detach()
@@ -323,9 +346,8 @@ class Polisher(Distiller):
         teacher = self._teach(batch)
         self.network.activate(self.architecture)
         self.network.apply_policy(self.policy, self.scheme)
-        with self.autocast():
-            logits = self.network(**self.network.adapt_inputs(batch.inputs)).float()
-        loss = self._backward(logits, batch.labels, teacher, share)
+        given = self._answer(self.network, self.network.adapt_inputs(batch.inputs))
+        loss = self._backward(given, batch.labels, teacher, share)
         self._use_full_network()
         return [loss]
 
@@ -363,15 +385,13 @@ class InstaTuner(Distiller):
         """Gradients of the full network, then of each sampled sub-network."""
         teacher = self._teach(batch)
         self._use_full_network()
-        with self.autocast():
-            full = self.network(**batch.inputs).float()
+        full = self._answer(self.network, batch.inputs)
         losses = [self._backward(full, batch.labels, teacher, share)]
-        target = full.detach() if teacher is None else teacher
+        target = teacher or Answers(full.logits.detach(), full.features.detach())
         for number in range(self.settings.subnetworks):
             self._draw(number)
-            with self.autocast():
-                logits = self.network(**self.network.adapt_inputs(batch.inputs)).float()
-            losses.append(self._backward(logits, batch.labels, target, share))
+            given = self._answer(self.network, self.network.adapt_inputs(batch.inputs))
+            losses.append(self._backward(given, batch.labels, target, share))
         self._use_full_network()
         return losses
 

@@ -115,13 +115,17 @@ class ViT(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Classify images `(B, C, H, W)` into logits `(B, classes)`."""
+        logits: Tensor = self.head(self.features(pixel_values))
+        return logits
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """What the classifier reads of each image, `(B, head_tokens * D)`."""
         x_BPD = self.patch_embed(self.patches(pixel_values))
         prefix = self.prefix().expand(x_BPD.shape[0], -1, -1)
         x_BTD = torch.cat([prefix, x_BPD], dim=1) + self.positions()
         for block in self.path():
             x_BTD = block(x_BTD)
-        logits: Tensor = self.head(self._read(x_BTD))
-        return logits
+        return self._read(x_BTD)
 
     def _read(self, x_BTD: Tensor) -> Tensor:
         """What the classifier sees, `(B, head_tokens * D)`.

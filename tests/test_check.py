@@ -116,6 +116,7 @@ def test_only_what_is_certainly_out_of_reach_is_refused(
             "contradict each other",
         ),
         ({"constraints": ["parameters >= 1 G"]}, "larger choices"),
+        ({"polish": {"token_noise": 0.1}}, "polish.token_noise: 0.1, but only texts have tokens"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_training(

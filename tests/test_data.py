@@ -13,7 +13,7 @@ from supernets.data import batch_indices, calibration_batches
 from supernets.images import ImagePreprocessor, RandomAffine, read_preprocessor
 from supernets.settings import BertConfig, DataSettings, ModelSettings, VitConfig
 from supernets.tables import open_tables, spread
-from supernets.tasks import load_data
+from supernets.tasks import load_data, noisy
 from supernets.text import TextPreprocessor, pad, train_tokenizer
 
 VIT = ModelSettings(vit=VitConfig(image_size=16))
@@ -318,6 +318,42 @@ def test_too_long_a_sequence_is_refused(tmp_path):
     settings = DataSettings(name="pydoc", max_length=17)
     with pytest.raises(ValueError, match="17 tokens, but the model has 16 positions"):
         load_data(settings, BERT)
+
+
+def test_token_noise_replaces_its_part_of_ordinary_tokens_alone():
+    data = load_data(DataSettings(name="pydoc", max_train=600), BERT)
+    tokenizer, part = data.preprocessor.tokenizer, 0.2
+    split = noisy(data, part)
+    assert (data.train.augmented, split.augmented) == (False, True)
+    special = torch.tensor(tokenizer.all_special_ids)
+
+    def shuffled(split, start=0, **options):
+        generator = torch.Generator().manual_seed(0)
+        return list(split.batches(50, generator=generator, start=start, **options))
+
+    replaced, ordinary, masked, rates = 0, 0, 0, []
+    for clean, changed in zip(shuffled(data.train), shuffled(split), strict=True):
+        before, after = clean.inputs["input_ids"], changed.inputs["input_ids"]
+        assert torch.equal(clean.inputs["attention_mask"], changed.inputs["attention_mask"])
+        fixed = torch.isin(before, special)
+        assert torch.equal(before[fixed], after[fixed])
+        moved = before != after
+        rates += (moved.sum(1) / (~fixed).sum(1)).tolist()
+        replaced, ordinary = replaced + int(moved.sum()), ordinary + int((~fixed).sum())
+        masked += int((moved & (after == tokenizer.unk_token_id)).sum())
+    assert replaced / ordinary == pytest.approx(part, abs=0.02)
+    assert masked / replaced == pytest.approx(0.5, abs=0.05)
+    assert max(rates) <= 1
+    late = shuffled(split, start=7)[0]
+    assert torch.equal(late.inputs["input_ids"], shuffled(split)[7].inputs["input_ids"])
+    for batches in (shuffled(split, augment=False), list(split.batches(50))):
+        ids = {tuple(row.tolist()) for batch in batches for row in _texts(batch)}
+        assert ids == {tuple(text[0].tolist()) for text in data.train.texts}
+
+
+def _texts(batch):
+    both = zip(batch.inputs["input_ids"], batch.inputs["attention_mask"], strict=True)
+    return [row[mask.bool()] for row, mask in both]
 
 
 def test_data_of_the_other_kind_is_refused():

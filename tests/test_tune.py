@@ -23,7 +23,15 @@ from supernets.settings import (
     TuneSettings,
     VitConfig,
 )
-from supernets.tune import InstaTuner, Polisher, Trainer, accuracy, distillation, schedule
+from supernets.tune import (
+    InstaTuner,
+    Polisher,
+    Trainer,
+    accuracy,
+    distillation,
+    feature_distance,
+    schedule,
+)
 
 MODEL = ModelSettings(
     vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
@@ -133,7 +141,8 @@ def test_polishing_teaches_the_sub_network_under_its_policy():
     batch = next(DATA.train.batches(32))
     with torch.no_grad():
         teacher = network(**batch.inputs)
-    polish = polisher(network, architecture, policy, weight_decay=0.0)
+        seen = network.features(**batch.inputs)
+    polish = polisher(network, architecture, policy, weight_decay=0.0, feature_weight=0.5)
     polish.backward(batch)
     given = {name: p.grad for name, p in network.named_parameters()}
     reference = fresh()
@@ -141,7 +150,9 @@ def test_polishing_teaches_the_sub_network_under_its_policy():
     reference.apply_policy(policy, QuantScheme())
     logits = reference(**batch.inputs)
     hard = F.cross_entropy(logits, batch.labels, label_smoothing=0.1)
-    (0.3 * hard + 0.7 * distillation(logits, teacher, 1.0)).backward()
+    features = reference.features(**batch.inputs)
+    cosine = (features * seen).sum(1) / features.norm(dim=1) / seen.norm(dim=1)
+    (0.3 * hard + 0.7 * distillation(logits, teacher, 1.0) + 0.5 * (1 - cosine).mean()).backward()
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(given[name], parameter.grad, msg=name)
     polish.run()
@@ -152,19 +163,30 @@ def test_polishing_teaches_the_sub_network_under_its_policy():
         assert torch.equal(tensor, before[name])
 
 
+def test_a_narrow_students_features_meet_the_first_of_the_teachers():
+    teacher = torch.randn(5, 8)
+    scaled = teacher[:, :3] * torch.rand(5, 1)
+    assert feature_distance(scaled, teacher) == pytest.approx(0, abs=1e-6)
+    assert feature_distance(-scaled, teacher) == pytest.approx(2)
+
+
 @pytest.mark.parametrize("augmented", [False, True])
 def test_the_teacher_is_asked_once_about_samples_that_never_change(augmented):
     split = DATA.train if augmented else replace(DATA.train, augmentation=None)
     polish = polisher(fresh(), {"depth": 1}, {}, split=split)
     asked = []
-    polish.teacher.register_forward_pre_hook(lambda _, inputs: asked.append(1))
+    polish.teacher.head.register_forward_pre_hook(lambda _, inputs: asked.append(1))
     batches = list(split.batches(250, generator=torch.Generator().manual_seed(3)))
     given = [polish._teach(batch) for batch in batches]
     assert len(asked) == len(batches)
-    assert all(torch.equal(polish._teach(b), g) for b, g in zip(batches, given, strict=True))
+    assert all(
+        torch.equal(polish._teach(batch).logits, answers.logits)
+        for batch, answers in zip(batches, given, strict=True)
+    )
     assert len(asked) == len(batches) * (2 if augmented else 1)
     for batch, answers in zip(batches, given, strict=True):
-        torch.testing.assert_close(answers, polish.teacher(**batch.inputs))
+        torch.testing.assert_close(answers.logits, polish.teacher(**batch.inputs))
+        torch.testing.assert_close(polish.teacher.head(answers.features), answers.logits)
 
 
 @pytest.mark.parametrize("kind", ["plain", "tune", "polish"])

@@ -290,15 +290,16 @@ class Distiller(Trainer):
         return Answers(self._known.logits[batch.rows], self._known.features[batch.rows])
 
     def _answer_all(self, teacher: SuperNetwork) -> Answers:
-        """Answers about the whole split, shared out among the processes."""
+        """Answers about the whole split, shared out among the processes; features if needed."""
         device, size = self.network.device, len(self.split)
+        width = teacher.head.in_features if self.settings.feature_weight else 0
         logits = torch.zeros(size, teacher.head.out_features, device=device)
-        features = torch.zeros(size, teacher.head.in_features, device=device)
+        features = torch.zeros(size, width, device=device)
         shuffled = torch.Generator().manual_seed(0)  # batches then hold texts of like length
         batches = self.split.batches(self.settings.batch_size, generator=shuffled)
         for batch in islice(batches, self.ranks.rank, None, self.ranks.count):
             rows, found = batch.rows.to(device), self._answer(teacher, batch.to(device).inputs)
-            logits[rows], features[rows] = found.logits, found.features
+            logits[rows], features[rows] = found.logits, found.features[:, :width]
         self.ranks.add_up([logits, features])
         return Answers(logits, features)
 

@@ -173,7 +173,7 @@ def test_a_narrow_students_features_meet_the_first_of_the_teachers():
 @pytest.mark.parametrize("augmented", [False, True])
 def test_the_teacher_is_asked_once_about_samples_that_never_change(augmented):
     split = DATA.train if augmented else replace(DATA.train, augmentation=None)
-    polish = polisher(fresh(), {"depth": 1}, {}, split=split)
+    polish = polisher(fresh(), {"depth": 1}, {}, split=split, feature_weight=1.0)
     asked = []
     polish.teacher.head.register_forward_pre_hook(lambda _, inputs: asked.append(1))
     batches = list(split.batches(250, generator=torch.Generator().manual_seed(3)))

@@ -160,6 +160,12 @@ class Lab:
     def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
         picks = pick_models(evaluations, self.experiment)
+        if all(pick.evaluation.role == "reference" for pick in picks):
+            reporter.say(
+                "no candidate that was measured keeps the constraints "
+                f"({', '.join(self.experiment.constraints)}): only the references are exported; "
+                "loosen one in constraints, or raise search.evaluations, and run again"
+            )
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
         seed, polish = self.experiment.seed, self._polish(reporter)

@@ -288,6 +288,18 @@ def test_polishing_ships_the_better_of_two(
     assert not any("polish" in line for line in reporter.told[told:])
 
 
+def test_a_front_that_nothing_keeps_the_constraints_of_says_so(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    copy = copied(finished[0], tmp_path / "copy")
+    experiment = load_experiment(copy.experiment, ['constraints=["accuracy >= 0.9999"]'])
+    reporter = Silent()
+    lab = Lab.prepare(experiment, copy, load_data(experiment.data, experiment.model), reporter)
+    front = lab.validate(lab.ledger.evaluations(), reporter)
+    assert [model.role for model in front.models] == ["reference", "reference"]
+    assert any("keeps the constraints (accuracy >= 0.9999)" in line for line in reporter.told)
+
+
 def test_a_network_polished_under_other_settings_is_not_taken(
     finished: tuple[RunFolder, Front], tmp_path: Path
 ) -> None:

@@ -10,9 +10,9 @@ sequential and policy-only ones, at as many measurements each. `table` writes ta
 what is there into benchmarks/README.md and benchmarks/headline/.
 
 A network that is trained from scratch first is trained once, for all seeds. The baseline starts
-from the same weights, is trained plainly for as many epochs over the data as
-the super-network, and is quantized by ONNX Runtime's own tools: dynamic per-channel INT8 for
-transformers, static QDQ calibrated on training samples where there are convolutions.
+from the same weights, is trained plainly for as many epochs over the data as the super-network, and
+is quantized by ONNX Runtime's own tools: dynamic per-channel INT8 for transformers, static QDQ
+calibrated on training samples where there are convolutions.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Trial:
         place = self.folder / "plain"
         if not (place / WEIGHTS_FILE).exists():
             experiment, seed = self.experiment, self.experiment.seed
-            start = trained(self.folder)
+            start = self.run.trained
             if (start / WEIGHTS_FILE).exists():
                 network = read_network(start)
             else:
@@ -305,11 +305,6 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def trained(folder: Path) -> Path:
-    """Where a trial keeps the network that it trained from scratch first."""
-    return RunFolder(folder / "run").supernet / "trained"
-
-
 def share_start(first: Path, own: Path) -> None:
     """Let a trial start from the weights that the first one trained, so that seeds share them."""
     if (first / WEIGHTS_FILE).exists() and not own.exists():
@@ -331,9 +326,11 @@ def run(
         experiment = load_experiment(TASKS / f"{task}.yaml", overrides)
         task_data = load_data(experiment.data, experiment.model)
         folder.mkdir(parents=True, exist_ok=True)
-        share_start(trained(out / task / "seed-0"), trained(folder))
         with rich_reporter(Console()) as reporter:
-            write_json(result, Trial(experiment, folder, task_data, reporter).result(strategies))
+            trial = Trial(experiment, folder, task_data, reporter)
+            first = replace(trial, folder=out / task / "seed-0")
+            share_start(first.run.trained, trial.run.trained)
+            write_json(result, trial.result(strategies))
 
 
 def main() -> None:

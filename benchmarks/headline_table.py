@@ -93,7 +93,7 @@ def _headline(results: Sequence[Row]) -> list[str]:
         if good:
             fastest, smallest = max(good, key=_ratio_faster), max(good, key=_ratio_smaller)
             cells += [_accuracy(fastest, result), _faster(fastest), f"{fastest['smaller']:.2f}x"]
-            cells += [_accuracy(smallest, result), f"{smallest['faster'][0]:.2f}x"]
+            cells += [_accuracy(smallest, result), f"{_ratio_faster(smallest):.2f}x"]
             cells += [f"{smallest['smaller']:.2f}x"]
         else:
             closest = max(_searched(result), key=lambda row: row["test_accuracy"])
@@ -173,12 +173,11 @@ def _plot(trials: Sequence[Row], path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "simqnas"
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    for axis, key, title in zip(
-        axes, ("faster", "smaller"), ("times faster", "times smaller"), strict=True
-    ):
+    sides = ((_ratio_faster, "times faster"), (_ratio_smaller, "times smaller"))
+    for axis, (ratio, title) in zip(axes, sides, strict=True):
         for number, trial in enumerate(trials):
             rows = _searched(trial)
-            found = [row[key][0] if key == "faster" else row[key] for row in rows]
+            found = [ratio(row) for row in rows]
             shares = [100 * row["test_accuracy"] for row in rows]
             axis.scatter(found, shares, label=f"ours, seed {trial['seed']}", color=f"C{number}")
             bar = 100 * baseline(trial)["test_accuracy"]

@@ -71,7 +71,7 @@ class Preparation:
 
     def _start(self) -> SuperNetwork:
         """The network to tune: from a checkpoint, or trained here first."""
-        experiment, trained = self.experiment, self.folder.supernet / "trained"
+        experiment, trained = self.experiment, self.folder.trained
         if self._agreed(trained):
             return read_network(trained)
         start = load_supernet(experiment.model, self.data, experiment.seed)

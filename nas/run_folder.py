@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "artifacts"
 
     @property
+    def trained(self) -> Path:
+        """The network that was trained plainly before it was tuned."""
+        return self.supernet / "trained"
+
+    @property
     def predictors(self) -> Path:
         """The chosen predictors and their errors."""
         return self.path / "predictors.json"

@@ -128,7 +128,7 @@ def _preparation(folder: RunFolder, experiment: Experiment) -> tuple[str | None,
     if (folder.supernet / "model.safetensors").exists():
         return "template", 0
     scratch = experiment.model.training is not None or experiment.model.checkpoint is None
-    trained = (folder.supernet / "trained" / "model.safetensors").exists()
+    trained = (folder.trained / "model.safetensors").exists()
     stage = "training" if scratch and not trained else "tuning"
     files = (folder.supernet / f"{stage}-checkpoints").glob("step-*.safetensors")
     return stage, max((int(path.stem.removeprefix("step-")) for path in files), default=0)

@@ -129,8 +129,8 @@ def _splits(opened: Mapping[str, Dataset], settings: DataSettings) -> dict[str, 
             )
     found = {}
     for name, usual in SPLIT_NAMES.items():
-        free = [split for split in usual if split in opened and split not in taken]
-        chosen = asked[name] or next(iter(free), None)
+        free = (split for split in usual if split in opened and split not in taken)
+        chosen = asked[name] or next(free, None)
         if chosen is not None:
             found[name] = opened[chosen]
     if "train" not in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -104,6 +105,10 @@ class TextSplit:
         )
         return replace(self, noise=noise)
 
+    @cached_property
+    def _lengths(self) -> Tensor:
+        return torch.tensor([text.shape[1] for text in self.texts])
+
     def __len__(self) -> int:
         """Number of texts."""
         return len(self.labels)
@@ -117,8 +122,7 @@ class TextSplit:
         start: int = 0,
     ) -> Iterator[Batch]:
         """Yield batches padded to their longest text, see `Split`; shuffled ones of like length."""
-        lengths = torch.tensor([text.shape[1] for text in self.texts])
-        for rows, own in batch_indices(len(self), batch_size, generator, start, lengths):
+        for rows, own in batch_indices(len(self), batch_size, generator, start, self._lengths):
             inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id)
             if own is not None and augment and self.noise is not None:
                 inputs["input_ids"] = self.noise(inputs["input_ids"], own)

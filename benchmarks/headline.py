@@ -22,7 +22,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,12 @@ from nas.front import front, hypervolume
 from nas.front_file import Front
 from nas.lab import Lab
 from nas.ledger import Evaluation
-from nas.objectives import to_costs
+from nas.objectives import FloatArray, to_costs
 from nas.pipeline import run as run_experiment
 from nas.prepare import read_network, resumable
 from nas.progress import Reporter, rich_reporter
 from nas.records import open_ledger
-from nas.references import measured_references
+from nas.references import low_reference, measured_references
 from nas.run_folder import RunFolder, read_json, write_json
 from nas.search import measure_references, search
 from nas.strategy import make_strategy
@@ -176,31 +176,29 @@ class Trial:
     def _strategies(self, lab: Lab) -> dict[str, float]:
         """Hypervolume of joint, sequential and policy-only search over that of all together.
 
-        Bounded by the constraint's accuracy, and by the FP32 reference's latency and size.
+        Counted is what is better than the INT8 reference, above the constraint's accuracy.
         """
-        evaluations = lab.ledger.evaluations()
-        joint = [e for e in evaluations if e.role == "search" and e.failure is None]
-        budget, space = len(joint), lab.workbench.space
+        joint = _searched(lab.ledger.evaluations())
+        budget, space, metrics = len(joint), lab.workbench.space, self._reference_metrics(lab)
         full = space.decode(space.largest())
         policy_only = self._explore(lab, "policy-only", fixed(space, full, precisions=True), budget)
         half = budget // 2
-        first = self._explore(lab, "architecture", fixed(space, full, precisions=False), half)
-        best = self._fastest(lab, first)
+        free = self.experiment.model_copy(update={"constraints": self._on_accuracy()})
+        architectures = fixed(space, full, precisions=False)
+        first = self._explore(
+            replace(lab, experiment=free), "architecture", architectures, budget - half
+        )
+        box = self._bound(lab, metrics["fp32"])
+        alone = [hypervolume(row[None], box) for row in self._costs(first)]
+        best = first[int(np.argmax(alone))]
         chosen = fixed(space, dict(best.candidate.values), precisions=True)
-        second = self._explore(lab, "policy", chosen, budget - half)
-        found = {
-            "joint": joint,
-            "architecture, then policy": [*first, *second],
-            "policy only": policy_only,
-        }
-        objectives = self.experiment.parsed_objectives()
+        second = self._explore(lab, "policy", chosen, half)
         costs = {
-            name: to_costs(
-                np.array([[e.metrics[o.name] for o in objectives] for e in group]), objectives
-            )
-            for name, group in found.items()
+            "joint": self._costs(joint),
+            "architecture, then policy": self._costs([*first, *second]),
+            "policy only": self._costs(policy_only),
         }
-        bound = self._bound(lab)
+        bound = self._bound(lab, metrics[low_reference(metrics)])
         whole = hypervolume(np.concatenate(list(costs.values())), bound)
         write_json(
             self.folder / "fronts.json",
@@ -208,16 +206,29 @@ class Trial:
         )
         return {name: hypervolume(values, bound) / whole for name, values in costs.items()}
 
-    def _bound(self, lab: Lab) -> np.ndarray[Any, np.dtype[np.float64]]:
-        objectives = self.experiment.parsed_objectives()
+    def _reference_metrics(self, lab: Lab) -> dict[str, Mapping[str, float]]:
         references = measured_references(lab.ledger.evaluations())
-        known = {name: evaluation.metrics for name, evaluation in references.items()}
-        rows = np.array([[metrics[o.name] for o in objectives] for metrics in known.values()])
-        bound = to_costs(rows, objectives).max(axis=0)
-        for limit in lab.problem(known).constraints:
-            column = [o.name for o in objectives].index(limit.metric)
-            bound[column] = objectives[column].sign * limit.bound
-        return np.asarray(bound)
+        return {name: evaluation.metrics for name, evaluation in references.items()}
+
+    def _on_accuracy(self) -> list[str]:
+        """The constraints that also bind a network before its policy is chosen."""
+        experiment = self.experiment
+        pairs = zip(experiment.constraints, experiment.parsed_constraints(), strict=True)
+        return [text for text, constraint in pairs if constraint.metric == "accuracy"]
+
+    def _costs(self, evaluations: Sequence[Evaluation]) -> FloatArray:
+        objectives = self.experiment.parsed_objectives()
+        rows = [[e.metrics[objective.name] for objective in objectives] for e in evaluations]
+        return to_costs(np.array(rows), objectives)
+
+    def _bound(self, lab: Lab, reference: Mapping[str, float]) -> FloatArray:
+        """Costs of a reference, with the least accuracy that the constraints allow."""
+        objectives = self.experiment.parsed_objectives()
+        values = {objective.name: reference[objective.name] for objective in objectives}
+        for limit in lab.problem(self._reference_metrics(lab)).constraints:
+            if limit.metric == "accuracy":
+                values["accuracy"] = limit.bound
+        return to_costs(np.array(list(values.values())), objectives)
 
     def _explore(
         self, lab: Lab, name: str, space: SearchSpace, evaluations: int
@@ -225,7 +236,7 @@ class Trial:
         """Search a part of the space with the default strategy, continuing what is there."""
         folder = RunFolder(self.folder / "strategies" / name)
         folder.path.mkdir(parents=True, exist_ok=True)
-        experiment = self.experiment
+        experiment = lab.experiment
         ledger = open_ledger(experiment, folder, space)
         part = replace(lab, ledger=ledger, workbench=replace(lab.workbench, space=space))
         crew = Alone(lab.evaluator)
@@ -235,16 +246,11 @@ class Trial:
         problem = part.problem(references)
         strategy = make_strategy(problem, settings, experiment.seed)
         search(ledger, problem, strategy, settings, crew, self.reporter, experiment.seed)
-        return [e for e in ledger.evaluations() if e.role == "search" and e.failure is None]
+        return _searched(ledger.evaluations())
 
-    def _fastest(self, lab: Lab, evaluations: Sequence[Evaluation]) -> Evaluation:
-        """The fastest architecture within the accepted accuracy drop, else the most accurate."""
-        plain = measured_references(lab.ledger.evaluations())["fp32"]
-        bar = plain.metrics["accuracy"] - self.experiment.export.accuracy_drop
-        good = [e for e in evaluations if e.metrics["accuracy"] >= bar]
-        if not good:
-            return max(evaluations, key=lambda e: e.metrics["accuracy"])
-        return min(good, key=lambda e: e.metrics["latency_ms"])
+
+def _searched(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    return [e for e in evaluations if e.role == "search" and e.failure is None]
 
 
 def fixed(space: SearchSpace, values: dict[str, Choice], *, precisions: bool) -> SearchSpace:

@@ -6,8 +6,11 @@ same order of operations in FP32, half to even. Gradients pass through rounding 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from hardware.precision import Precision, QuantScheme
@@ -87,8 +90,8 @@ def activation(
     """Round to the 256 steps of an unsigned range that holds zero, or to signed ones around it."""
     scale, zero_point = _steps(x.detach(), x_range, symmetric, served)
     least = -INT8_MAX - 1 if symmetric else 0
-    steps = ((x.detach() / scale).round() + zero_point).clamp(least, least + UINT8_MAX)
-    return _straight_through(x, (steps - zero_point) * scale)
+    steps = (x.detach() / scale).round_().add_(zero_point).clamp_(least, least + UINT8_MAX)
+    return _straight_through(x, steps.sub_(zero_point).mul_(scale))
 
 
 def _steps(
@@ -154,15 +157,8 @@ def int4_weight(weight: Tensor, group_size: int | None, reduce_range: bool = Fal
     peak = grouped.gather(-1, grouped.abs().argmax(-1, keepdim=True))
     scale = _row_scale(weight, -INT4_MIN * most)[..., None]
     scaled, ideal = grouped / scale, peak / scale / INT4_MIN
-    best, error = torch.zeros_like(scaled), torch.full_like(ideal, torch.inf)
-    for shrink in SHRINKS:
-        multiplier = (ideal * shrink).round().clamp(-most, most)
-        multiplier = _nonzero(multiplier)
-        tried = (scaled / multiplier).round().clamp(INT4_MIN, INT4_MAX) * multiplier
-        tried_error = (scaled - tried).square().sum(-1, keepdim=True)
-        best = torch.where(tried_error < error, tried, best)
-        error = torch.minimum(tried_error, error)
-    return (best * scale).flatten(1)[:, : weight.shape[1]]
+    tried = ((ideal * shrink).round().clamp(-most, most) for shrink in SHRINKS)
+    return (_least_error(scaled, tried) * scale).flatten(1)[:, : weight.shape[1]]
 
 
 def block_int4_weight(weight: Tensor, group_size: int | None) -> Tensor:
@@ -170,14 +166,24 @@ def block_int4_weight(weight: Tensor, group_size: int | None) -> Tensor:
     group = group_size or weight.shape[1]
     grouped = F.pad(weight, (0, -weight.shape[1] % group)).unflatten(1, (-1, group))
     peak = grouped.gather(-1, grouped.abs().argmax(-1, keepdim=True))
-    best, error = torch.zeros_like(grouped), torch.full_like(peak, torch.inf)
-    for shrink in SHRINKS:
-        scale = _nonzero(peak * shrink / INT4_MIN)
-        tried = (grouped / scale).round().clamp(INT4_MIN, INT4_MAX) * scale
-        tried_error = (grouped - tried).square().sum(-1, keepdim=True)
-        best = torch.where(tried_error < error, tried, best)
-        error = torch.minimum(tried_error, error)
-    return best.flatten(1)[:, : weight.shape[1]]
+    tried = (peak * shrink / INT4_MIN for shrink in SHRINKS)
+    return _least_error(grouped, tried).flatten(1)[:, : weight.shape[1]]
+
+
+def _least_error(weight: Tensor, steps: Iterable[Tensor]) -> Tensor:
+    """Groups `(out, groups, group)` rounded to INT4 values of a step size `(out, groups, 1)`, for
+    each group that of those tried with the least squared error."""
+    best = torch.ones_like(weight[..., :1])
+    least = torch.full_like(best, torch.inf)
+    for tried in map(_nonzero, steps):
+        error = _round_int4(weight, tried).sub_(weight).square_().sum(-1, keepdim=True)
+        best = torch.where(error < least, tried, best)
+        least = torch.minimum(error, least)
+    return _round_int4(weight, best)
+
+
+def _round_int4(weight: Tensor, step: Tensor) -> Tensor:
+    return (weight / step).round_().clamp_(INT4_MIN, INT4_MAX).mul_(step)
 
 
 def block_activation(x: Tensor, group_size: int | None) -> Tensor:
@@ -191,7 +197,18 @@ def block_activation(x: Tensor, group_size: int | None) -> Tensor:
 
 def _straight_through(x: Tensor, rounded: Tensor) -> Tensor:
     """The value of `rounded` with the gradient of `x`."""
-    return x + (rounded - x).detach()
+    straight: Tensor = _StraightThrough.apply(x, rounded)  # type: ignore[no-untyped-call] # torch's
+    return straight
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(_: FunctionCtx, x: Tensor, rounded: Tensor) -> Tensor:
+        return rounded
+
+    @staticmethod
+    def backward(_: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 def _nonzero(x: Tensor) -> Tensor:

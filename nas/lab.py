@@ -25,7 +25,7 @@ from nas.prepare import Preparation
 from nas.problem import SearchProblem
 from nas.progress import Reporter
 from nas.records import open_latency_queue, open_ledger
-from nas.references import reference_candidates
+from nas.references import PLAIN, measured_references, reference_candidates
 from nas.run_folder import RunFolder
 from nas.supernet_problem import supernet_problem
 from nas.validate import VALIDATION_REPEATS, Validator, pick_models, recommend
@@ -144,7 +144,7 @@ class Lab:
         """What the experiment says about the front; it may change after the search."""
         return self.experiment.model_dump(mode="json", include={"export", "polish", "constraints"})
 
-    def _polish(self, reporter: Reporter) -> Polish | None:
+    def _polish(self, full: Evaluation, reporter: Reporter) -> Polish | None:
         settings = self.experiment.polish
         if settings is None:
             return None
@@ -155,7 +155,7 @@ class Lab:
             return split_accuracy(session, workbench, candidate, validation, self.target)
 
         train, seed = noisy(self.data, settings.token_noise), self.experiment.seed
-        return Polish(settings, self.workbench, train, score, self.folder, seed, reporter)
+        return Polish(settings, self.workbench, full, train, score, self.folder, seed, reporter)
 
     def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
@@ -168,7 +168,8 @@ class Lab:
             )
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
-        seed, polish = self.experiment.seed, self._polish(reporter)
+        full = measured_references(evaluations)[PLAIN]
+        seed, polish = self.experiment.seed, self._polish(full, reporter)
         validator = Validator(self.exporter, self.target, seed, self.elsewhere, polish)
         models = tuple(validator.validate(picks, self.folder.models, reporter))
         return Front(

@@ -14,7 +14,7 @@ from nas.prepare import read_network, resumable
 from nas.progress import Reporter
 from nas.run_folder import RunFolder, read_json, write_json
 from nas.workbench import Workbench
-from supernets.base import WEIGHTS_FILE
+from supernets.base import WEIGHTS_FILE, SuperNetwork
 from supernets.data import Split
 from supernets.settings import PolishSettings
 from supernets.tune import Polisher
@@ -27,12 +27,14 @@ Score = Callable[[Workbench, Candidate], float]
 class Polish:
     """Polishes candidates of one run; what is finished is read back from the run folder.
 
+    full: the full network in FP32, which teaches.
     split: training samples.
     score: validation accuracy of a candidate's exported model, as the search measured it.
     """
 
     settings: PolishSettings
     workbench: Workbench
+    full: Evaluation
     split: Split
     score: Score
     folder: RunFolder
@@ -41,47 +43,58 @@ class Polish:
 
     def train(self, evaluation: Evaluation) -> None:
         """Polish one candidate and measure what that gained, unless the run folder has it."""
-        candidate, found = evaluation.candidate, evaluation.metrics["accuracy"]
-        place = self._place(candidate)
-        if (place / SCORE_FILE).exists():
-            return
-        if not (place / WEIGHTS_FILE).exists():
-            self._train(candidate, place)
-        accuracy = self.score(self._polished(candidate), candidate)
-        write_json(place / SCORE_FILE, {"accuracy": accuracy})
-        self.reporter.say(f"{candidate.key}: {found:.4f}, polished {accuracy:.4f} on validation")
+        place = self._place(evaluation.candidate.key)
+        if not (place / SCORE_FILE).exists():
+            self._train(evaluation, place, self.settings, self._teacher())
 
     def better(self, evaluation: Evaluation) -> tuple[Workbench, float]:
         """What builds a trained candidate at its best, and its validation accuracy then.
 
         Polished or as it was found: whichever has the higher validation accuracy.
         """
-        candidate, found = evaluation.candidate, evaluation.metrics["accuracy"]
-        score = read_json(self._place(candidate) / SCORE_FILE)
-        accuracy = float(score["accuracy"])
-        return (
-            (self._polished(candidate), accuracy) if accuracy > found else (self.workbench, found)
-        )
+        place, found = self._place(evaluation.candidate.key), evaluation.metrics["accuracy"]
+        accuracy = float(read_json(place / SCORE_FILE)["accuracy"])
+        return (self._polished(place), accuracy) if accuracy > found else (self.workbench, found)
 
-    def _place(self, candidate: Candidate) -> Path:
-        """Where a candidate's network is kept, away from those that other settings polished."""
+    def _teacher(self) -> SuperNetwork:
+        """The full network, polished first if the settings say so and validation gains."""
+        tuned = read_network(self.folder.supernet)
+        if not self.settings.teacher_epochs:
+            return tuned
+        place = self._place("teacher")
+        if not (place / SCORE_FILE).exists():
+            settings = self.settings.model_copy(update={"epochs": self.settings.teacher_epochs})
+            self._train(self.full, place, settings, tuned)
+        accuracy = read_json(place / SCORE_FILE)["accuracy"]
+        return read_network(place) if accuracy > self.full.metrics["accuracy"] else tuned
+
+    def _place(self, name: str) -> Path:
+        """Where a network is kept, away from those that other settings polished."""
         settings = sha256(self.settings.model_dump_json().encode())[:12]
-        return self.folder.polished / settings / candidate.key
+        return self.folder.polished / settings / name
 
-    def _train(self, candidate: Candidate, place: Path) -> None:
-        polisher = Polisher(
-            read_network(self.folder.supernet),
-            dict(candidate.architecture),
-            candidate.policy,
-            self.split,
-            self.settings,
-            self.seed,
-            self.workbench.scheme,
-        )
-        place.mkdir(parents=True, exist_ok=True)
-        with resumable(polisher, f"polishing-{candidate.key}", RunFolder(place), self.reporter):
-            polisher.network.save(place, self.workbench.space)
+    def _train(
+        self, evaluation: Evaluation, place: Path, settings: PolishSettings, teacher: SuperNetwork
+    ) -> None:
+        """Polish a candidate unless its weights are in `place`; leave its score there."""
+        candidate, found = evaluation.candidate, evaluation.metrics["accuracy"]
+        if not (place / WEIGHTS_FILE).exists():
+            polisher = Polisher(
+                read_network(self.folder.supernet),
+                teacher,
+                dict(candidate.architecture),
+                candidate.policy,
+                self.split,
+                settings,
+                self.seed,
+                self.workbench.scheme,
+            )
+            place.mkdir(parents=True, exist_ok=True)
+            with resumable(polisher, f"polishing-{place.name}", RunFolder(place), self.reporter):
+                polisher.network.save(place, self.workbench.space)
+        accuracy = self.score(self._polished(place), candidate)
+        write_json(place / SCORE_FILE, {"accuracy": accuracy})
+        self.reporter.say(f"{place.name}: {found:.4f}, polished {accuracy:.4f} on validation")
 
-    def _polished(self, candidate: Candidate) -> Workbench:
-        network = read_network(self._place(candidate))
-        return replace(self.workbench, supernet=network, memo=WeightMemo(), _ranges={})
+    def _polished(self, place: Path) -> Workbench:
+        return replace(self.workbench, supernet=read_network(place), memo=WeightMemo(), _ranges={})

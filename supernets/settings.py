@@ -224,6 +224,11 @@ class PolishSettings(DistillSettings):
         description="Part of a text's tokens replaced at random, half of them masked, half by "
         "others, so that the teacher answers about more texts than there are.",
     )
+    teacher_epochs: NonNegativeInt = Field(
+        0,
+        description="Passes in which the full network is polished before it teaches; it teaches as "
+        "it then is if validation finds it better.",
+    )
 
 
 class TuneSettings(DistillSettings):

@@ -267,10 +267,11 @@ class Distiller(Trainer):
     teacher: SuperNetwork | None = None
     _known: Answers | None = None
 
-    def freeze_teacher(self) -> None:
-        """Teach from a frozen copy of the full network as it is now."""
-        self.network.activate({})
-        self.teacher = deepcopy(self.network).eval().requires_grad_(False)
+    def freeze_teacher(self, network: SuperNetwork) -> None:
+        """Teach from a frozen copy of a full network as it is now."""
+        network.activate({})
+        self.teacher = deepcopy(network).eval().requires_grad_(False).to(self.network.device)
+        _lay_out(self.teacher, torch.channels_last)
 
     def _answer(self, network: SuperNetwork, inputs: Mapping[str, Tensor]) -> Answers:
         with self.autocast():
@@ -324,13 +325,14 @@ class Distiller(Trainer):
 
 
 class Polisher(Distiller):
-    """Trains one sub-network under its precision policy; the full network as it was teaches."""
+    """Trains one sub-network under its precision policy; a full network teaches."""
 
     settings: PolishSettings
 
     def __init__(
         self,
         network: SuperNetwork,
+        teacher: SuperNetwork,
         architecture: Architecture,
         policy: Mapping[str, Precision],
         split: Split,
@@ -340,7 +342,7 @@ class Polisher(Distiller):
     ) -> None:
         super().__init__(network, split, settings, seed)
         self.architecture, self.policy, self.scheme = architecture, policy, scheme
-        self.freeze_teacher()
+        self.freeze_teacher(teacher)
 
     def backward(self, batch: Batch, share: float = 1.0) -> list[Tensor]:
         """Gradients of the sub-network."""
@@ -375,7 +377,7 @@ class InstaTuner(Distiller):
         super().__init__(network, split, settings, seed, ranks)
         self.space, self.scheme = space, scheme or QuantScheme()
         if settings.teacher:
-            self.freeze_teacher()
+            self.freeze_teacher(network)
 
     @property
     def loss_names(self) -> tuple[str, ...]:

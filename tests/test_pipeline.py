@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch import Tensor
 
 from cli import main
 from nas.candidate import Candidate
@@ -24,9 +25,11 @@ from nas.experiment_file import load_experiment
 from nas.export import Exporter, ExportError
 from nas.front_file import Front
 from nas.lab import Lab
+from nas.ledger import Evaluation, Ledger
 from nas.pipeline import export, read_evaluations, run, write_report
 from nas.polish import Polish
 from nas.progress import Reporter
+from nas.references import measured_references
 from nas.run_folder import RunFolder, RunFolderError
 from nas.search import SearchError
 from supernets.images import ImageSplit
@@ -300,6 +303,44 @@ def test_a_front_that_nothing_keeps_the_constraints_of_says_so(
     assert any("keeps the constraints (accuracy >= 0.9999)" in line for line in reporter.told)
 
 
+def first_of(ledger: Ledger) -> tuple[Evaluation, Evaluation]:
+    """The first candidate searched for, and the full network in FP32."""
+    evaluations = ledger.evaluations()
+    chosen = next(e for e in evaluations if e.role == "search" and not e.failure)
+    return chosen, measured_references(evaluations)["fp32"]
+
+
+def test_a_polished_full_network_teaches_if_it_is_better(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    copy = copied(finished[0], tmp_path / "copy")
+    experiment = load_experiment(copy.experiment, [])
+    data = load_data(experiment.data, experiment.model)
+    lab = Lab.prepare(experiment, copy, data, Silent())
+    chosen, full = first_of(lab.ledger)
+
+    def student(teacher_epochs: int, teacher_score: float) -> Tensor:
+        shutil.rmtree(copy.polished, ignore_errors=True)
+        polish = Polish(
+            PolishSettings(epochs=1, batch_size=512, teacher_epochs=teacher_epochs),
+            lab.workbench,
+            full,
+            data.train,
+            lambda workbench, candidate: 1.0 if candidate == chosen.candidate else teacher_score,
+            copy,
+            0,
+            Silent(),
+        )
+        polish.train(chosen)
+        weight = polish.better(chosen)[0].supernet.state_dict()["head.weight"]
+        assert isinstance(weight, Tensor)
+        return weight
+
+    tuned, worse, better = student(0, 0.0), student(1, 0.0), student(1, 1.0)
+    torch.testing.assert_close(worse, tuned, rtol=0, atol=0)
+    assert not torch.equal(better, tuned)
+
+
 def test_a_network_polished_under_other_settings_is_not_taken(
     finished: tuple[RunFolder, Front], tmp_path: Path
 ) -> None:
@@ -307,11 +348,12 @@ def test_a_network_polished_under_other_settings_is_not_taken(
     experiment = load_experiment(copy.experiment, [])
     data = load_data(experiment.data, experiment.model)
     lab = Lab.prepare(experiment, copy, data, Silent())
-    chosen = next(e for e in lab.ledger.evaluations() if e.role == "search" and not e.failure)
+    chosen, full = first_of(lab.ledger)
     given = [0.97, 0.98]
     short = Polish(
         PolishSettings(epochs=1, batch_size=512),
         lab.workbench,
+        full,
         data.train,
         lambda workbench, candidate: given.pop(),
         copy,

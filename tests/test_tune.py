@@ -121,7 +121,7 @@ def test_resuming_at_any_step_ends_in_the_same_network(kind):
 
 def polisher(network, architecture, policy, split=DATA.train, **settings):
     polish = PolishSettings(epochs=2, batch_size=250, **settings)
-    return Polisher(network, architecture, policy, split, polish, 5, QuantScheme())
+    return Polisher(network, network, architecture, policy, split, polish, 5, QuantScheme())
 
 
 def test_polishing_the_full_network_on_labels_alone_is_plain_training():

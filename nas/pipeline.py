@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from hardware.precision import Precision
 from nas.candidate import Candidate
@@ -143,8 +144,17 @@ def _clear_parcels(lab: Lab) -> None:
 
 
 def _is_current(front: Front, evaluations: int, lab: Lab) -> bool:
-    """Whether nothing was measured, and no setting of the front changed, since it was taken."""
-    same = all(front.conditions.get(name) == value for name, value in lab.front_settings.items())
+    """Whether nothing was measured, and no setting of the front changed, since it was taken.
+
+    A setting that was not known then had what is its default now.
+    """
+    settings = lab.front_settings
+    taken = {name: front.conditions.get(name) for name in settings}
+    try:
+        then = Experiment.model_validate(lab.experiment.model_dump(mode="json") | taken)
+    except ValidationError:
+        return False
+    same = then.model_dump(mode="json", include=set(settings)) == settings
     return same and front.evaluations == evaluations
 
 

@@ -291,6 +291,20 @@ def test_polishing_ships_the_better_of_two(
     assert not any("polish" in line for line in reporter.told[told:])
 
 
+def test_a_setting_that_the_front_does_not_know_has_its_default(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    """As after an update: nothing is trained or exported again for it, unless it is given."""
+    copy = copied(finished[0], tmp_path / "copy")
+    taken = json.loads(copy.front.read_text())
+    default = taken["conditions"]["export"].pop("accuracy_drop")
+    copy.front.write_text(json.dumps(taken))
+    experiment = load_experiment(copy.experiment, [])
+    assert "accuracy_drop" not in run(experiment, copy, Silent()).conditions["export"]
+    other = load_experiment(copy.experiment, [f"export.accuracy_drop={default + 0.1}"])
+    assert run(other, copy, Silent()).conditions["export"]["accuracy_drop"] == default + 0.1
+
+
 def test_a_front_that_nothing_keeps_the_constraints_of_says_so(
     finished: tuple[RunFolder, Front], tmp_path: Path
 ) -> None:

@@ -71,7 +71,7 @@ from supernets.tune import Trainer
 TASKS = Path(__file__).parent / "headline"
 LATENCY_REPEATS = 200
 STRATEGY_EVALUATIONS = 40
-"""Measurements of each way of searching; of the joint search, its first so many."""
+"""Measurements of each way of searching."""
 
 
 @dataclass(frozen=True)
@@ -178,23 +178,22 @@ class Trial:
     def _strategies(self, lab: Lab) -> dict[str, float]:
         """Hypervolume of joint, sequential and policy-only search over that of all together.
 
-        Counted is what is better than the INT8 reference, above the constraint's accuracy.
+        Counted is what is better than the INT8 reference, above the constraint's accuracy. A part
+        of the space may keep no other constraint, so they apply to none of the searches.
         """
-        joint = _searched(lab.ledger.evaluations())[:STRATEGY_EVALUATIONS]
-        budget, space, metrics = len(joint), lab.workbench.space, self._reference_metrics(lab)
+        space, metrics = lab.workbench.space, self._reference_metrics(lab)
         full = space.decode(space.largest())
-        policy_only = self._explore(lab, "policy-only", fixed(space, full, precisions=True), budget)
-        half = budget // 2
         free = self.experiment.model_copy(update={"constraints": self._on_accuracy()})
-        architectures = fixed(space, full, precisions=False)
-        first = self._explore(
-            replace(lab, experiment=free), "architecture", architectures, budget - half
-        )
+        free_lab, half = replace(lab, experiment=free), STRATEGY_EVALUATIONS // 2
+        joint = self._explore(free_lab, "joint", space, 2 * half)
+        policies, architectures = (fixed(space, full, precisions=p) for p in (True, False))
+        policy_only = self._explore(free_lab, "policy-only", policies, 2 * half)
+        first = self._explore(free_lab, "architecture", architectures, half)
         box = self._bound(lab, metrics["fp32"])
         alone = [hypervolume(row[None], box) for row in self._costs(first)]
         best = first[int(np.argmax(alone))]
         chosen = fixed(space, dict(best.candidate.values), precisions=True)
-        second = self._explore(lab, "policy", chosen, half)
+        second = self._explore(free_lab, "policy", chosen, half)
         costs = {
             "joint": self._costs(joint),
             "architecture, then policy": self._costs([*first, *second]),
@@ -213,7 +212,7 @@ class Trial:
         return {name: evaluation.metrics for name, evaluation in references.items()}
 
     def _on_accuracy(self) -> list[str]:
-        """The constraints that also bind a network before its policy is chosen."""
+        """The constraints on accuracy."""
         experiment = self.experiment
         pairs = zip(experiment.constraints, experiment.parsed_constraints(), strict=True)
         return [text for text, constraint in pairs if constraint.metric == "accuracy"]

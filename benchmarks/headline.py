@@ -22,7 +22,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,15 +52,16 @@ from nas.front import front, hypervolume
 from nas.front_file import Front
 from nas.lab import Lab
 from nas.ledger import Evaluation
-from nas.objectives import FloatArray, to_costs
+from nas.objectives import FloatArray, parse_constraint, to_costs
 from nas.pipeline import run as run_experiment
 from nas.prepare import read_network, resumable
 from nas.progress import Reporter, rich_reporter
 from nas.records import open_ledger
-from nas.references import low_reference, measured_references
+from nas.references import PLAIN, low_reference, measured_references
 from nas.run_folder import RunFolder, read_json, write_json
 from nas.search import measure_references, search
 from nas.strategy import make_strategy
+from nas.validate import costs_of, searched
 from supernets.base import WEIGHTS_FILE, SuperNetwork
 from supernets.data import Split, TaskData, calibration_batches
 from supernets.load import load_data, load_supernet
@@ -181,55 +182,34 @@ class Trial:
         Counted is what is better than the INT8 reference, above the constraint's accuracy. A part
         of the space may keep no other constraint, so they apply to none of the searches.
         """
-        space, metrics = lab.workbench.space, self._reference_metrics(lab)
+        experiment, space = self.experiment, lab.workbench.space
         full = space.decode(space.largest())
-        free = self.experiment.model_copy(update={"constraints": self._on_accuracy()})
+        kept = [
+            text for text in experiment.constraints if parse_constraint(text).metric == "accuracy"
+        ]
+        free = experiment.model_copy(update={"constraints": kept})
         free_lab, half = replace(lab, experiment=free), STRATEGY_EVALUATIONS // 2
-        joint = self._explore(free_lab, "joint", space, 2 * half)
+        joint = self._explore(free_lab, "joint", space, STRATEGY_EVALUATIONS)
         policies, architectures = (fixed(space, full, precisions=p) for p in (True, False))
-        policy_only = self._explore(free_lab, "policy-only", policies, 2 * half)
+        policy_only = self._explore(free_lab, "policy-only", policies, STRATEGY_EVALUATIONS)
         first = self._explore(free_lab, "architecture", architectures, half)
-        box = self._bound(lab, metrics["fp32"])
-        alone = [hypervolume(row[None], box) for row in self._costs(first)]
+        box = bound(free_lab, PLAIN)
+        alone = [hypervolume(row[None], box) for row in costs_of(first, experiment)]
         best = first[int(np.argmax(alone))]
         chosen = fixed(space, dict(best.candidate.values), precisions=True)
         second = self._explore(free_lab, "policy", chosen, half)
         costs = {
-            "joint": self._costs(joint),
-            "architecture, then policy": self._costs([*first, *second]),
-            "policy only": self._costs(policy_only),
+            "joint": costs_of(joint, experiment),
+            "architecture, then policy": costs_of([*first, *second], experiment),
+            "policy only": costs_of(policy_only, experiment),
         }
-        bound = self._bound(lab, metrics[low_reference(metrics)])
-        whole = hypervolume(np.concatenate(list(costs.values())), bound)
+        box = bound(free_lab, low_reference(lab.references))
+        whole = hypervolume(np.concatenate(list(costs.values())), box)
         write_json(
             self.folder / "fronts.json",
             {name: values[front(values)].tolist() for name, values in costs.items()},
         )
-        return {name: hypervolume(values, bound) / whole for name, values in costs.items()}
-
-    def _reference_metrics(self, lab: Lab) -> dict[str, Mapping[str, float]]:
-        references = measured_references(lab.ledger.evaluations())
-        return {name: evaluation.metrics for name, evaluation in references.items()}
-
-    def _on_accuracy(self) -> list[str]:
-        """The constraints on accuracy."""
-        experiment = self.experiment
-        pairs = zip(experiment.constraints, experiment.parsed_constraints(), strict=True)
-        return [text for text, constraint in pairs if constraint.metric == "accuracy"]
-
-    def _costs(self, evaluations: Sequence[Evaluation]) -> FloatArray:
-        objectives = self.experiment.parsed_objectives()
-        rows = [[e.metrics[objective.name] for objective in objectives] for e in evaluations]
-        return to_costs(np.array(rows), objectives)
-
-    def _bound(self, lab: Lab, reference: Mapping[str, float]) -> FloatArray:
-        """Costs of a reference, with the least accuracy that the constraints allow."""
-        objectives = self.experiment.parsed_objectives()
-        values = {objective.name: reference[objective.name] for objective in objectives}
-        for limit in lab.problem(self._reference_metrics(lab)).constraints:
-            if limit.metric == "accuracy":
-                values["accuracy"] = limit.bound
-        return to_costs(np.array(list(values.values())), objectives)
+        return {name: hypervolume(values, box) / whole for name, values in costs.items()}
 
     def _explore(
         self, lab: Lab, name: str, space: SearchSpace, evaluations: int
@@ -247,11 +227,17 @@ class Trial:
         problem = part.problem(references)
         strategy = make_strategy(problem, settings, experiment.seed)
         search(ledger, problem, strategy, settings, crew, self.reporter, experiment.seed)
-        return _searched(ledger.evaluations())
+        return searched(ledger.evaluations())
 
 
-def _searched(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    return [e for e in evaluations if e.role == "search" and e.failure is None]
+def bound(lab: Lab, reference: str) -> FloatArray:
+    """Costs of a reference, with what the constraints allow in place of its own values."""
+    references = measured_references(lab.ledger.evaluations())
+    metrics = {name: evaluation.metrics for name, evaluation in references.items()}
+    limits = {limit.metric: limit.bound for limit in lab.problem(metrics).constraints}
+    values = {**metrics[reference], **limits}
+    objectives = lab.experiment.parsed_objectives()
+    return to_costs(np.array([values[objective.name] for objective in objectives]), objectives)
 
 
 def fixed(space: SearchSpace, values: dict[str, Choice], *, precisions: bool) -> SearchSpace:

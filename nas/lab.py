@@ -110,7 +110,7 @@ class Lab:
     def evaluator(self) -> Evaluator:
         """Measures candidates on the validation split."""
         book = LatencyBook(cache_folder() / "latency")
-        baseline = self.references["fp32"]
+        baseline = self.references[PLAIN]
         fast = self.experiment.evaluate == "torch"
         split, target, elsewhere = self.data.validation, self.target, self.elsewhere
         return Evaluator(self.workbench, split, target, book, baseline, fast, elsewhere)

@@ -43,9 +43,7 @@ class Polish:
 
     def train(self, evaluation: Evaluation) -> None:
         """Polish one candidate and measure what that gained, unless the run folder has it."""
-        place = self._place(evaluation.candidate.key)
-        if not (place / SCORE_FILE).exists():
-            self._train(evaluation, place, self.settings, self._teacher())
+        self._train(evaluation, self._place(evaluation.candidate.key), self.settings, self._teacher)
 
     def better(self, evaluation: Evaluation) -> tuple[Workbench, float]:
         """What builds a trained candidate at its best, and its validation accuracy then.
@@ -53,20 +51,21 @@ class Polish:
         Polished or as it was found: whichever has the higher validation accuracy.
         """
         place, found = self._place(evaluation.candidate.key), evaluation.metrics["accuracy"]
-        accuracy = float(read_json(place / SCORE_FILE)["accuracy"])
+        accuracy = _accuracy(place)
         return (self._polished(place), accuracy) if accuracy > found else (self.workbench, found)
 
     def _teacher(self) -> SuperNetwork:
         """The full network, polished first if the settings say so and validation gains."""
-        tuned = read_network(self.folder.supernet)
         if not self.settings.teacher_epochs:
-            return tuned
+            return self._tuned()
         place = self._place("teacher")
-        if not (place / SCORE_FILE).exists():
-            settings = self.settings.model_copy(update={"epochs": self.settings.teacher_epochs})
-            self._train(self.full, place, settings, tuned)
-        accuracy = read_json(place / SCORE_FILE)["accuracy"]
-        return read_network(place) if accuracy > self.full.metrics["accuracy"] else tuned
+        settings = self.settings.model_copy(update={"epochs": self.settings.teacher_epochs})
+        self._train(self.full, place, settings, self._tuned)
+        gained = _accuracy(place) > self.full.metrics["accuracy"]
+        return read_network(place) if gained else self._tuned()
+
+    def _tuned(self) -> SuperNetwork:
+        return read_network(self.folder.supernet)
 
     def _place(self, name: str) -> Path:
         """Where a network is kept, away from those that other settings polished."""
@@ -74,14 +73,20 @@ class Polish:
         return self.folder.polished / settings / name
 
     def _train(
-        self, evaluation: Evaluation, place: Path, settings: PolishSettings, teacher: SuperNetwork
+        self,
+        evaluation: Evaluation,
+        place: Path,
+        settings: PolishSettings,
+        teacher: Callable[[], SuperNetwork],
     ) -> None:
-        """Polish a candidate unless its weights are in `place`; leave its score there."""
+        """Polish a candidate into `place` and score it, as far as that is not done."""
+        if (place / SCORE_FILE).exists():
+            return
         candidate, found = evaluation.candidate, evaluation.metrics["accuracy"]
         if not (place / WEIGHTS_FILE).exists():
             polisher = Polisher(
-                read_network(self.folder.supernet),
-                teacher,
+                self._tuned(),
+                teacher(),
                 dict(candidate.architecture),
                 candidate.policy,
                 self.split,
@@ -98,3 +103,7 @@ class Polish:
 
     def _polished(self, place: Path) -> Workbench:
         return replace(self.workbench, supernet=read_network(place), memo=WeightMemo(), _ranges={})
+
+
+def _accuracy(place: Path) -> float:
+    return float(read_json(place / SCORE_FILE)["accuracy"])

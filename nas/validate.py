@@ -51,10 +51,8 @@ def pick_models(evaluations: Sequence[Evaluation], experiment: Experiment) -> li
     """
     references = measured_references(evaluations)
     settings, bar = experiment.export, _accuracy_bar(references, experiment)
-    kept = _within_constraints(
-        [e for e in evaluations if e.role == "search" and e.failure is None], experiment, references
-    )
-    picked = [kept[i] for i in spread(_costs(kept, experiment), settings.models)] if kept else []
+    kept = _within_constraints(searched(evaluations), experiment, references)
+    picked = [kept[i] for i in spread(costs_of(kept, experiment), settings.models)] if kept else []
     good = [e for e in kept if e.metrics["accuracy"] >= bar]
     fastest = min(good, key=lambda e: e.metrics["latency_ms"], default=None)
     if fastest is not None and fastest not in picked:
@@ -93,7 +91,13 @@ def _within_constraints(
     ]
 
 
-def _costs(evaluations: Sequence[Evaluation], experiment: Experiment) -> FloatArray:
+def searched(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Those that a search asked for and that did not fail."""
+    return [e for e in evaluations if e.role == "search" and e.failure is None]
+
+
+def costs_of(evaluations: Sequence[Evaluation], experiment: Experiment) -> FloatArray:
+    """What was measured of the experiment's objectives, as costs `(n, n_objectives)`."""
     objectives = experiment.parsed_objectives()
     rows = [[e.metrics[objective.name] for objective in objectives] for e in evaluations]
     return to_costs(np.array(rows), objectives)

@@ -268,9 +268,9 @@ class Distiller(Trainer):
     _known: Answers | None = None
 
     def freeze_teacher(self, network: SuperNetwork) -> None:
-        """Teach from a frozen copy of a full network as it is now."""
+        """Let a full network teach that nothing else trains."""
         network.activate({})
-        self.teacher = deepcopy(network).eval().requires_grad_(False).to(self.network.device)
+        self.teacher = network.eval().requires_grad_(False).to(self.network.device)
         _lay_out(self.teacher, torch.channels_last)
 
     def _answer(self, network: SuperNetwork, inputs: Mapping[str, Tensor]) -> Answers:
@@ -325,7 +325,7 @@ class Distiller(Trainer):
 
 
 class Polisher(Distiller):
-    """Trains one sub-network under its precision policy; a full network teaches."""
+    """Trains one sub-network under its precision policy; another network, full, teaches."""
 
     settings: PolishSettings
 
@@ -377,7 +377,7 @@ class InstaTuner(Distiller):
         super().__init__(network, split, settings, seed, ranks)
         self.space, self.scheme = space, scheme or QuantScheme()
         if settings.teacher:
-            self.freeze_teacher(network)
+            self.freeze_teacher(deepcopy(network))
 
     @property
     def loss_names(self) -> tuple[str, ...]:

@@ -25,13 +25,14 @@ from nas.experiment_file import load_experiment
 from nas.export import Exporter, ExportError
 from nas.front_file import Front
 from nas.lab import Lab
-from nas.ledger import Evaluation, Ledger
+from nas.ledger import Evaluation
 from nas.pipeline import export, read_evaluations, run, write_report
 from nas.polish import Polish
 from nas.progress import Reporter
 from nas.references import measured_references
 from nas.run_folder import RunFolder, RunFolderError
 from nas.search import SearchError
+from nas.validate import searched
 from supernets.images import ImageSplit
 from supernets.load import load_data
 from supernets.settings import PolishSettings
@@ -317,36 +318,37 @@ def test_a_front_that_nothing_keeps_the_constraints_of_says_so(
     assert any("keeps the constraints (accuracy >= 0.9999)" in line for line in reporter.told)
 
 
-def first_of(ledger: Ledger) -> tuple[Evaluation, Evaluation]:
-    """The first candidate searched for, and the full network in FP32."""
-    evaluations = ledger.evaluations()
-    chosen = next(e for e in evaluations if e.role == "search" and not e.failure)
-    return chosen, measured_references(evaluations)["fp32"]
-
-
-def test_a_polished_full_network_teaches_if_it_is_better(
-    finished: tuple[RunFolder, Front], tmp_path: Path
-) -> None:
+@pytest.fixture
+def polish(finished: tuple[RunFolder, Front], tmp_path: Path) -> Polish:
+    """What polishes candidates of a finished run; scores none of them higher than it was."""
     copy = copied(finished[0], tmp_path / "copy")
     experiment = load_experiment(copy.experiment, [])
     data = load_data(experiment.data, experiment.model)
     lab = Lab.prepare(experiment, copy, data, Silent())
-    chosen, full = first_of(lab.ledger)
+    full = measured_references(lab.ledger.evaluations())["fp32"]
+    settings = PolishSettings(epochs=1, batch_size=512)
+    return Polish(settings, lab.workbench, full, data.train, lambda *_: 0.0, copy, 0, Silent())
 
+
+@pytest.fixture
+def chosen(finished: tuple[RunFolder, Front]) -> Evaluation:
+    """The first candidate that was searched for."""
+    folder = finished[0]
+    return searched(read_evaluations(load_experiment(folder.experiment, []), folder))[0]
+
+
+def test_a_polished_full_network_teaches_if_it_is_better(
+    polish: Polish, chosen: Evaluation
+) -> None:
     def student(teacher_epochs: int, teacher_score: float) -> Tensor:
-        shutil.rmtree(copy.polished, ignore_errors=True)
-        polish = Polish(
-            PolishSettings(epochs=1, batch_size=512, teacher_epochs=teacher_epochs),
-            lab.workbench,
-            full,
-            data.train,
-            lambda workbench, candidate: 1.0 if candidate == chosen.candidate else teacher_score,
-            copy,
-            0,
-            Silent(),
+        shutil.rmtree(polish.folder.polished, ignore_errors=True)
+        told = replace(
+            polish,
+            settings=polish.settings.model_copy(update={"teacher_epochs": teacher_epochs}),
+            score=lambda _, candidate: 1.0 if candidate == chosen.candidate else teacher_score,
         )
-        polish.train(chosen)
-        weight = polish.better(chosen)[0].supernet.state_dict()["head.weight"]
+        told.train(chosen)
+        weight = told.better(chosen)[0].supernet.state_dict()["head.weight"]
         assert isinstance(weight, Tensor)
         return weight
 
@@ -356,27 +358,13 @@ def test_a_polished_full_network_teaches_if_it_is_better(
 
 
 def test_a_network_polished_under_other_settings_is_not_taken(
-    finished: tuple[RunFolder, Front], tmp_path: Path
+    polish: Polish, chosen: Evaluation
 ) -> None:
-    copy = copied(finished[0], tmp_path / "copy")
-    experiment = load_experiment(copy.experiment, [])
-    data = load_data(experiment.data, experiment.model)
-    lab = Lab.prepare(experiment, copy, data, Silent())
-    chosen, full = first_of(lab.ledger)
     given = [0.97, 0.98]
-    short = Polish(
-        PolishSettings(epochs=1, batch_size=512),
-        lab.workbench,
-        full,
-        data.train,
-        lambda workbench, candidate: given.pop(),
-        copy,
-        0,
-        Silent(),
-    )
+    short = replace(polish, score=lambda *_: given.pop())
     other = replace(short, settings=PolishSettings(epochs=1, batch_size=256))
-    for polish in (short, short, other, other):
-        polish.train(chosen)
+    for told in (short, short, other, other):
+        told.train(chosen)
     assert not given
     assert (short.better(chosen)[1], other.better(chosen)[1]) == (0.98, 0.97)
     trained = [p.better(chosen)[0].supernet.state_dict() for p in (short, other)]

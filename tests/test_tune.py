@@ -3,6 +3,7 @@
 import gc
 import math
 import weakref
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice, pairwise
 
@@ -121,7 +122,8 @@ def test_resuming_at_any_step_ends_in_the_same_network(kind):
 
 def polisher(network, architecture, policy, split=DATA.train, **settings):
     polish = PolishSettings(epochs=2, batch_size=250, **settings)
-    return Polisher(network, network, architecture, policy, split, polish, 5, QuantScheme())
+    teacher = deepcopy(network)
+    return Polisher(network, teacher, architecture, policy, split, polish, 5, QuantScheme())
 
 
 def test_polishing_the_full_network_on_labels_alone_is_plain_training():

@@ -126,7 +126,6 @@ def _measure(lab: Lab, reporter: Reporter, workers: int | None) -> Front:
         write_json(folder.predictors, [p.to_json() for p in predictors])
         front = lab.validate(evaluations, reporter)
         write_json(folder.front, front.to_json())
-        shutil.rmtree(folder.polished, ignore_errors=True)
     if lab.elsewhere is not None:
         ledger.note(finished=True)
     _write_reports(experiment, folder, front, evaluations, finished=True)

@@ -12,7 +12,7 @@ from nas.ledger import Evaluation
 from nas.parcels import sha256
 from nas.prepare import read_network, resumable
 from nas.progress import Reporter
-from nas.run_folder import RunFolder, read_json, write_json
+from nas.run_folder import RunFolder, read_json, remove_others, write_json
 from nas.workbench import Workbench
 from supernets.base import WEIGHTS_FILE, SuperNetwork
 from supernets.data import Split
@@ -67,10 +67,17 @@ class Polish:
     def _tuned(self) -> SuperNetwork:
         return read_network(self.folder.supernet)
 
+    def forget_others(self) -> None:
+        """Remove what other settings polished."""
+        remove_others(self.folder.polished, {self._shelf})
+
+    @property
+    def _shelf(self) -> str:
+        """Names the settings, so that what others polished is not taken."""
+        return sha256(self.settings.model_dump_json().encode())[:12]
+
     def _place(self, name: str) -> Path:
-        """Where a network is kept, away from those that other settings polished."""
-        settings = sha256(self.settings.model_dump_json().encode())[:12]
-        return self.folder.polished / settings / name
+        return self.folder.polished / self._shelf / name
 
     def _train(
         self,

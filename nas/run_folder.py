@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def polished(self) -> Path:
-        """Chosen sub-networks fine-tuned on their own, until they are exported."""
+        """Chosen sub-networks fine-tuned on their own."""
         return self.path / "polished"
 
     @property
@@ -131,6 +131,13 @@ class RunFolder:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+
+def remove_others(parent: Path, kept: set[str]) -> None:
+    """Remove the folders in `parent` that have none of these names."""
+    for folder in parent.glob("*"):
+        if folder.name not in kept:
+            shutil.rmtree(folder)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

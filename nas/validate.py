@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from nas.objectives import FloatArray, to_costs
 from nas.polish import Polish
 from nas.progress import Reporter
 from nas.references import low_reference, measured_references
-from nas.run_folder import read_json, write_atomically
+from nas.run_folder import read_json, remove_others, write_atomically
 
 VALIDATION_REPEATS = 50
 REFUSED = (ExportError, FallbackError, PolicyError)
@@ -184,7 +183,7 @@ class Validator:
             preprocessing = read_json(file) if file.exists() else None
             card = model_card(model.name, model.candidate, preprocessing, model)
             write_atomically(folder / "README.md", card)
-        _remove_others(models, {model.name for model in validated})
+        remove_others(models, {model.name for model in validated})
         stage.update(len(picks) + 1, len(picks) + 1, "")
         return validated
 
@@ -254,10 +253,3 @@ class Validator:
             latency_ratio_high=faster.high,
             size_ratio=reference.size_bytes / model.size_bytes,
         )
-
-
-def _remove_others(models: Path, kept: set[str]) -> None:
-    """Remove folders of an earlier front and of an interrupted export."""
-    for folder in models.iterdir():
-        if folder.name not in kept:
-            shutil.rmtree(folder)

@@ -286,10 +286,33 @@ def test_polishing_ships_the_better_of_two(
         (written,) = export(copy, tmp_path / "out", model.name, None, "fp32", Silent())
         shipped = copy.model(model.name) / "model.onnx"
         assert (written / "model.onnx").read_bytes() == shipped.read_bytes()
-    assert not copy.polished.exists()
     told = len(reporter.told)
     assert run(experiment, copy, reporter) == front
     assert not any("polish" in line for line in reporter.told[told:])
+
+
+def test_more_models_polish_no_model_again(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    """Other settings do; what they polished replaces what others did."""
+    copy = copied(finished[0], tmp_path / "copy")
+
+    def polished(models: int, batch_size: int) -> set[str]:
+        """Names of all models of a front, and of those that were polished for it."""
+        polish = {"epochs": 1, "batch_size": batch_size}
+        overrides = [f"polish={json.dumps(polish)}", f"export.models={models}"]
+        reporter = Silent()
+        front = run(load_experiment(copy.experiment, overrides), copy, reporter)
+        (kept,) = copy.polished.iterdir()
+        names = {model.name for model in front.front}
+        assert names <= {folder.name for folder in kept.iterdir()}
+        trained = {line.split(":")[0] for line in reporter.told if "polished" in line}
+        assert trained <= names
+        return trained
+
+    few, more, other = polished(1, 512), polished(3, 512), polished(1, 256)
+    assert few == other != set()
+    assert more - few == more != set()
 
 
 def test_a_setting_that_the_front_does_not_know_has_its_default(

@@ -22,7 +22,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ from nas.front import front, hypervolume
 from nas.front_file import Front
 from nas.lab import Lab
 from nas.ledger import Evaluation
-from nas.objectives import FloatArray, parse_constraint, to_costs
+from nas.objectives import FloatArray, parse_constraint
 from nas.pipeline import run as run_experiment
 from nas.prepare import read_network, resumable
 from nas.progress import Reporter, rich_reporter
@@ -61,7 +61,7 @@ from nas.references import PLAIN, low_reference, measured_references
 from nas.run_folder import RunFolder, read_json, write_json
 from nas.search import measure_references, search
 from nas.strategy import make_strategy
-from nas.validate import costs_of, searched
+from nas.validate import costs_of, resolved_constraints, searched
 from supernets.base import WEIGHTS_FILE, SuperNetwork
 from supernets.data import Split, TaskData, calibration_batches
 from supernets.load import load_data, load_supernet
@@ -146,7 +146,7 @@ class Trial:
 
     def _side_by_side(self, lab: Lab, found: Front, files: dict[str, Path]) -> dict[str, Any]:
         """Baseline and models on the test split, and all of them timed alternately."""
-        target, bench, full = lab.target, lab.workbench, lab.references["fp32"]
+        target, bench, full = lab.target, lab.workbench, lab.references[PLAIN]
         paths, inputs = dict(files), dict.fromkeys(files, bench.example(full, target))
         accuracies = {
             name: split_accuracy(open_session(path, target), bench, full, self.data.test, target)
@@ -193,7 +193,8 @@ class Trial:
         policies, architectures = (fixed(space, full, precisions=p) for p in (True, False))
         policy_only = self._explore(free_lab, "policy-only", policies, STRATEGY_EVALUATIONS)
         first = self._explore(free_lab, "architecture", architectures, half)
-        box = bound(free_lab, PLAIN)
+        known = lab.ledger.evaluations()
+        box = bound(free, known, PLAIN)
         alone = [hypervolume(row[None], box) for row in costs_of(first, experiment)]
         best = first[int(np.argmax(alone))]
         chosen = fixed(space, dict(best.candidate.values), precisions=True)
@@ -203,7 +204,7 @@ class Trial:
             "architecture, then policy": costs_of([*first, *second], experiment),
             "policy only": costs_of(policy_only, experiment),
         }
-        box = bound(free_lab, low_reference(lab.references))
+        box = bound(free, known, low_reference(lab.references))
         whole = hypervolume(np.concatenate(list(costs.values())), box)
         write_json(
             self.folder / "fronts.json",
@@ -230,14 +231,12 @@ class Trial:
         return searched(ledger.evaluations())
 
 
-def bound(lab: Lab, reference: str) -> FloatArray:
+def bound(experiment: Experiment, evaluations: Sequence[Evaluation], reference: str) -> FloatArray:
     """Costs of a reference, with what the constraints allow in place of its own values."""
-    references = measured_references(lab.ledger.evaluations())
-    metrics = {name: evaluation.metrics for name, evaluation in references.items()}
-    limits = {limit.metric: limit.bound for limit in lab.problem(metrics).constraints}
-    values = {**metrics[reference], **limits}
-    objectives = lab.experiment.parsed_objectives()
-    return to_costs(np.array([values[objective.name] for objective in objectives]), objectives)
+    references = measured_references(evaluations)
+    limits = {c.metric: c.bound for c in resolved_constraints(experiment, references)}
+    row = references[reference]
+    return costs_of([replace(row, metrics={**row.metrics, **limits})], experiment)[0]
 
 
 def fixed(space: SearchSpace, values: dict[str, Choice], *, precisions: bool) -> SearchSpace:

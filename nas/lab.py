@@ -172,8 +172,6 @@ class Lab:
         seed, polish = self.experiment.seed, self._polish(full, reporter)
         validator = Validator(self.exporter, self.target, seed, self.elsewhere, polish)
         models = tuple(validator.validate(picks, self.folder.models, reporter))
-        if polish is not None:
-            polish.forget_others()
         return Front(
             models=models,
             recommended=recommend(models, self.experiment.export.accuracy_drop),

@@ -22,7 +22,7 @@ from nas.front_file import Front, ValidatedModel, Versus
 from nas.latency_queue import LatencyQueue
 from nas.ledger import Evaluation
 from nas.model_card import model_card
-from nas.objectives import FloatArray, to_costs
+from nas.objectives import Constraint, FloatArray, to_costs
 from nas.polish import Polish
 from nas.progress import Reporter
 from nas.references import low_reference, measured_references
@@ -81,13 +81,20 @@ def _within_constraints(
     experiment: Experiment,
     references: Mapping[str, Evaluation],
 ) -> list[Evaluation]:
-    metrics = {name: reference.metrics for name, reference in references.items()}
-    constraints = [c.resolve(metrics) for c in experiment.parsed_constraints()]
+    constraints = resolved_constraints(experiment, references)
     return [
         e
         for e in evaluations
         if not any(c.violation(np.array(e.metrics[c.metric])) > 0 for c in constraints)
     ]
+
+
+def resolved_constraints(
+    experiment: Experiment, references: Mapping[str, Evaluation]
+) -> list[Constraint]:
+    """The experiment's constraints, what refers to a reference replaced by what that measured."""
+    metrics = {name: reference.metrics for name, reference in references.items()}
+    return [c.resolve(metrics) for c in experiment.parsed_constraints()]
 
 
 def searched(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
@@ -184,6 +191,8 @@ class Validator:
             card = model_card(model.name, model.candidate, preprocessing, model)
             write_atomically(folder / "README.md", card)
         remove_others(models, {model.name for model in validated})
+        if self.polish is not None:
+            self.polish.forget_others()
         stage.update(len(picks) + 1, len(picks) + 1, "")
         return validated
 

@@ -298,7 +298,7 @@ def test_more_models_polish_no_model_again(
     copy = copied(finished[0], tmp_path / "copy")
 
     def polished(models: int, batch_size: int) -> set[str]:
-        """Names of all models of a front, and of those that were polished for it."""
+        """Names of the models that were polished for a front."""
         polish = {"epochs": 1, "batch_size": batch_size}
         overrides = [f"polish={json.dumps(polish)}", f"export.models={models}"]
         reporter = Silent()

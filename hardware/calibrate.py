@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx.helper import make_tensor_value_info
 
-from hardware.materialize import Weights, constants, kept_nodes, materialize, static_layers
+from hardware.materialize import Weights, kept_nodes, materialize, static_layers
 from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.session import Arrays, open_session
 from hardware.static import Ranges, plan
@@ -41,7 +41,7 @@ def calibrate(
     names = [layer.name for layer in template.layers if f"{layer.name}.weight" in weights]
     int8 = QuantPolicy.uniform(names, Precision.INT8)
     low = static_layers(template, nodes, int8, scheme)
-    observed = sorted(plan(nodes, low, constants(template)).observed())
+    observed = sorted(plan(nodes, low, template.constants).observed())
     model = materialize(template, weights, QuantPolicy({}), scheme)
     inputs = {value.name for value in model.graph.input}
     inner = [name for name in observed if name not in inputs]

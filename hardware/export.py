@@ -50,6 +50,7 @@ def export_template(
     passes.RemoveUnusedNodesPass()(model)
     parameters = {name: shape for name, shape in parameters.items() if name in _used(model.graph)}
     bypasses = normalize.bypasses(model.graph, parameters)
+    normalize.mark_read_tokens(model.graph, bypasses)
     for name in parameters:
         del model.graph.initializers[name]
     proto = _proto(model, parameters)

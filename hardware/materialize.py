@@ -45,7 +45,7 @@ def materialize(
     kept = kept_nodes(template, weights)
     _check_policy(template, kept, policy)
     graph = GraphWriter()
-    rounding = plan(kept, static_layers(template, kept, policy, scheme), constants(template))
+    rounding = plan(kept, static_layers(template, kept, policy, scheme), template.constants)
     activations = StaticActivations(
         graph,
         rounding,
@@ -81,21 +81,9 @@ def static_layers(
 
 def kept_nodes(template: Template, weights: Weights) -> list[onnx.NodeProto]:
     """Copies of the nodes outside dropped modules, reading around the gaps."""
-    paths = template.dropped(weights)
-    renamed = {template.bypasses[path].output: template.bypasses[path].input for path in paths}
-    kept = []
-    for node in template.model.graph.node:
-        scope = node.metadata_props[0].value
-        if any(scope == path or scope.startswith(path + ".") for path in paths):
-            continue
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        del copy.metadata_props[:]
-        for place, name in enumerate(copy.input):
-            while name in renamed:
-                name = renamed[name]
-            copy.input[place] = name
-        kept.append(copy)
+    kept = template.without(template.dropped(weights))
+    for node in kept:
+        del node.metadata_props[:]
     return kept
 
 
@@ -123,11 +111,6 @@ def _write_other(
         else:
             node.input[place] = activations.reader(name)
     graph.copy(node)
-
-
-def constants(template: Template) -> set[str]:
-    """Values of a template that are no activations."""
-    return {*template.parameters, *(tensor.name for tensor in template.model.graph.initializer)}
 
 
 def _with_heads(node: onnx.NodeProto, template: Template, weights: Weights) -> onnx.NodeProto:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from hardware.first_tokens import FIRST_TOKENS, TOKENS
 from hardware.template import DOMAIN, Bypass
 
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -214,6 +215,39 @@ def bypasses(graph: ir.Graph, parameters: Mapping[str, object]) -> dict[str, Byp
     paths = {path for node in graph for path in _numbered_prefixes(scope(node))}
     found = {path: _bypass(graph, path, parameters) for path in sorted(paths)}
     return {path: bypass for path, bypass in found.items() if bypass is not None}
+
+
+def mark_read_tokens(graph: ir.Graph, found: Mapping[str, Bypass]) -> None:
+    """Put a Gather of the first tokens behind the last droppable block if only they are read.
+
+    See `hardware.first_tokens`.
+    """
+    ends = {bypass.output for bypass in found.values()}
+    for node in tuple(graph):
+        x = node.inputs[0] if node.inputs else None
+        if x is None or x.name not in ends or _only_user(x) is not node:
+            continue
+        tokens = _read_tokens(node)
+        if tokens:
+            indices = ir.tensor(np.arange(tokens), name=FIRST_TOKENS)
+            value = ir.Value(name=FIRST_TOKENS, const_value=indices)
+            graph.register_initializer(value)
+            axis, scopes = ir.AttrInt64("axis", TOKENS), {"scope": ""}
+            mark = ir.Node("", "Gather", [x, value], [axis], metadata_props=scopes)
+            graph.insert_before(node, mark)
+            node.replace_input_with(0, mark.outputs[0])
+
+
+def _read_tokens(node: ir.Node) -> int:
+    """How many tokens a node selects if it selects the first ones, else 0."""
+    if node.op_type == "Gather" and node.attributes.get_int("axis", 0) == TOKENS:
+        return int(_integers(node.inputs[1]) == [0])
+    if node.op_type == "Slice" and len(node.inputs) > 3:
+        starts, ends, axes = (_integers(value) for value in node.inputs[1:4])
+        steps = _integers(node.inputs[4]) if len(node.inputs) > 4 else [1]
+        if starts == [0] and axes == [TOKENS] and steps == [1] and ends is not None:
+            return max(0, ends[0])
+    return 0
 
 
 def _numbered_prefixes(path: str) -> Iterator[str]:

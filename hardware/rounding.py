@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from hardware.materialize import Weights, constants, kept_nodes, static_layers
+from hardware.first_tokens import scope
+from hardware.materialize import Weights, kept_nodes, static_layers
 from hardware.precision import QuantPolicy, QuantScheme
 from hardware.static import Ranges, plan
 from hardware.template import Template
@@ -33,7 +34,7 @@ def rounding_of(
     """
     nodes = kept_nodes(template, weights)
     low = static_layers(template, nodes, policy, scheme)
-    found = plan(nodes, low, constants(template))
+    found = plan(nodes, low, template.constants)
     inputs = {}
     for node in nodes:
         layer = template.layer_of.get(node.name)
@@ -42,7 +43,8 @@ def rounding_of(
             continue
         if found.whole.get(x) or low.get(node.name):
             inputs[layer.name] = ranges[found.source.get(x, x)]
-    scopes = {node.name: node.metadata_props[0].value for node in template.model.graph.node}
+    scopes = {node.name: scope(node) for node in template.model.graph.node}
+    scopes |= {node.name: "" for node in nodes if node.name not in scopes}
     outputs = {}
     for node in nodes:
         for value in node.output:

@@ -15,10 +15,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx.helper import make_opsetid, np_dtype_to_tensor_dtype
 
+from hardware.first_tokens import FIRST_TOKENS, scope
 from hardware.functions import FUNCTIONS
 from hardware.graph import AnyArray, GraphWriter
 from hardware.kernels import MICROSOFT, LayerValues, LayerWriter
-from hardware.materialize import assemble, constants
+from hardware.materialize import assemble
 from hardware.memo import WeightMemo
 from hardware.precision import Precision, QuantScheme
 from hardware.quantize import BlockInt4Weight, Floats, Int4Weight, Int8s, Int8Weight
@@ -46,8 +47,10 @@ class SizeModel:
     """File size of any candidate of a template, vectorised over genomes."""
 
     def __init__(self, template: Template, scheme: QuantScheme) -> None:
-        self._template, self._scheme = template, scheme
-        self._remembered: dict[tuple[str, int, int, int], LayerSize] = {}
+        self._template = template
+        self._endings = [
+            _FixedEnd(template.shortened(later), scheme) for later in _endings(template)
+        ]
 
     def file_bytes(
         self, layers: Sequence[str], out_features: Counts, in_features: Counts, bits: Counts
@@ -58,6 +61,42 @@ class SizeModel:
         `LayerSpec` (channels of a convolution, rows in and width out of an embedding), both 0
         where a layer is dropped, and `Precision.bits`. Exact but for a few bytes per dropped block.
         """
+        result = np.zeros(len(out_features), np.int64)
+        left = np.ones(len(out_features), bool)
+        for ending in self._endings:
+            columns = [i for i, name in enumerate(layers) if name in ending.layers]
+            others = [i for i, name in enumerate(layers) if name not in ending.layers]
+            rows = left & ~out_features[:, others].any(axis=1)
+            left &= ~rows
+            tables = (table[rows][:, columns] for table in (out_features, in_features, bits))
+            if rows.any():
+                result[rows] = ending.file_bytes([layers[i] for i in columns], *tables)
+        return result
+
+
+def _endings(template: Template) -> list[list[str]]:
+    """The blocks to leave out so that each in turn is the last one; most are left out first.
+
+    Where a block is no different for being the last, one ending serves all.
+    """
+    if all(tensor.name != FIRST_TOKENS for tensor in template.model.graph.initializer):
+        return [[]]
+    order = [output for node in template.model.graph.node for output in node.output]
+    paths = sorted(template.bypasses, key=lambda path: order.index(template.bypasses[path].output))
+    return [paths[number:] for number in range(1, len(paths) + 1)]
+
+
+class _FixedEnd:
+    """File size of the candidates that end with the template's last block."""
+
+    def __init__(self, template: Template, scheme: QuantScheme) -> None:
+        self._template, self._scheme = template, scheme
+        self._remembered: dict[tuple[str, int, int, int], LayerSize] = {}
+
+    def file_bytes(
+        self, layers: Sequence[str], out_features: Counts, in_features: Counts, bits: Counts
+    ) -> Counts:
+        """See `SizeModel`."""
         samples = len(out_features)
         total, shared = np.zeros(samples, np.int64), dict[str, Counts]()
         for column, name in enumerate(layers):
@@ -66,7 +105,7 @@ class SizeModel:
                 out, inputs, width = code >> 37, code >> 6 & (1 << 31) - 1, code & 63
                 if out:
                     mask = codes == code
-                    size = self.layer_size(name, out, inputs, PRECISION_OF_BITS[width])
+                    size = self._layer_size(name, out, inputs, PRECISION_OF_BITS[width])
                     total[mask] += size.own_bytes
                     for key, count in size.shared_bytes.items():
                         shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
@@ -80,7 +119,7 @@ class SizeModel:
         graph = np.array([_field(int(count)) for count in total], np.int64)
         return graph + functions + self._frame_bytes
 
-    def layer_size(self, name: str, out: int, inputs: int, precision: Precision) -> LayerSize:
+    def _layer_size(self, name: str, out: int, inputs: int, precision: Precision) -> LayerSize:
         """What one layer of these sizes adds to the file."""
         key = (name, out, inputs, precision.bits)
         if key not in self._remembered:
@@ -88,7 +127,7 @@ class SizeModel:
         return self._remembered[key]
 
     def _count(self, name: str, out: int, inputs: int, precision: Precision) -> LayerSize:
-        layer, node = self._layers[name]
+        layer, node = self.layers[name]
         weight = np.broadcast_to(np.float32(0), _shape(layer, out, inputs))
         bias = np.broadcast_to(np.float32(0), (out,)) if len(node.input) > 2 else None
         bare = onnx.NodeProto()
@@ -106,14 +145,14 @@ class SizeModel:
         """What calibrated activations add: (name, where it is written, bytes)."""
         nodes, low = self._template.model.graph.node, dict[str, Mask]()
         for column, name in enumerate(layers):
-            layer, node = self._layers[name]
+            layer, node = self.layers[name]
             if has_static_kernel(layer.kind, self._scheme):
                 low[node.name] = present[:, column] & (bits[:, column] <= Precision.INT8.bits)
         gaps = {
             bypass.output: (bypass.input, ~self._kept(path, layers, present))
             for path, bypass in self._template.bypasses.items()
         }
-        found = plan(nodes, low, constants(self._template), gaps)
+        found = plan(nodes, low, self._template.constants, gaps)
         integers_only = {n.input[0] for n in nodes if n.op_type == "Linear"} - found.whole.keys()
         if self._scheme.linear == "qdq":
             integers_only = set()
@@ -137,7 +176,8 @@ class SizeModel:
         return np.asarray(present[:, inside].any(axis=1))
 
     @cached_property
-    def _layers(self) -> dict[str, tuple[Layer, onnx.NodeProto]]:
+    def layers(self) -> dict[str, tuple[Layer, onnx.NodeProto]]:
+        """Layer name -> the layer and its node."""
         nodes = self._template.model.graph.node
         found = [(self._template.layer_of.get(node.name), node) for node in nodes]
         return {layer.name: (layer, node) for layer, node in found if layer is not None}
@@ -156,7 +196,7 @@ class SizeModel:
         for node in self._template.model.graph.node:
             if node.name in self._template.layer_of:
                 continue
-            mask = self._module_mask(node.metadata_props[0].value, layers, present)
+            mask = self._module_mask(scope(node), layers, present)
             total[mask] += self._node_bytes(node, counted)
         return total
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import onnx
+
+from hardware.first_tokens import narrow, scope
 
 DOMAIN = "simqnas"
 """Operator domain of the template's `Linear` (x, weight[, bias]), which materialize expands."""
@@ -81,6 +83,39 @@ class Template:
     def producer(self) -> dict[str, onnx.NodeProto]:
         """Value name -> the node that computes it."""
         return {output: node for node in self.model.graph.node for output in node.output}
+
+    @cached_property
+    def constants(self) -> set[str]:
+        """Values that are no activations."""
+        return {*self.parameters, *(tensor.name for tensor in self.model.graph.initializer)}
+
+    def without(self, paths: Sequence[str]) -> list[onnx.NodeProto]:
+        """Copies of the nodes outside these droppable modules, reading around the gaps.
+
+        Of what then is the last block, only the tokens that are read are computed.
+        """
+        renamed = {self.bypasses[path].output: self.bypasses[path].input for path in paths}
+        kept = []
+        for node in self.model.graph.node:
+            if any(f"{scope(node)}.".startswith(f"{path}.") for path in paths):
+                continue
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            for place, name in enumerate(copy.input):
+                while name in renamed:
+                    name = renamed[name]
+                copy.input[place] = name
+            kept.append(copy)
+        return narrow(kept, self.bypasses, self.constants)
+
+    def shortened(self, paths: Sequence[str]) -> Template:
+        """The template of a network that never had these droppable modules."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        del model.graph.node[:]
+        model.graph.node.extend(self.without(paths))
+        left = {path: bypass for path, bypass in self.bypasses.items() if path not in paths}
+        return Template(model, self.parameters, left)
 
     def dropped(self, present: Iterable[str]) -> tuple[str, ...]:
         """Module paths to bypass because none of their parameters is among `present`.

@@ -5,6 +5,8 @@ B batch, T tokens, D embed_dim, N heads, H head_dim
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,11 +32,15 @@ class Attention(nn.Module):
         x_BTNH: Tensor = x_BTD.unflatten(-1, (-1, self.head_dim))
         return x_BTNH.transpose(1, 2)
 
-    def forward(self, x_BTD: Tensor, mask_B11T: Tensor | None = None) -> Tensor:
-        """Mix tokens; a boolean `mask_B11T` is true where a token may be looked at."""
-        q_BNTH, k_BNTH, v_BNTH = (
-            self._heads(layer(x_BTD)) for layer in (self.query, self.key, self.value)
-        )
+    def forward(
+        self, x_BTD: Tensor, mask_B11T: Tensor | None = None, read: int | None = None
+    ) -> Tensor:
+        """Mix tokens; a boolean `mask_B11T` is true where a token may be looked at.
+
+        Only the first `read` tokens are computed, if it is given.
+        """
+        q_BNTH = self._heads(self.query(x_BTD[:, :read]))
+        k_BNTH, v_BNTH = (self._heads(layer(x_BTD)) for layer in (self.key, self.value))
         attend = _products if torch.is_autocast_enabled("cpu") else F.scaled_dot_product_attention
         y_BNTH = attend(q_BNTH, k_BNTH, v_BNTH, mask_B11T)
         out: Tensor = self.out(y_BNTH.transpose(1, 2).flatten(2))
@@ -48,6 +54,17 @@ def _products(q_BNTH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask_B11T: Tensor 
         scores_BNTT = scores_BNTT.masked_fill(~mask_B11T, -torch.inf)
     y_BNTH: Tensor = scores_BNTT.softmax(dim=3).to(v_BNTH.dtype) @ v_BNTH
     return y_BNTH
+
+
+def reading(blocks: Sequence[nn.Module], tokens: int) -> Iterator[tuple[nn.Module, int | None]]:
+    """Each block with how many tokens it is to compute: all (None), and in the last block `tokens`.
+
+    An exported graph computes all of them: every block can be the last one of a candidate that is
+    cut from it, and `hardware.first_tokens` narrows that one.
+    """
+    whole = torch.compiler.is_exporting()
+    for number, block in enumerate(blocks, start=1):
+        yield block, tokens if number == len(blocks) and not whole else None
 
 
 class ElasticAttention(Attention):
@@ -140,15 +157,19 @@ def transformer_extents(
     inner: Counts,
     hidden_dim: Counts,
     tokens: Counts,
+    queries: Counts,
     kept: NDArray[np.bool_],
 ) -> dict[str, Extent]:
-    """Extents of one block's six linear layers; all arguments `(n,)`."""
+    """Extents of one block's six linear layers; all arguments `(n,)`.
+
+    queries: how many of the tokens are computed; keys and values are needed of all.
+    """
     into_heads = Extent(embed_dim, inner, tokens, kept)
     return {
-        f"{path}.attention.query": into_heads,
+        f"{path}.attention.query": Extent(embed_dim, inner, queries, kept),
         f"{path}.attention.key": into_heads,
         f"{path}.attention.value": into_heads,
-        f"{path}.attention.out": Extent(inner, embed_dim, tokens, kept),
-        f"{path}.mlp.fc1": Extent(embed_dim, hidden_dim, tokens, kept),
-        f"{path}.mlp.fc2": Extent(hidden_dim, embed_dim, tokens, kept),
+        f"{path}.attention.out": Extent(inner, embed_dim, queries, kept),
+        f"{path}.mlp.fc1": Extent(embed_dim, hidden_dim, queries, kept),
+        f"{path}.mlp.fc2": Extent(hidden_dim, embed_dim, queries, kept),
     }

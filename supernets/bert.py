@@ -5,13 +5,19 @@ B batch, T tokens, D embed_dim
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supernets.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
+from supernets.attention import (
+    Attention,
+    ElasticAttention,
+    ElasticFeedForward,
+    FeedForward,
+    reading,
+)
 from supernets.base import Architecture
 from supernets.cost import Cost, Extent, Values, collect
 from supernets.elastic import ElasticEmbedding, ElasticLayerNorm, ElasticLinear
@@ -54,9 +60,10 @@ class Block(nn.Module):
         self.attention, self.attention_norm = attention, attention_norm
         self.mlp, self.mlp_norm = mlp, mlp_norm
 
-    def forward(self, x_BTD: Tensor, mask_B11T: Tensor) -> Tensor:
-        """Add attention, normalise, add the feed-forward part, normalise."""
-        x_BTD = self.attention_norm(x_BTD + self.attention(x_BTD, mask_B11T))
+    def forward(self, x_BTD: Tensor, mask_B11T: Tensor, read: int | None = None) -> Tensor:
+        """Add attention, normalise, add the feed-forward part, normalise; of the `read` tokens."""
+        mixed_BTD = self.attention(x_BTD, mask_B11T, read)
+        x_BTD = self.attention_norm(x_BTD[:, :read] + mixed_BTD)
         out: Tensor = self.mlp_norm(x_BTD + self.mlp(x_BTD))
         return out
 
@@ -109,9 +116,9 @@ class Bert(nn.Module):
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
         self.pooler, self.head = pooler, head
 
-    def path(self) -> Iterable[nn.Module]:
+    def path(self) -> Sequence[nn.Module]:
         """The blocks to run, in order."""
-        return self.blocks.values()
+        return list(self.blocks.values())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Classify texts of ids `(B, T)` into logits `(B, classes)`."""
@@ -122,8 +129,8 @@ class Bert(nn.Module):
         """What the classifier reads of each text, `(B, D)`."""
         mask_B11T = (attention_mask > 0)[:, None, None, :]
         x_BTD = self.embeddings(input_ids, token_type_ids)
-        for block in self.path():
-            x_BTD = block(x_BTD, mask_B11T)
+        for block, read in reading(self.path(), 1):
+            x_BTD = block(x_BTD, mask_B11T, read)
         pooled: Tensor = torch.tanh(self.pooler(x_BTD[:, 0]))
         return pooled
 
@@ -211,7 +218,8 @@ class BertSuperNetwork(TransformerSuperNetwork, Bert):
         values, config = Values(space, genomes), self.config
         width = np.full(len(values), config.embed_dim, dtype=np.int64)
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
-        extents, macs = self.block_costs(values, width, once * (sequence_length or DEFAULT_TOKENS))
+        tokens = once * (sequence_length or DEFAULT_TOKENS)
+        extents, macs = self.block_costs(values, width, tokens, 1)
         for name, rows in (
             ("word", config.vocab_size),
             ("position", config.max_positions),

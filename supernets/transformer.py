@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ class TransformerSuperNetwork(SuperNetwork):
         assert isinstance(block, ElasticBlock)
         return block
 
-    def path(self) -> Iterable[nn.Module]:
+    def path(self) -> Sequence[nn.Module]:
         """The active blocks, in order."""
         return [self.block(index) for index in self.active_blocks]
 
@@ -117,18 +117,23 @@ class TransformerSuperNetwork(SuperNetwork):
         return [*module.attention.out.parameters(), *module.mlp.fc2.parameters()]
 
     def block_costs(
-        self, values: Values, embed_dim: Counts, tokens: Counts
+        self, values: Values, embed_dim: Counts, tokens: Counts, read: int
     ) -> tuple[dict[str, Extent], Counts]:
-        """Extents of all blocks' layers, and their other MACs."""
+        """Extents of all blocks' layers, and their other MACs; the last block's for `read` tokens.
+
+        embed_dim, tokens: `(n,)`.
+        """
         config = self.config
         extents: dict[str, Extent] = {}
         macs = np.zeros_like(embed_dim)
         depth = values.sizes("depth", config.depth)
-        for index in range(config.depth):
+        is_last = np.ones(len(values), dtype=bool)
+        for index in reversed(range(config.depth)):
             path, kept = f"blocks.{index}", depth >= self.rank("depth", index)
             heads = values.sizes(f"{path}.attention.num_heads", config.num_heads)
             hidden = values.sizes(f"{path}.mlp.hidden_dim", config.hidden_dim)
-            inner = heads * config.head_dim
-            extents |= transformer_extents(path, embed_dim, inner, hidden, tokens, kept)
-            macs += 2 * tokens**2 * inner * kept
+            inner, queries = heads * config.head_dim, np.where(is_last, read, tokens)
+            extents |= transformer_extents(path, embed_dim, inner, hidden, tokens, queries, kept)
+            macs += 2 * tokens * queries * inner * kept
+            is_last &= ~kept
         return extents, macs

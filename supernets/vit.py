@@ -5,14 +5,20 @@ B batch, C channels, P patches, T tokens (prefix and patches), D embed_dim
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supernets.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
+from supernets.attention import (
+    Attention,
+    ElasticAttention,
+    ElasticFeedForward,
+    FeedForward,
+    reading,
+)
 from supernets.axes import Axis
 from supernets.base import Architecture
 from supernets.cost import Cost, Extent, Values, collect
@@ -32,9 +38,9 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.attention, self.norm2, self.mlp = norm1, attention, norm2, mlp
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Add attention, then the feed-forward part."""
-        x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
+    def forward(self, x_BTD: Tensor, read: int | None = None) -> Tensor:
+        """Add attention, then the feed-forward part; of the first `read` tokens."""
+        x_BTD = x_BTD[:, :read] + self.attention(self.norm1(x_BTD), read=read)
         out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
         return out
 
@@ -93,9 +99,9 @@ class ViT(nn.Module):
         self.norm, self.head = norm, head
         self.patch_size, self.head_tokens = patch_size, head_tokens
 
-    def path(self) -> Iterable[nn.Module]:
+    def path(self) -> Sequence[nn.Module]:
         """The blocks to run, in order."""
-        return self.blocks.values()
+        return list(self.blocks.values())
 
     def prefix(self) -> Tensor:
         """Learned tokens before the patches, `(1, prefix_tokens, D)`."""
@@ -123,8 +129,8 @@ class ViT(nn.Module):
         x_BPD = self.patch_embed(self.patches(pixel_values))
         prefix = self.prefix().expand(x_BPD.shape[0], -1, -1)
         x_BTD = torch.cat([prefix, x_BPD], dim=1) + self.positions()
-        for block in self.path():
-            x_BTD = block(x_BTD)
+        for block, read in reading(self.path(), self.head_tokens):
+            x_BTD = block(x_BTD, read)
         return self._read(x_BTD)
 
     def _read(self, x_BTD: Tensor) -> Tensor:
@@ -274,7 +280,7 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
         patches = (values.sizes("resolution", config.image_size) // config.patch_size) ** 2
         tokens = patches + config.prefix_tokens
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
-        extents, macs = self.block_costs(values, width, tokens)
+        extents, macs = self.block_costs(values, width, tokens, config.head_tokens)
         extents["patch_embed"] = Extent(once * self.patch_embed.in_features, width, patches, always)
         extents["head"] = Extent(width * config.head_tokens, once * self.num_labels, once, always)
         # Vectors as wide as the stream: norms, learned tokens, positions.

@@ -60,7 +60,7 @@ def test_query_key_and_value_share_one_quantized_activation():
     int8 = QuantPolicy.uniform(layers_of(template, weights), Precision.INT8)
     graph = materialize(template, weights, int8, QuantScheme()).graph
     quantizers = [node for node in graph.node if node.op_type == "DynamicQuantizeLinear"]
-    assert len(quantizers) == 2 + 4 * 3, "patch_embed, head, and four per block"
+    assert len(quantizers) == 2 + 4 * 3 + 1, "patch_embed, head, four per block, last query"
 
 
 def test_template_reads_back_equal(tmp_path):

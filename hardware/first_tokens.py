@@ -1,0 +1,94 @@
+"""Of the last block, only the tokens that the classifier reads.
+
+Attention of the last block needs keys and values of all tokens; its queries, and everything after
+them, are read at the first token (or two) alone. Which block is the last differs from candidate to
+candidate, so a template only marks what is read: a Gather of the first tokens, behind its last
+block. `narrow` moves that mark to the front of whichever block a candidate ends with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+
+import onnx
+from onnx.helper import make_node
+
+FIRST_TOKENS = "first_tokens"
+"""Tensor of a template: indices of the tokens that are read, 0 to n - 1."""
+
+TOKENWISE = {"Linear", "Add", "LayerNormalization", "Gelu"}
+TOKENS, QUERIES = 1, 2
+"""Axes of activations (batch, tokens, width) and of attention masks (batch, heads, queries, T)."""
+
+
+def narrow(
+    nodes: list[onnx.NodeProto], blocks: Iterable[str], constants: Container[str]
+) -> list[onnx.NodeProto]:
+    """Compute the last block's queries, and all that follows them, for the tokens read alone.
+
+    `nodes` are in order and carry their scopes, `blocks` are module paths that may be narrowed,
+    `constants` names that are no activations. Without a mark, or a block before it, nothing moves.
+    """
+    mark = next((node for node in nodes if FIRST_TOKENS in node.input), None)
+    if mark is None:
+        return nodes
+    paths = tuple(f"{path}." for path in blocks)
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    narrowed: set[str] = set()
+
+    def reads_first(user: onnx.NodeProto, value: str) -> bool:
+        return user is mark or (user.name in narrowed and value in _followed(user))
+
+    for node in reversed(nodes):
+        inside = f"{scope(node)}.".startswith(paths)
+        if inside and (node.op_type in TOKENWISE or node.op_type == "Attention"):
+            value = node.output[0]
+            if all(reads_first(user, value) for user in users.get(value, [])):
+                narrowed.add(node.name)
+    return _moved(nodes, mark, narrowed, constants) if narrowed else nodes
+
+
+def scope(node: onnx.NodeProto) -> str:
+    """Module path of a template's node, empty for the network itself."""
+    return next((entry.value for entry in node.metadata_props if entry.key == "scope"), "")
+
+
+def _followed(node: onnx.NodeProto) -> list[str]:
+    """Inputs of which a node needs the same tokens as are needed of its output."""
+    return list(node.input[:1] if node.op_type == "Attention" else node.input)
+
+
+def _moved(
+    nodes: list[onnx.NodeProto],
+    mark: onnx.NodeProto,
+    narrowed: set[str],
+    constants: Container[str],
+) -> list[onnx.NodeProto]:
+    """The nodes with every way into the narrowed ones gathered, and the mark gone."""
+    written: list[onnx.NodeProto] = []
+    short = {node.output[0] for node in nodes if node.name in narrowed}
+
+    def first(value: str, axis: int) -> str:
+        if value in constants or value in short:
+            return value
+        name = f"{value}/first"
+        if all(node.output[0] != name for node in written):
+            gather = make_node("Gather", [value, FIRST_TOKENS], [name], name, axis=axis)
+            written.append(gather)
+        return name
+
+    for node in nodes:
+        if node is mark:
+            continue
+        for place, value in enumerate(node.input):
+            if value == mark.output[0]:
+                node.input[place] = mark.input[0]
+            elif node.name in narrowed and value in _followed(node):
+                node.input[place] = first(value, TOKENS)
+            elif node.name in narrowed and place == 3:
+                node.input[place] = first(value, QUERIES)
+        written.append(node)
+    return written

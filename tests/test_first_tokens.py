@@ -1,0 +1,112 @@
+"""The last block computes only the tokens that are read, which no result can tell."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from hardware.export import export_template
+from hardware.first_tokens import FIRST_TOKENS
+from hardware.materialize import arrays, materialize
+from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.session import open_session
+from hardware.target import Target
+from hardware.template import Template
+from supernets.attention import Attention
+from supernets.base import split_values
+from tests import sample_supernets as families
+
+SCHEME = QuantScheme()
+CASES = [case for case in families.CASES if case.id in ("vit", "deit", "bert")]
+
+
+def run(model, feed, *values):
+    names = [value.name for value in model.graph.output]
+    extra = [onnx.helper.make_tensor_value_info(v, onnx.TensorProto.FLOAT, None) for v in values]
+    model.graph.output.extend(extra)
+    return open_session(model.SerializeToString(), Target()).run([*names, *values], feed)
+
+
+def unmarked(template):
+    """The template of a network of which every token might be read."""
+    model = onnx.ModelProto()
+    model.CopyFrom(template.model)
+    (mark,) = [node for node in model.graph.node if FIRST_TOKENS in node.input]
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            if name == mark.output[0]:
+                node.input[place] = mark.input[0]
+    model.graph.node.remove(mark)
+    return Template(model, template.parameters, template.bypasses)
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_whichever_block_is_last_computes_the_read_tokens_alone(config, settings):
+    network = families.build(config)
+    space = network.space(settings)
+    template = export_template(
+        network.deploy(),
+        network.example_inputs(),
+        dynamic_axes=network.dynamic_axes,
+        free_axes=network.free_axes(space),
+    )
+    reads = getattr(config, "head_tokens", 1)
+    lasts = set()
+    for genome in [space.smallest(), space.largest(), *space.sample(2, np.random.default_rng(0))]:
+        architecture, _ = split_values(space.decode(genome))
+        network.activate(architecture)
+        inputs = network.adapt_inputs(families.batch(network).inputs)
+        feed = {name: tensor.numpy() for name, tensor in inputs.items()}
+        weights, fp32 = arrays(network.deploy().state_dict()), QuantPolicy({})
+        last = network.active_blocks[-1]
+        hidden = [
+            node.output[0]
+            for index in network.active_blocks
+            for node in template.model.graph.node
+            if template.layer_of.get(node.name, ("",))[0] == f"blocks.{index}.mlp.fc1"
+        ]
+        logits, *found = run(materialize(template, weights, fp32, SCHEME), feed, *hidden)
+        whole = materialize(unmarked(template), weights, fp32, SCHEME)
+        expected, *wide = run(whole, feed, *hidden)
+        np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(logits, network(**inputs).detach(), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(found[-1], wide[-1][:, :reads], atol=1e-5, rtol=1e-5)
+        assert [x.shape[1] for x in found] == [*(x.shape[1] for x in wide[:-1]), reads]
+        lasts.add(last)
+    assert len(lasts) > 1
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_torch_computes_what_all_tokens_would_give(config, settings):
+    network = families.build(config).eval()
+    inputs = families.batch(network).inputs
+    expected = network(**inputs)
+    blocks = [network.block(index) for index in network.active_blocks]
+    forwards = [block.forward for block in blocks]
+    for block, forward in zip(blocks, forwards, strict=True):
+        mask = 1 if config.family == "bert" else 0
+        block.forward = lambda x, *rest, forward=forward, mask=mask: forward(x, *rest[:mask])
+    torch.testing.assert_close(network(**inputs), expected)
+
+
+class Pooled(nn.Module):
+    """One block whose output is averaged over all tokens."""
+
+    def __init__(self):
+        super().__init__()
+        layers = (nn.Linear(8, 8) for _ in range(4))
+        self.blocks = nn.ModuleList([Attention(*layers, 4)])
+
+    def forward(self, x):
+        return (x + self.blocks[0](x)).mean(1)
+
+
+def test_where_all_tokens_are_read_nothing_is_left_out():
+    network, x = Pooled(), torch.randn(2, 5, 8)
+    template = export_template(network, {"x": x}, dynamic_axes={"x": {0: "batch"}})
+    assert all(tensor.name != FIRST_TOKENS for tensor in template.model.graph.initializer)
+    weights = arrays(network.state_dict())
+    int8 = QuantPolicy.uniform([layer.name for layer in template.layers], Precision.INT8)
+    model = materialize(template, weights, int8, SCHEME)
+    assert [node.op_type for node in model.graph.node].count("Gather") == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -9,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -37,8 +40,9 @@ class Evaluator:
     """Measures candidates of one run.
 
     `baseline` is the model whose latency is taken alternately with every candidate's: the ratio
-    of the two is what a busy machine leaves alone. With `fast`, accuracy is that of the model's
-    fake-quantized twin in torch. With `elsewhere`, latency comes from another device.
+    of the two is what a busy machine leaves alone, the more so the less they differ. With `fast`,
+    accuracy is that of the model's fake-quantized twin in torch. With `elsewhere`, latency comes
+    from another device.
     """
 
     workbench: Workbench
@@ -60,7 +64,7 @@ class Evaluator:
         if self.elsewhere is not None:  # measured there while accuracy is computed here
             self._ask(self.elsewhere, candidate, content)
         accuracy = self._accuracy(candidate, session)
-        latency, device = self._latency(candidate, session), self.target.describe()
+        latency, device = self._latency(candidate, model, session), self.target.describe()
         if self.elsewhere is not None:
             device = dict(self.elsewhere.seconds(candidate.key)[1])
             if candidate != self.baseline:
@@ -85,14 +89,17 @@ class Evaluator:
             return torch_accuracy(self.workbench, candidate, split, target.batch_size)
         return split_accuracy(session, self.workbench, candidate, split, target)
 
-    def _latency(self, candidate: Candidate, session: onnxruntime.InferenceSession) -> Latency:
+    def _latency(
+        self, candidate: Candidate, model: onnx.ModelProto, session: onnxruntime.InferenceSession
+    ) -> Latency:
         """Latency relative to the baseline's, in the baseline's milliseconds."""
         if self.elsewhere is not None:
             return self._latency_from(self.elsewhere, candidate)
-        conditions = self._conditions(candidate)
+        conditions = self._conditions(candidate, model)
         if candidate == self.baseline:
             return self.book.get(conditions, lambda: self._measure({candidate: session})[candidate])
-        baseline_latency = self._latency(self.baseline, self._baseline_session)
+        compared = self._baseline_model, self._baseline_session
+        baseline_latency = self._latency(self.baseline, *compared)
 
         def alternately() -> Latency:
             sessions = {candidate: session, self.baseline: self._baseline_session}
@@ -130,25 +137,40 @@ class Evaluator:
         found = measure(named, inputs, repeats=LATENCY_REPEATS, clock=self.clock)
         return {candidate: found[candidate.key] for candidate in sessions}
 
-    def _conditions(self, candidate: Candidate) -> dict[str, Any]:
+    def _conditions(self, candidate: Candidate, model: onnx.ModelProto) -> dict[str, Any]:
         """Everything a latency depends on."""
+        inputs = self.workbench.example(candidate, self.target)
         return {
-            **candidate.to_json(),
-            "network": self.workbench.supernet.config.model_dump(mode="json"),
-            "labels": self.workbench.supernet.num_labels,
-            "scheme": asdict(self.workbench.scheme),
+            "graph": graph_digest(model),
+            "inputs": {name: list(array.shape) for name, array in inputs.items()},
             "target": self.target.describe(),
             "repeats": LATENCY_REPEATS,
         }
 
     @cached_property
+    def _baseline_model(self) -> onnx.ModelProto:
+        return self.workbench.model(self.baseline)
+
+    @property
     def _baseline_content(self) -> bytes:
-        content: bytes = self.workbench.model(self.baseline).SerializeToString()
+        content: bytes = self._baseline_model.SerializeToString()
         return content
 
     @cached_property
     def _baseline_session(self) -> onnxruntime.InferenceSession:
-        return open_session(self.workbench.model(self.baseline).SerializeToString(), self.target)
+        return open_session(self._baseline_content, self.target)
+
+
+def graph_digest(model: onnx.ModelProto) -> str:
+    """Hash of what a model computes, its weights aside: nodes, functions, shapes and formats."""
+    graph, digest = model.graph, hashlib.sha256()
+    for part in (*graph.input, *graph.node, *model.functions):
+        digest.update(part.SerializeToString(deterministic=True))
+    for tensor in graph.initializer:
+        digest.update(json.dumps([tensor.name, tensor.data_type, *tensor.dims]).encode())
+        if tensor.data_type == onnx.TensorProto.INT64:  # shapes and places, never weights
+            digest.update(tensor.raw_data)
+    return digest.hexdigest()
 
 
 def split_accuracy(

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from hardware.latency import Latency
 from hardware.precision import Precision, QuantScheme
 from hardware.target import Target
 from nas.candidate import Candidate
-from nas.evaluate import Evaluator, _served
+from nas.evaluate import Evaluator, _served, graph_digest
 from nas.latency_book import LatencyBook
 from nas.workbench import Workbench
 from supernets import digits
@@ -68,6 +69,25 @@ def test_a_slow_phase_of_the_machine_cancels(
     clock.tick_s *= 7
     metrics, _ = evaluator(candidate)
     assert metrics["latency_ms"] == pytest.approx(1.0)
+
+
+def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(workbench: Workbench) -> None:
+    """Other weights make no other latency; another precision, size or way of writing does."""
+    space = workbench.space
+    small = workbench.uniform(space.smallest(), Precision.INT8)
+    others = [
+        workbench.uniform(space.largest(), Precision.INT8),
+        small.with_precision(Precision.INT4),
+    ]
+    model = workbench.model(small)
+    digest = graph_digest(model)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.INT8:
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    assert graph_digest(model) == digest
+    model.graph.node[0].name += "/changed"
+    found = {digest, graph_digest(model), *(graph_digest(workbench.model(c)) for c in others)}
+    assert len(found) == 4
 
 
 def test_metrics_are_those_of_the_shipped_model(

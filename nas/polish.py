@@ -56,10 +56,11 @@ class Polish:
 
     def _teacher(self) -> SuperNetwork:
         """The full network, polished first if the settings say so and validation gains."""
-        if not self.settings.teacher_epochs:
+        own = self.settings.teacher
+        if own is None:
             return self._tuned()
         place = self._place("teacher")
-        settings = self.settings.model_copy(update={"epochs": self.settings.teacher_epochs})
+        settings = self.settings.model_copy(update=own.model_dump())
         self._train(self.full, place, settings, self._tuned)
         gained = _accuracy(place) > self.full.metrics["accuracy"]
         return read_network(place) if gained else self._tuned()

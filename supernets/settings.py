@@ -212,6 +212,19 @@ class DistillSettings(TrainSettings):
     )
 
 
+class TeacherSettings(Settings):
+    """Fine-tuning of the full network before it teaches; all else is as for its students."""
+
+    epochs: PositiveInt = Field(3, description="Passes over the training split.")
+    learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of the schedule.")
+    hard_label_weight: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="Weight of the cross-entropy; the rest are its own answers so far.",
+    )
+
+
 class PolishSettings(DistillSettings):
     """Fine-tuning of one sub-network under its own policy, with the full network as teacher."""
 
@@ -224,10 +237,10 @@ class PolishSettings(DistillSettings):
         description="Part of a text's tokens replaced at random, half of them masked, half by "
         "others, so that the teacher answers about more texts than there are.",
     )
-    teacher_epochs: NonNegativeInt = Field(
-        0,
-        description="Passes in which the full network is polished before it teaches; it teaches as "
-        "it then is if validation finds it better.",
+    teacher: TeacherSettings | None = Field(
+        None,
+        description="Polish the full network first, on the same samples; it teaches as it then is "
+        "if validation finds it better.",
     )
 
 

@@ -35,7 +35,7 @@ from nas.search import SearchError
 from nas.validate import searched
 from supernets.images import ImageSplit
 from supernets.load import load_data
-from supernets.settings import PolishSettings
+from supernets.settings import PolishSettings, TeacherSettings
 from tests.conftest import TINY
 
 Write = Callable[..., Path]
@@ -363,11 +363,11 @@ def chosen(finished: tuple[RunFolder, Front]) -> Evaluation:
 def test_a_polished_full_network_teaches_if_it_is_better(
     polish: Polish, chosen: Evaluation
 ) -> None:
-    def student(teacher_epochs: int, teacher_score: float) -> Tensor:
+    def student(teacher: TeacherSettings | None, teacher_score: float) -> Tensor:
         shutil.rmtree(polish.folder.polished, ignore_errors=True)
         told = replace(
             polish,
-            settings=polish.settings.model_copy(update={"teacher_epochs": teacher_epochs}),
+            settings=polish.settings.model_copy(update={"teacher": teacher}),
             score=lambda _, candidate: 1.0 if candidate == chosen.candidate else teacher_score,
         )
         told.train(chosen)
@@ -375,9 +375,13 @@ def test_a_polished_full_network_teaches_if_it_is_better(
         assert isinstance(weight, Tensor)
         return weight
 
-    tuned, worse, better = student(0, 0.0), student(1, 0.0), student(1, 1.0)
+    short = TeacherSettings(epochs=1)
+    tuned, worse, better = student(None, 0.0), student(short, 0.0), student(short, 1.0)
     torch.testing.assert_close(worse, tuned, rtol=0, atol=0)
     assert not torch.equal(better, tuned)
+    assert not torch.equal(
+        student(short.model_copy(update={"hard_label_weight": 0.0}), 1.0), better
+    )
 
 
 def test_a_network_polished_under_other_settings_is_not_taken(

@@ -5,8 +5,6 @@ B batch, T tokens, D embed_dim, N heads, H head_dim
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -54,17 +52,6 @@ def _products(q_BNTH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask_B11T: Tensor 
         scores_BNTT = scores_BNTT.masked_fill(~mask_B11T, -torch.inf)
     y_BNTH: Tensor = scores_BNTT.softmax(dim=3).to(v_BNTH.dtype) @ v_BNTH
     return y_BNTH
-
-
-def reading(blocks: Sequence[nn.Module], tokens: int) -> Iterator[tuple[nn.Module, int | None]]:
-    """Each block with how many tokens it is to compute: all (None), and in the last block `tokens`.
-
-    An exported graph computes all of them: every block can be the last one of a candidate that is
-    cut from it, and `hardware.first_tokens` narrows that one.
-    """
-    whole = torch.compiler.is_exporting()
-    for number, block in enumerate(blocks, start=1):
-        yield block, tokens if number == len(blocks) and not whole else None
 
 
 class ElasticAttention(Attention):

@@ -11,19 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supernets.attention import (
-    Attention,
-    ElasticAttention,
-    ElasticFeedForward,
-    FeedForward,
-    reading,
-)
+from supernets.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.base import Architecture
 from supernets.cost import Cost, Extent, Values, collect
 from supernets.elastic import ElasticEmbedding, ElasticLayerNorm, ElasticLinear
 from supernets.settings import BertConfig, SpaceSettings
 from supernets.space import Gene, Genomes, SearchSpace
-from supernets.transformer import ElasticBlock, TransformerSuperNetwork
+from supernets.transformer import ElasticBlock, TransformerSuperNetwork, reading
 
 DEFAULT_TOKENS = 128
 """Sequence length where none is given: that at which the papers state BERT's MACs."""

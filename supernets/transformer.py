@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from supernets.attention import (
@@ -22,6 +23,17 @@ from supernets.elastic import ElasticLayerNorm
 from supernets.importance import Units
 from supernets.settings import BertConfig, SpaceSettings, VitConfig
 from supernets.space import Gene
+
+
+def reading(blocks: Sequence[nn.Module], tokens: int) -> Iterator[tuple[nn.Module, int | None]]:
+    """Each block with how many tokens it is to compute: all (None), and in the last block `tokens`.
+
+    An exported graph computes all of them: every block can be the last one of a candidate that is
+    cut from it, and `hardware.first_tokens` narrows that one.
+    """
+    whole = torch.compiler.is_exporting()
+    for number, block in enumerate(blocks, start=1):
+        yield block, tokens if number == len(blocks) and not whole else None
 
 
 class ElasticBlock(nn.Module):

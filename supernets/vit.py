@@ -12,13 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supernets.attention import (
-    Attention,
-    ElasticAttention,
-    ElasticFeedForward,
-    FeedForward,
-    reading,
-)
+from supernets.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.axes import Axis
 from supernets.base import Architecture
 from supernets.cost import Cost, Extent, Values, collect
@@ -26,7 +20,7 @@ from supernets.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.importance import Part, Units
 from supernets.settings import SpaceSettings, VitConfig
 from supernets.space import Gene, Genomes, SearchSpace
-from supernets.transformer import ElasticBlock, TransformerSuperNetwork
+from supernets.transformer import ElasticBlock, TransformerSuperNetwork, reading
 
 
 class Block(nn.Module):

@@ -1,6 +1,7 @@
 """The figures of low precision, each measured side by side in one process.
 
-    python benchmarks/low_precision.py linears|resnet50|materialize|vit|bert|memory [--threads N]
+    python benchmarks/low_precision.py linears|resnet50|materialize|vit|bert|last_block|memory
+                                       [--threads N]
 
 Networks are randomly initialised at their real sizes: latency, bytes and build time do not depend
 on what the weights mean.
@@ -14,9 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -28,6 +30,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from hardware import normalize
 from hardware.calibrate import calibrate
 from hardware.export import export_template
 from hardware.latency import Latency, ratio, run_times
@@ -266,6 +269,30 @@ def bert(threads: int, repeats: int) -> None:
     transformer(bert_base(), inputs, threads, repeats)
 
 
+def last_block(threads: int, repeats: int) -> None:
+    """MiniLM's sizes in INT8: the last block narrowed to what is read, and whole."""
+    config = BertConfig(
+        vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536
+    )
+    network = randomised(BertSuperNetwork(config, 150))
+    narrowed = template_of(network, network.extract())
+    with patch.object(normalize, "mark_read_tokens"):
+        whole = template_of(network, network.extract())
+    for depth, tokens in product((6, 4, 2), (16, 128)):
+        ids = RNG.integers(0, 30522, (1, tokens))
+        inputs = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+        network.activate({"depth": depth})
+        weights = arrays(network.extract().state_dict())
+        names = [layer.name for layer in network.layers if f"{layer.name}.weight" in weights]
+        int8 = QuantPolicy.uniform(names, Precision.INT8)
+        models = {
+            name: materialize(template, weights, int8, QuantScheme()).SerializeToString()
+            for name, template in (("whole", whole), ("narrowed", narrowed))
+        }
+        CONSOLE.print(f"{depth} blocks, {tokens} tokens, {threads} thread(s)")
+        compare(models, inputs, threads, repeats)
+
+
 def memory(threads: int, repeats: int) -> None:
     """Peak memory of materializing ViT-B/16, in units of its FP32 bytes; in a fresh process."""
     folder = tempfile.mkdtemp()
@@ -299,7 +326,7 @@ def memory_status(field: str) -> int:
 
 COMMANDS = {
     "linears": linears, "resnet50": resnet, "materialize": build, "vit": vit, "bert": bert,
-    "memory": memory,
+    "last_block": last_block, "memory": memory,
 }  # fmt: skip
 
 

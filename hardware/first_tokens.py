@@ -40,7 +40,8 @@ def narrow(
     narrowed: set[str] = set()
 
     def reads_first(user: onnx.NodeProto, value: str) -> bool:
-        return user is mark or (user.name in narrowed and value in _followed(user))
+        axes = {_axis(user, place) for place, name in enumerate(user.input) if name == value}
+        return user is mark or (user.name in narrowed and axes == {TOKENS})
 
     for node in reversed(nodes):
         inside = f"{scope(node)}.".startswith(paths)
@@ -56,9 +57,12 @@ def scope(node: onnx.NodeProto) -> str:
     return next((entry.value for entry in node.metadata_props if entry.key == "scope"), "")
 
 
-def _followed(node: onnx.NodeProto) -> list[str]:
-    """Inputs of which a node needs the same tokens as are needed of its output."""
-    return list(node.input[:1] if node.op_type == "Attention" else node.input)
+def _axis(node: onnx.NodeProto, place: int) -> int | None:
+    """Axis of an input along which only the tokens that are read of the output count.
+
+    None for the keys and values of `Attention`, which count for every query.
+    """
+    return {0: TOKENS, 3: QUERIES}.get(place) if node.op_type == "Attention" else TOKENS
 
 
 def _moved(
@@ -69,26 +73,26 @@ def _moved(
 ) -> list[onnx.NodeProto]:
     """The nodes with every way into the narrowed ones gathered, and the mark gone."""
     written: list[onnx.NodeProto] = []
-    short = {node.output[0] for node in nodes if node.name in narrowed}
+    short = {output for node in nodes if node.name in narrowed for output in node.output}
+    gathered: set[str] = set()
 
     def first(value: str, axis: int) -> str:
         if value in constants or value in short:
             return value
         name = f"{value}/first"
-        if all(node.output[0] != name for node in written):
-            gather = make_node("Gather", [value, FIRST_TOKENS], [name], name, axis=axis)
-            written.append(gather)
+        if name not in gathered:
+            gathered.add(name)
+            written.append(make_node("Gather", [value, FIRST_TOKENS], [name], name, axis=axis))
         return name
 
     for node in nodes:
         if node is mark:
             continue
         for place, value in enumerate(node.input):
+            axis = _axis(node, place) if node.name in narrowed else None
             if value == mark.output[0]:
                 node.input[place] = mark.input[0]
-            elif node.name in narrowed and value in _followed(node):
-                node.input[place] = first(value, TOKENS)
-            elif node.name in narrowed and place == 3:
-                node.input[place] = first(value, QUERIES)
+            elif axis is not None:
+                node.input[place] = first(value, axis)
         written.append(node)
     return written

@@ -8,14 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from rich.table import Table
 
-from hardware.export import export_template
 from hardware.precision import Precision
 from hardware.target import Target
 from nas.config import Experiment
 from nas.objectives import Constraint, check_consistent
 from nas.problem import refuse_single
 from nas.supernet_problem import ExactCosts
-from nas.workbench import Workbench
+from nas.workbench import Workbench, template_of
 from supernets.data import TaskData, calibration_batches
 from supernets.load import load_supernet
 from supernets.space import Genomes, SearchSpace
@@ -55,12 +54,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     yield _genes(space)
     free = sum(len(gene.choices) > 1 for gene in space.genes)
     yield f"space: {free} genes with a choice, {space.size:.4g} distinct candidates"
-    template = export_template(
-        network.deploy(),
-        network.example_inputs(),
-        dynamic_axes=network.dynamic_axes,
-        free_axes=network.free_axes(space),
-    )
+    template = template_of(network, space)
     workbench = Workbench(
         network,
         space,

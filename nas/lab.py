@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
-from hardware.export import export_template
 from hardware.session import open_session
 from hardware.target import Target
 from hardware.template import Template
@@ -29,7 +28,7 @@ from nas.references import PLAIN, low_reference, measured_references, reference_
 from nas.run_folder import RunFolder
 from nas.supernet_problem import supernet_problem
 from nas.validate import VALIDATION_REPEATS, Validator, pick_models, recommend
-from nas.workbench import Workbench
+from nas.workbench import Workbench, template_of
 from supernets.base import SuperNetwork
 from supernets.data import TaskData, calibration_batches
 from supernets.space import SearchSpace
@@ -84,13 +83,7 @@ class Lab:
         path = folder.supernet / "template.onnx"
         if not path.exists():
             reporter.stage("exporting the template").update(0, 1)
-            supernet.activate({})
-            template = export_template(
-                supernet.deploy(),
-                supernet.example_inputs(),
-                dynamic_axes=supernet.dynamic_axes,
-                free_axes=supernet.free_axes(space),
-            )
+            template = template_of(supernet, space)
             part = path.with_suffix(".part")
             template.save(part)
             part.replace(path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hardware.calibrate import calibrate
-from hardware.export import Template
+from hardware.export import Template, export_template
 from hardware.kernel_choice import choose_int4_kernel
 from hardware.materialize import Weights, arrays, materialize
 from hardware.memo import WeightMemo
@@ -30,6 +30,17 @@ from supernets.space import Genomes, SearchSpace
 
 Inputs = dict[str, NDArray[np.generic]]
 INTEGER = (Precision.INT8, Precision.INT4)
+
+
+def template_of(supernet: SuperNetwork, space: SearchSpace) -> Template:
+    """The exported graph from which every candidate of the space is cut."""
+    supernet.activate({})
+    return export_template(
+        supernet.deploy(),
+        supernet.example_inputs(),
+        dynamic_axes=supernet.dynamic_axes,
+        free_axes=supernet.free_axes(space),
+    )
 
 
 @dataclass(frozen=True)

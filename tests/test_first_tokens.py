@@ -13,6 +13,7 @@ from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.session import open_session
 from hardware.target import Target
 from hardware.template import Template
+from nas.workbench import template_of
 from supernets.attention import Attention
 from supernets.base import split_values
 from tests import sample_supernets as families
@@ -45,12 +46,7 @@ def unmarked(template):
 def test_whichever_block_is_last_computes_the_read_tokens_alone(config, settings):
     network = families.build(config)
     space = network.space(settings)
-    template = export_template(
-        network.deploy(),
-        network.example_inputs(),
-        dynamic_axes=network.dynamic_axes,
-        free_axes=network.free_axes(space),
-    )
+    template = template_of(network, space)
     reads = getattr(config, "head_tokens", 1)
     lasts = set()
     for genome in [space.smallest(), space.largest(), *space.sample(2, np.random.default_rng(0))]:

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from hardware import doctor
-from hardware.export import export_template
 from hardware.kernel_choice import choose_int4_kernel
 from hardware.precision import QuantScheme
 from hardware.target import Target
-from nas.workbench import Workbench
+from nas.workbench import Workbench, template_of
 from supernets.settings import SpaceSettings
 from supernets.vit import ViTSuperNetwork
 from tests.sample_networks import VIT
@@ -56,12 +55,7 @@ def test_cuda_has_one_int4_kernel():
 def test_a_network_of_several_resolutions_is_measured_at_its_largest(tmp_path):
     network = ViTSuperNetwork(VIT, num_labels=10)
     space = network.space(SpaceSettings(resolution=(8, 16)))
-    template = export_template(
-        network.deploy(),
-        network.example_inputs(),
-        dynamic_axes=network.dynamic_axes,
-        free_axes=network.free_axes(space),
-    )
+    template = template_of(network, space)
     workbench = Workbench(network, space, template, QuantScheme(), ())
     chosen = workbench.with_fastest_int4(Target(), tmp_path)
     (entry,) = json.loads((tmp_path / "int4_kernel.json").read_text()).values()

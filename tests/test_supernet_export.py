@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from hardware.calibrate import calibrate
-from hardware.export import export_template
 from hardware.materialize import arrays, materialize
 from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.rounding import rounding_of
 from hardware.session import open_session, predict
 from hardware.size import SizeModel
 from hardware.target import Target
+from nas.workbench import template_of
 from supernets.base import split_values
 from supernets.imitation import imitate
 from supernets.importance import order_by_importance
@@ -33,12 +33,7 @@ def test_sub_networks_cut_from_the_template(config, settings):
     network = families.build(config)
     order_by_importance(network, [families.batch(network)])
     space = network.space(settings)
-    template = export_template(
-        network.deploy(),
-        network.example_inputs(),
-        dynamic_axes=network.dynamic_axes,
-        free_axes=network.free_axes(space),
-    )
+    template = template_of(network, space)
     assert {(x.name, x.kind) for x in template.layers} == {(x.name, x.kind) for x in network.layers}
     sizes = SizeModel(template, SCHEME)
     for genome in [space.smallest(), *space.sample(1, np.random.default_rng(1))]:

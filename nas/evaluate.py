@@ -64,7 +64,10 @@ class Evaluator:
         if self.elsewhere is not None:  # measured there while accuracy is computed here
             self._ask(self.elsewhere, candidate, content)
         accuracy = self._accuracy(candidate, session)
-        latency, device = self._latency(candidate, model, session), self.target.describe()
+        latency, device = (
+            self._latency(candidate, graph_digest(model), session),
+            self.target.describe(),
+        )
         if self.elsewhere is not None:
             device = dict(self.elsewhere.seconds(candidate.key)[1])
             if candidate != self.baseline:
@@ -90,15 +93,18 @@ class Evaluator:
         return split_accuracy(session, self.workbench, candidate, split, target)
 
     def _latency(
-        self, candidate: Candidate, model: onnx.ModelProto, session: onnxruntime.InferenceSession
+        self, candidate: Candidate, graph: str, session: onnxruntime.InferenceSession
     ) -> Latency:
-        """Latency relative to the baseline's, in the baseline's milliseconds."""
+        """Latency relative to the baseline's, in the baseline's milliseconds.
+
+        graph: digest of the candidate's graph.
+        """
         if self.elsewhere is not None:
             return self._latency_from(self.elsewhere, candidate)
-        conditions = self._conditions(candidate, model)
+        conditions = self._conditions(candidate, graph)
         if candidate == self.baseline:
             return self.book.get(conditions, lambda: self._measure({candidate: session})[candidate])
-        compared = self._baseline_model, self._baseline_session
+        compared = self._baseline_graph, self._baseline_session
         baseline_latency = self._latency(self.baseline, *compared)
 
         def alternately() -> Latency:
@@ -137,24 +143,24 @@ class Evaluator:
         found = measure(named, inputs, repeats=LATENCY_REPEATS, clock=self.clock)
         return {candidate: found[candidate.key] for candidate in sessions}
 
-    def _conditions(self, candidate: Candidate, model: onnx.ModelProto) -> dict[str, Any]:
+    def _conditions(self, candidate: Candidate, graph: str) -> dict[str, Any]:
         """Everything a latency depends on."""
         inputs = self.workbench.example(candidate, self.target)
         return {
-            "graph": graph_digest(model),
+            "graph": graph,
             "inputs": {name: list(array.shape) for name, array in inputs.items()},
             "target": self.target.describe(),
             "repeats": LATENCY_REPEATS,
         }
 
     @cached_property
-    def _baseline_model(self) -> onnx.ModelProto:
-        return self.workbench.model(self.baseline)
-
-    @property
     def _baseline_content(self) -> bytes:
-        content: bytes = self._baseline_model.SerializeToString()
+        content: bytes = self.workbench.model(self.baseline).SerializeToString()
         return content
+
+    @cached_property
+    def _baseline_graph(self) -> str:
+        return graph_digest(onnx.ModelProto.FromString(self._baseline_content))
 
     @cached_property
     def _baseline_session(self) -> onnxruntime.InferenceSession:

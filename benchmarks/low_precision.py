@@ -264,9 +264,13 @@ def vit(threads: int, repeats: int) -> None:
 
 def bert(threads: int, repeats: int) -> None:
     """BERT-base, batch 1, 128 tokens."""
-    ids = RNG.integers(0, 30522, (1, 128))
-    inputs = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
-    transformer(bert_base(), inputs, threads, repeats)
+    transformer(bert_base(), text(128), threads, repeats)
+
+
+def text(tokens: int) -> Arrays:
+    """One text of random tokens, nothing masked."""
+    ids = RNG.integers(0, 30522, (1, tokens))
+    return {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
 
 
 def last_block(threads: int, repeats: int) -> None:
@@ -279,8 +283,6 @@ def last_block(threads: int, repeats: int) -> None:
     with patch.object(normalize, "mark_read_tokens"):
         whole = template_of(network, network.extract())
     for depth, tokens in product((6, 4, 2), (16, 128)):
-        ids = RNG.integers(0, 30522, (1, tokens))
-        inputs = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
         network.activate({"depth": depth})
         weights = arrays(network.extract().state_dict())
         names = [layer.name for layer in network.layers if f"{layer.name}.weight" in weights]
@@ -290,7 +292,7 @@ def last_block(threads: int, repeats: int) -> None:
             for name, template in (("whole", whole), ("narrowed", narrowed))
         }
         CONSOLE.print(f"{depth} blocks, {tokens} tokens, {threads} thread(s)")
-        compare(models, inputs, threads, repeats)
+        compare(models, text(tokens), threads, repeats)
 
 
 def memory(threads: int, repeats: int) -> None:

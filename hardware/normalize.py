@@ -135,7 +135,7 @@ def slices(graph: ir.Graph) -> None:
 
 def _keeps_everything(node: ir.Node) -> bool:
     start, end = _integers(node.inputs[1]), _integers(node.inputs[2])
-    step = _integers(node.inputs[4]) if len(node.inputs) > 4 else [1]
+    step = _steps(node)
     if start is None or end is None or step is None:
         return False
     return set(start) == {0} and set(step) == {1} and min(end) >= 2**31 - 1
@@ -244,8 +244,7 @@ def _read_tokens(node: ir.Node) -> int:
         return int(_integers(node.inputs[1]) == [0])
     if node.op_type == "Slice" and len(node.inputs) > 3:
         starts, ends, axes = (_integers(value) for value in node.inputs[1:4])
-        steps = _integers(node.inputs[4]) if len(node.inputs) > 4 else [1]
-        if starts == [0] and axes == [TOKENS] and steps == [1] and ends is not None:
+        if starts == [0] and axes == [TOKENS] and _steps(node) == [1] and ends is not None:
             return max(0, ends[0])
     return 0
 
@@ -308,6 +307,11 @@ def _constant_input(graph: ir.Graph, node: ir.Node, place: int, values: list[int
 def _integers(value: ir.Value | None) -> list[int] | None:
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if tensor is None else [int(entry) for entry in tensor.numpy().ravel()]
+
+
+def _steps(node: ir.Node) -> list[int] | None:
+    """Steps of a Slice, one where it names none."""
+    return _integers(node.inputs[4]) if len(node.inputs) > 4 else [1]
 
 
 def _perm(node: ir.Node) -> tuple[int, ...]:

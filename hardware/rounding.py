@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from hardware.first_tokens import scope
-from hardware.materialize import Weights, kept_nodes, static_layers
+from hardware.materialize import Weights, static_layers
 from hardware.precision import QuantPolicy, QuantScheme
 from hardware.static import Ranges, plan
 from hardware.template import Template
@@ -32,7 +32,7 @@ def rounding_of(
     A value that leaves a module as its only result is rounded there; one that stays inside is
     rounded where layers read it.
     """
-    nodes = kept_nodes(template, weights)
+    nodes = template.without(template.dropped(weights))
     low = static_layers(template, nodes, policy, scheme)
     found = plan(nodes, low, template.constants)
     inputs = {}
@@ -43,8 +43,7 @@ def rounding_of(
             continue
         if found.whole.get(x) or low.get(node.name):
             inputs[layer.name] = ranges[found.source.get(x, x)]
-    scopes = {node.name: scope(node) for node in template.model.graph.node}
-    scopes |= {node.name: "" for node in nodes if node.name not in scopes}
+    scopes = {node.name: scope(node) for node in nodes}
     outputs = {}
     for node in nodes:
         for value in node.output:

@@ -47,7 +47,6 @@ class SizeModel:
     """File size of any candidate of a template, vectorised over genomes."""
 
     def __init__(self, template: Template, scheme: QuantScheme) -> None:
-        self._template = template
         self._endings = [
             _FixedEnd(template.shortened(later), scheme) for later in _endings(template)
         ]

@@ -1,13 +1,14 @@
 """The paper's claim on real data: joint search against plain fine-tuning and INT8 throughout.
 
     python -m benchmarks.headline run TASK --data FOLDER [--checkpoint FOLDER] --out DIR
-                                  [--seeds 3] [--strategies]
-    python -m benchmarks.headline table --out DIR
+                                  [--seeds 0 1 2] [--strategies]
+    python -m benchmarks.headline table [--out DIR]
 
 TASK is a file of benchmarks/headline/ without its ending. `run` goes on where it was stopped, and
 writes DIR/TASK/seed-N/result.json; with `--strategies` it also compares the joint search with
-sequential and policy-only ones after equally many measurements. `table` writes tables and plots of
-what is there into benchmarks/README.md and benchmarks/headline/.
+sequential and policy-only ones after equally many measurements. `table` adds what is there to
+benchmarks/headline/results/, and writes tables and plots of all of it into benchmarks/README.md and
+benchmarks/headline/.
 
 A network that is trained from scratch first is trained once, for all seeds. The baseline starts
 from the same weights, is trained plainly for as many epochs over the data as the super-network, and
@@ -18,7 +19,6 @@ calibrated on training samples where there are convolutions.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import time
@@ -70,6 +70,7 @@ from supernets.space import PRECISION_SUFFIX, Choice, SearchSpace
 from supernets.tune import Trainer
 
 TASKS = Path(__file__).parent / "headline"
+RESULTS = TASKS / "results"
 LATENCY_REPEATS = 200
 STRATEGY_EVALUATIONS = 40
 """Measurements of each way of searching."""
@@ -305,10 +306,10 @@ def share_start(first: Path, own: Path) -> None:
 
 
 def run(
-    task: str, data: str, checkpoint: str | None, out: Path, seeds: int, strategies: bool
+    task: str, data: str, checkpoint: str | None, out: Path, seeds: Sequence[int], strategies: bool
 ) -> None:
-    """Run one task under all seeds; what is there already is not computed again."""
-    for seed in range(seeds):
+    """Run one task under these seeds; what is there already is not computed again."""
+    for seed in seeds:
         folder = out / task / f"seed-{seed}"
         result = folder / "result.json"
         if result.exists() and (read_json(result)["strategies"] or not strategies):
@@ -325,6 +326,13 @@ def run(
             write_json(result, trial.result(strategies))
 
 
+def keep_results(out: Path) -> None:
+    """Take the results of `run` over into this repository, in place of older ones."""
+    for path in out.glob("*/*/result.json"):
+        result = read_json(path)
+        write_json(RESULTS / f"{result['task']}-{result['seed']}.json", result)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -334,17 +342,18 @@ def main() -> None:
     running.add_argument("--data", required=True, help="folder or name of the data set")
     running.add_argument("--checkpoint", help="folder or name of the checkpoint")
     running.add_argument("--out", type=Path, required=True)
-    running.add_argument("--seeds", type=int, default=3)
+    running.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     running.add_argument("--strategies", action="store_true")
-    commands.add_parser("table").add_argument("--out", type=Path, required=True)
+    commands.add_parser("table").add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "run":
         given = vars(arguments)
         del given["command"]
         run(**given)
     else:
-        found = [json.loads(p.read_text()) for p in sorted(arguments.out.glob("*/*/result.json"))]
-        write_tables(found, arguments.out, TASKS)
+        if arguments.out is not None:
+            keep_results(arguments.out)
+        write_tables([read_json(path) for path in sorted(RESULTS.glob("*.json"))], TASKS)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ ASKED = 2.0
 BEGIN, END = "<!-- headline: begin -->", "<!-- headline: end -->"
 
 
-def write_tables(results: Sequence[Row], out: Path, plots: Path) -> None:
+def write_tables(results: Sequence[Row], plots: Path) -> None:
     """Replace what stands between the marks in benchmarks/README.md; one plot per task."""
     tasks = {
         task: list(group)

@@ -1,6 +1,6 @@
 """The figures of low precision, each measured side by side in one process.
 
-    python benchmarks/low_precision.py linears|resnet50|materialize|vit|bert|last_block|memory
+    python benchmarks/low_precision.py linears|resnet50|materialize|vit|bert|last_block|busy|memory
                                        [--threads N]
 
 Networks are randomly initialised at their real sizes: latency, bytes and build time do not depend
@@ -10,6 +10,7 @@ on what the weights mean.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from hardware import normalize
 from hardware.calibrate import calibrate
 from hardware.export import export_template
-from hardware.latency import Latency, ratio, run_times
+from hardware.latency import Latency, calm, ratio, run_times
 from hardware.materialize import Weights, arrays, materialize, save_model
 from hardware.memo import WeightMemo
 from hardware.precision import Precision, QuantPolicy, QuantScheme
@@ -87,6 +88,14 @@ def bert_base() -> BertSuperNetwork:
     return randomised(BertSuperNetwork(config, 2))
 
 
+def mini_lm() -> BertSuperNetwork:
+    """MiniLM's sizes, 150 classes."""
+    config = BertConfig(
+        vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536
+    )
+    return randomised(BertSuperNetwork(config, 150))
+
+
 def resnet50() -> ResNetSuperNetwork:
     """ResNet-50 at 224 pixels, 1,000 classes."""
     config = ResNetConfig(
@@ -125,7 +134,7 @@ def compare(models: Mapping[str, bytes | Path], inputs: Arrays, threads: int, re
     table = Table("model", "median ms", "quartiles", "ratio", "95 % interval", "MB")
     first = next(iter(models))
     for name, seconds in times.items():
-        latency, against = Latency.of(seconds), ratio(seconds, times[first], RNG)
+        latency, against = Latency.of(*calm(seconds)), ratio(seconds, times[first], RNG)
         model = models[name]
         size = len(model) if isinstance(model, bytes) else model.stat().st_size
         table.add_row(
@@ -275,24 +284,57 @@ def text(tokens: int) -> Arrays:
 
 def last_block(threads: int, repeats: int) -> None:
     """MiniLM's sizes in INT8: the last block narrowed to what is read, and whole."""
-    config = BertConfig(
-        vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536
-    )
-    network = randomised(BertSuperNetwork(config, 150))
+    network = mini_lm()
     narrowed = template_of(network, network.extract())
     with patch.object(normalize, "mark_read_tokens"):
         whole = template_of(network, network.extract())
     for depth, tokens in product((6, 4, 2), (16, 128)):
         network.activate({"depth": depth})
-        weights = arrays(network.extract().state_dict())
-        names = [layer.name for layer in network.layers if f"{layer.name}.weight" in weights]
-        int8 = QuantPolicy.uniform(names, Precision.INT8)
-        models = {
-            name: materialize(template, weights, int8, QuantScheme()).SerializeToString()
-            for name, template in (("whole", whole), ("narrowed", narrowed))
-        }
+        models = {"whole": int8(network, whole), "narrowed": int8(network, narrowed)}
         CONSOLE.print(f"{depth} blocks, {tokens} tokens, {threads} thread(s)")
         compare(models, text(tokens), threads, repeats)
+
+
+def int8(network: SuperNetwork, template: Template) -> bytes:
+    """The active sub-network, all its layers in INT8."""
+    weights = arrays(network.extract().state_dict())
+    names = [layer.name for layer in network.layers if f"{layer.name}.weight" in weights]
+    policy = QuantPolicy.uniform(names, Precision.INT8)
+    content: bytes = materialize(template, weights, policy, QuantScheme()).SerializeToString()
+    return content
+
+
+def busy(threads: int, repeats: int) -> None:
+    """How far the measured ratio of two models spreads when other work fills the processors."""
+    network = mini_lm()
+    template = template_of(network, network.extract())
+    models = {}
+    for name, depth, hidden_dim in (("large", 6, 1536), ("small", 3, 384)):
+        sizes = {f"blocks.{i}.mlp.hidden_dim": hidden_dim for i in range(6)}
+        network.activate({"depth": depth, **sizes})
+        models[name] = int8(network, template)
+    sessions = {
+        name: open_session(model, Target(threads=threads)) for name, model in models.items()
+    }
+    inputs = dict.fromkeys(sessions, text(16))
+    load = "import numpy as np\na = np.ones((768, 768), np.float32)\nwhile True: a @ a"
+    for others in (0, 3):
+        command = [sys.executable, "-c", load]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        loads = [subprocess.Popen(command, env=environment) for _ in range(others)]
+        found: dict[str, list[float]] = {"all rounds": [], "calm rounds": []}
+        for _ in range(60):
+            seconds = list(run_times(sessions, inputs, repeats=repeats).values())
+            for name, (large, small) in (("all rounds", seconds), ("calm rounds", calm(*seconds))):
+                found[name].append(float(np.median(small) / np.median(large)))
+        for process in loads:
+            process.kill()
+        for name, ratios in found.items():
+            CONSOLE.print(
+                f"{others} other processes, {name}: median {np.median(ratios):.3f}, standard "
+                f"deviation {np.std(ratios) / np.median(ratios):.1%}, from {min(ratios):.3f} to "
+                f"{max(ratios):.3f}"
+            )
 
 
 def memory(threads: int, repeats: int) -> None:
@@ -328,7 +370,7 @@ def memory_status(field: str) -> int:
 
 COMMANDS = {
     "linears": linears, "resnet50": resnet, "materialize": build, "vit": vit, "bert": bert,
-    "last_block": last_block, "memory": memory,
+    "last_block": last_block, "busy": busy, "memory": memory,
 }  # fmt: skip
 
 

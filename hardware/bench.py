@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from rich.table import Table
 
-from hardware.latency import Latency, Ratio, ratio, run_times
+from hardware.latency import Latency, Ratio, calm, ratio, run_times
 from hardware.session import open_session
 from hardware.target import Target
 
@@ -50,7 +50,7 @@ def bench(
     target: Target,
     *,
     against: Path | None = None,
-    repeats: int = 50,
+    repeats: int = 90,
     rng: np.random.Generator,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Bench:
@@ -63,7 +63,7 @@ def bench(
     inputs = {name: random_inputs(session, target, rng) for name, session in sessions.items()}
     times = run_times(sessions, inputs, repeats=repeats, clock=clock)
     measured = {
-        name: ModelLatency(path, Latency.of(times[name]), _size(path))
+        name: ModelLatency(path, Latency.of(*calm(times[name])), _size(path))
         for name, path in paths.items()
     }
     compared = ratio(times["model"], times["against"], rng) if against is not None else None

@@ -14,7 +14,7 @@ from onnx.helper import make_node, make_tensor_value_info
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from hardware.latency import Latency, run_times
+from hardware.latency import Latency, measure
 from hardware.materialize import materialize
 from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.quantize import Floats
@@ -133,8 +133,8 @@ def measure_formats(
             )
             model = materialize(template, weights, policy, scheme, ranges)
             sessions[name] = open_session(model.SerializeToString(), target)
-        times = run_times(sessions, dict.fromkeys(sessions, x), repeats=repeats, clock=clock)
-        table[probe.name] = {name: Latency.of(seconds) for name, seconds in times.items()}
+        inputs = dict.fromkeys(sessions, x)
+        table[probe.name] = measure(sessions, inputs, repeats=repeats, clock=clock)
     return table
 
 

@@ -13,7 +13,7 @@ import onnxruntime
 from filelock import FileLock
 
 from hardware.kernels import block_size
-from hardware.latency import Latency, run_times
+from hardware.latency import Latency, measure
 from hardware.materialize import Weights, materialize
 from hardware.precision import Int4Kernel, Precision, QuantPolicy, QuantScheme
 from hardware.session import Arrays, open_session
@@ -41,7 +41,7 @@ def choose_int4_kernel(
     *,
     ranges: Ranges | None = None,
     cache: Path | None = None,
-    repeats: int = 15,
+    repeats: int = 30,
     clock: Callable[[], float] = time.perf_counter,
 ) -> KernelChoice:
     """Measure the network with all linears in INT4 under both kernels, alternately.
@@ -93,8 +93,7 @@ def _measure(
     for kernel in KERNELS:
         model = materialize(template, weights, int4, replace(scheme, int4_kernel=kernel), ranges)
         sessions[kernel] = open_session(model.SerializeToString(), target)
-    times = run_times(sessions, dict.fromkeys(KERNELS, inputs), repeats=repeats, clock=clock)
-    latencies = {name: Latency.of(seconds) for name, seconds in times.items()}
+    latencies = measure(sessions, dict.fromkeys(KERNELS, inputs), repeats=repeats, clock=clock)
     fastest = min(KERNELS, key=lambda kernel: latencies[kernel].median_ms)
     return KernelChoice(fastest, latencies)
 

@@ -1,8 +1,14 @@
-"""Latency of models measured alternately, with spread, and compared only where it allows."""
+"""Latency of models measured alternately, with spread, and compared only where it allows.
+
+On a busy machine the slower of two models is interrupted more often, so that a ratio of medians
+over all rounds is off by up to two times either way. Latencies and ratios are therefore those of
+the calm rounds.
+"""
 
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +22,16 @@ from hardware.session import Arrays
 
 Seconds = NDArray[np.float64]
 
+CALM_PART = 1 / 3
+"""Part of the rounds that count."""
+
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one inference: median, quartiles, and how many runs they come from."""
+    """Milliseconds of one inference: median, quartiles, and how many runs they come from.
+
+    Of all runs given; `calm` tells which of them to give.
+    """
 
     median_ms: float
     q1_ms: float
@@ -79,6 +91,17 @@ def run_times(
     return seconds
 
 
+def calm(*seconds: Seconds) -> list[Seconds]:
+    """The third of the rounds that other work disturbed least, in their order, of every model.
+
+    A round counts by the sum of all models' times `(repeats,)`, each over its own shortest.
+    """
+    times = np.stack(seconds)
+    disturbance = (times / times.min(axis=1, keepdims=True)).sum(axis=0)
+    kept = math.ceil(CALM_PART * len(disturbance))
+    return list(times[:, np.sort(np.argsort(disturbance, kind="stable")[:kept])])
+
+
 def measure(
     sessions: Mapping[str, onnxruntime.InferenceSession],
     inputs: Mapping[str, Arrays],
@@ -87,14 +110,18 @@ def measure(
     warmup: int = 3,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
-    """Latency of every session, measured alternately."""
+    """Latency of every session, measured alternately, in the rounds that were calm for all."""
     times = run_times(sessions, inputs, repeats=repeats, warmup=warmup, clock=clock)
-    return {name: Latency.of(seconds) for name, seconds in times.items()}
+    return dict(zip(times, map(Latency.of, calm(*times.values())), strict=True))
 
 
 def ratio(model: Seconds, reference: Seconds, rng: np.random.Generator, draws: int = 1000) -> Ratio:
-    """Ratio of medians; whole rounds are resampled, so that what disturbed both cancels."""
+    """Ratio of medians over the rounds that were calm for both.
+
+    Whole rounds are resampled, so that what disturbed both cancels.
+    """
     assert len(model) == len(reference), "both come from the same rounds"
+    model, reference = calm(model, reference)
     rounds = rng.integers(0, len(model), size=(draws, len(model)))
     ratios = np.median(model[rounds], axis=1) / np.median(reference[rounds], axis=1)
     low, high = np.quantile(ratios, [0.025, 0.975])

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from hardware.latency import Latency, measure
+from hardware.latency import Latency, calm, measure
 from hardware.session import Arrays, open_session, predict
 from hardware.target import Target
 from hardware.verify import verify
@@ -128,7 +128,7 @@ class Evaluator:
 
     def _latency_from(self, elsewhere: LatencyQueue, candidate: Candidate) -> Latency:
         seconds, _ = elsewhere.seconds(candidate.key)
-        found = {key: Latency.of(times) for key, times in seconds.items()}
+        found = dict(zip(seconds, map(Latency.of, calm(*seconds.values())), strict=True))
         if candidate == self.baseline:
             return found[candidate.key]
         baseline = self._latency_from(elsewhere, self.baseline)
@@ -151,6 +151,7 @@ class Evaluator:
             "inputs": {name: list(array.shape) for name, array in inputs.items()},
             "target": self.target.describe(),
             "repeats": LATENCY_REPEATS,
+            "rounds": "calm",
         }
 
     @cached_property

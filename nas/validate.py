@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hardware.attribution import FallbackError
-from hardware.latency import Latency, Seconds, ratio, run_times
+from hardware.latency import Latency, Seconds, calm, ratio, run_times
 from hardware.session import Arrays, open_session
 from hardware.target import Target
 from hardware.verify import PolicyError
@@ -28,7 +28,7 @@ from nas.progress import Reporter
 from nas.references import low_reference, measured_references
 from nas.run_folder import read_json, remove_others, write_atomically
 
-VALIDATION_REPEATS = 50
+VALIDATION_REPEATS = 90
 REFUSED = (ExportError, FallbackError, PolicyError)
 """What keeps one model from being exported, and the others not."""
 
@@ -228,7 +228,7 @@ class Validator:
         references = [model for model in models if model.role == "reference"]
         timed = []
         for model in models:
-            latency = Latency.of(seconds[model.name])
+            latency = Latency.of(*calm(seconds[model.name]))
             versus = {
                 reference.name: self._versus(model, reference, seconds) for reference in references
             }

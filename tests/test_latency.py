@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from hardware.latency import Latency, ratio, run_times
+from hardware.latency import Latency, calm, ratio, run_times
 
 
 class Recorder:
@@ -45,6 +45,23 @@ def test_ratio_recovers_a_known_factor_under_common_disturbance():
     assert found.value == pytest.approx(0.8)
     assert found.low <= 0.8 <= found.high
     assert found.verdict == "faster"
+
+
+def test_interruptions_leave_a_ratio_alone():
+    """A core shared with other work: runs are interrupted the likelier the longer they are."""
+    rng = np.random.default_rng(0)
+    lengths = np.array([[0.002], [0.0005]])
+    interrupted = rng.random((2, 90)) < 1 - np.exp(-lengths / 0.0022)
+    slow, fast = lengths * rng.normal(1, 0.02, (2, 90)) + np.where(interrupted, 0.003, 0)
+    assert np.median(fast) / np.median(slow) < 0.15
+    found = ratio(fast, slow, rng)
+    assert found.value == pytest.approx(0.25, rel=0.05)
+
+
+def test_calm_rounds_are_the_same_of_all_models_and_stay_in_order():
+    a, b = np.array([1.0, 9, 1, 2, 1, 1]), np.array([20.0, 20, 70, 21, 22, 20])
+    assert [rows.tolist() for rows in calm(a, b)] == [[1.0, 1.0], [20.0, 20.0]]
+    assert calm(a)[0].tolist() == [1.0, 1.0]
 
 
 def test_models_that_cannot_be_told_apart_are_not_ranked():

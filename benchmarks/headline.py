@@ -67,7 +67,7 @@ from supernets.data import Split, TaskData, calibration_batches
 from supernets.load import load_data, load_supernet
 from supernets.settings import TrainSettings
 from supernets.space import PRECISION_SUFFIX, Choice, SearchSpace
-from supernets.tune import Trainer
+from supernets.train import Trainer
 
 TASKS = Path(__file__).parent / "headline"
 RESULTS = TASKS / "results"

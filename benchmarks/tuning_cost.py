@@ -22,7 +22,8 @@ from supernets.settings import (
     TuneSettings,
     VitConfig,
 )
-from supernets.tune import InstaTuner, Trainer
+from supernets.train import Trainer
+from supernets.tune import InstaTuner
 
 STEPS = 30
 WARMUP = 3

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nas.run_folder import make_durable
-from supernets.tune import Trainer
+from supernets.train import Trainer
 
 INTERVAL_S = 60.0
 KEPT = 2

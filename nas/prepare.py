@@ -23,7 +23,8 @@ from supernets.load import load_saved, load_supernet
 from supernets.ranks import Ranks
 from supernets.settings import TrainSettings
 from supernets.space import SearchSpace
-from supernets.tune import InstaTuner, Trainer, accuracy, training_device
+from supernets.train import Trainer, accuracy, training_device
+from supernets.tune import InstaTuner
 
 ROOM = (KEPT + 1) * 3 + 3
 """Times the weights' bytes that training writes: checkpoints with the optimizer's two moments, one

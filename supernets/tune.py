@@ -1,39 +1,24 @@
-"""Training: one network plainly, or a whole super-network by InstaTune.
-
-A trainer is resumable at every step: batches, sub-networks and learning rate follow from the seed
-and the step number alone, so its state is the weights, the optimizer's moments and that number.
-"""
+"""Training from a teacher's answers: a whole super-network by InstaTune, or one sub-network."""
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from hardware.precision import Precision, QuantScheme
 from supernets.base import Architecture, SuperNetwork, split_values
 from supernets.data import Batch, Split
 from supernets.ranks import Ranks
-from supernets.settings import DistillSettings, PolishSettings, TrainSettings, TuneSettings
+from supernets.settings import DistillSettings, PolishSettings, TuneSettings
 from supernets.space import SearchSpace
-
-Progress = Callable[[int, int, Mapping[str, float]], None]
-
-
-def schedule(step: int, total: int, warmup_fraction: float) -> float:
-    """Part of the highest learning rate at a step: linear warm-up, then a cosine down to zero."""
-    warmup = round(total * warmup_fraction)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+from supernets.train import Trainer, lay_out
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -63,202 +48,6 @@ class Answers:
     features: Tensor
 
 
-def _epochs(split: Split, batch_size: int, seed: int, epoch: int, start: int) -> Iterator[Batch]:
-    """Epoch after epoch without end. Knows no trainer: a finished one frees its memory at once."""
-    while True:
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-        yield from split.batches(batch_size, generator=generator, start=start)
-        epoch, start = epoch + 1, 0
-
-
-def training_device(name: str) -> torch.device:
-    """The device of that name. Raises ValueError for a GPU that is not there."""
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise ValueError(
-            "device: cuda is asked for, but torch finds no GPU; install a torch built for CUDA, or "
-            "use cpu or auto"
-        )
-    if not available or name == "cpu":
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def _decays(parameter: Tensor) -> bool:
-    """Matrices and kernels are decayed; norms, biases and learned tokens `(1, T, D)` are not."""
-    return parameter.ndim in (2, 4)
-
-
-def _lay_out(network: nn.Module, order: torch.memory_format) -> None:
-    """Store kernels in this order of dimensions."""
-    for parameter in network.parameters():
-        parameter.data = _ordered(parameter.data, order)
-
-
-def _ordered(tensor: Tensor, order: torch.memory_format) -> Tensor:
-    return tensor.contiguous(memory_format=order) if tensor.ndim == 4 else tensor
-
-
-class Trainer:
-    """Trains the full network on the labels."""
-
-    def __init__(
-        self,
-        network: SuperNetwork,
-        split: Split,
-        settings: TrainSettings,
-        seed: int,
-        ranks: Ranks | None = None,
-    ) -> None:
-        if not len(split):
-            raise ValueError("data: the training split is empty; give at least one sample")
-        self.network = network.to(training_device(settings.device))
-        _lay_out(self.network, torch.channels_last)  # ResNets train up to three times as fast
-        self.split, self.settings, self.seed = split, settings, seed
-        self.ranks = ranks or Ranks()
-        self.step_number = 0
-        self.steps_per_epoch = -(-len(split) // settings.batch_size)
-        self.total_steps = settings.epochs * self.steps_per_epoch
-        self.optimizer = torch.optim.AdamW(
-            [
-                {
-                    "params": [p for p in network.parameters() if _decays(p)],
-                    "weight_decay": settings.weight_decay,
-                },
-                {
-                    "params": [p for p in network.parameters() if not _decays(p)],
-                    "weight_decay": 0.0,
-                },
-            ],
-            lr=settings.learning_rate,
-            fused=True,
-        )
-        self._batches = self._stream()
-
-    def _stream(self) -> Iterator[Batch]:
-        """Batches from the current step on."""
-        epoch, start = divmod(self.step_number, self.steps_per_epoch)
-        return _epochs(self.split, self.settings.batch_size, self.seed, epoch, start)
-
-    def step(self) -> dict[str, float]:
-        """Train on the next batch; returns the step's losses by name."""
-        rate = schedule(self.step_number, self.total_steps, self.settings.warmup_fraction)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * rate
-        self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = self._backward_parts(next(self._batches))
-        self.ranks.add_up_gradients(self.network)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
-        self.optimizer.step()
-        self.step_number += 1
-        return {name: float(loss) for name, loss in losses.items()}
-
-    def _backward_parts(self, batch: Batch) -> dict[str, Tensor]:
-        """Add the gradients of this process's share of a batch; returns the whole batch's losses.
-
-        Parts of different sizes count by their samples, as they would in one piece.
-        """
-        parts = self.ranks.count * self.settings.accumulate
-        mine = batch.parts(parts)[self.ranks.rank :: self.ranks.count]
-        device = self.network.device
-        losses = torch.zeros(len(self.loss_names), device=device)
-        for part in mine:
-            share = len(part.labels) / len(batch.labels)
-            if share:
-                losses += torch.stack(self.backward(part.to(device), share))
-        self.ranks.add_up([losses])
-        return dict(zip(self.loss_names, losses, strict=True))
-
-    @property
-    def loss_names(self) -> tuple[str, ...]:
-        """Names of what `backward` returns."""
-        return ("loss",)
-
-    def backward(self, batch: Batch, share: float = 1.0) -> list[Tensor]:
-        """Add the gradients of `share` times the losses of a batch; returns those."""
-        with self.autocast():
-            logits = self.network(**batch.inputs)
-        loss = self.cross_entropy(logits.float(), batch.labels) * share
-        loss.backward()
-        return [loss.detach()]
-
-    def autocast(self) -> torch.autocast:
-        """Where matrix products are computed in bfloat16, if the settings say so."""
-        enabled = self.settings.precision == "bf16"
-        return torch.autocast(self.network.device.type, torch.bfloat16, enabled=enabled)
-
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss on the labels, smoothed as the settings say."""
-        return F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
-
-    def run(
-        self,
-        progress: Progress | None = None,
-        checkpoint: Callable[[Trainer], None] | None = None,
-    ) -> None:
-        """Train to the end; `checkpoint` is called after every step and decides what to do.
-
-        The network comes back on the CPU, all of it active.
-        """
-        self._synchronise()
-        while self.step_number < self.total_steps:
-            losses = self.step()
-            if progress is not None:
-                progress(self.step_number, self.total_steps, losses)
-            if checkpoint is not None:
-                checkpoint(self)
-        self.network.activate({})
-        _lay_out(self.network.eval().cpu(), torch.contiguous_format)
-
-    def _synchronise(self) -> None:
-        """Start all processes from the leading one's state."""
-        if self.ranks.count == 1:
-            return
-        device = self.network.device
-        self.ranks.join(device)
-        step = self.ranks.agree(self.step_number, device)
-        self.ranks.broadcast(self.network.state_dict().values())
-        moments = ("exp_avg", "exp_avg_sq")
-        for parameter in self.network.parameters():
-            state = self.optimizer.state[parameter]
-            if not self.ranks.agree("step" in state, device):
-                continue
-            if not self.ranks.leads:
-                state |= {name: torch.zeros_like(parameter) for name in moments}
-                state["step"] = torch.tensor(float(step))
-            self.ranks.broadcast(state[name] for name in moments)
-        self.step_number = step
-        self._batches = self._stream()
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything needed to continue, as flat tensors for a safetensors file."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        tensors["step"] = torch.tensor(self.step_number)
-        return {name: tensor.contiguous() for name, tensor in tensors.items()}
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from what `state` gave."""
-        network: dict[str, Tensor] = {}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            kind, _, name = key.partition(".")
-            if kind == "network":
-                network[name] = tensor
-            elif kind == "optimizer":
-                index, _, moment = name.partition(".")
-                # The fused optimizer walks through memory: moments lie as their kernels do.
-                ordered = _ordered(tensor, torch.channels_last)
-                moments.setdefault(int(index), {})[moment] = ordered
-        self.network.load_state_dict(network)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.step_number = int(tensors["step"])
-        self._batches = self._stream()
-
-
 class Distiller(Trainer):
     """Trains on the labels and on a teacher's answers."""
 
@@ -271,7 +60,7 @@ class Distiller(Trainer):
         """Let a full network teach that nothing else trains."""
         network.activate({})
         self.teacher = network.eval().requires_grad_(False).to(self.network.device)
-        _lay_out(self.teacher, torch.channels_last)
+        lay_out(self.teacher, torch.channels_last)
 
     def _answer(self, network: SuperNetwork, inputs: Mapping[str, Tensor]) -> Answers:
         with self.autocast():
@@ -405,14 +194,3 @@ class InstaTuner(Distiller):
         self.network.activate(architecture)
         if self.settings.quantization_aware:
             self.network.apply_policy(policy, self.scheme)
-
-
-@torch.inference_mode()
-def accuracy(network: nn.Module, split: Split, batch_size: int = 128) -> float:
-    """Part of the samples classified correctly."""
-    network.eval()
-    device, correct = next(network.parameters()).device, 0
-    for batch in split.batches(batch_size):
-        given = network(**batch.to(device).inputs).argmax(dim=-1).cpu()
-        correct += int((given == batch.labels).sum())
-    return correct / len(split)

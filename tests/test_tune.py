@@ -24,15 +24,8 @@ from supernets.settings import (
     TuneSettings,
     VitConfig,
 )
-from supernets.tune import (
-    InstaTuner,
-    Polisher,
-    Trainer,
-    accuracy,
-    distillation,
-    feature_distance,
-    schedule,
-)
+from supernets.train import Trainer, accuracy, schedule
+from supernets.tune import InstaTuner, Polisher, distillation, feature_distance
 
 MODEL = ModelSettings(
     vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
@@ -273,8 +266,9 @@ def test_quantization_aware_sub_networks_carry_a_policy_only_while_they_train():
         assert network.get_submodule(layer.name).precision == Precision.FP32
 
 
-def test_tuning_under_low_precision_helps_low_precision():
-    results = {}
+def test_low_precision_costs_less_after_tuning_under_it():
+    policy = {layer.name: Precision.INT4 for layer in fresh().layers}
+    costs = {}
     for aware in (False, True):
         network = fresh()
         Trainer(
@@ -284,17 +278,19 @@ def test_tuning_under_low_precision_helps_low_precision():
             0,
         ).run()
         settings = TuneSettings(epochs=4, batch_size=50, quantization_aware=aware)
-        space = network.space(SpaceSettings(precision={"*": ("int4",)}))
-        InstaTuner(network, space, DATA.train, settings, 0).run()
-        network.apply_policy(
-            {layer.name: Precision.INT4 for layer in network.layers}, QuantScheme()
+        space = network.space(
+            SpaceSettings(depth=(2,), num_heads=(2,), hidden_dim=(16,), precision={"*": ("int4",)})
         )
-        losses = [
-            F.cross_entropy(network(**batch.inputs), batch.labels).item()
-            for batch in DATA.validation.batches(397)
-        ]
-        results[aware] = sum(losses)
-    assert results[True] < results[False]
+        InstaTuner(network, space, DATA.train, settings, 0).run()
+        losses = {}
+        for name, applied in (("fp32", {}), ("int4", policy)):
+            network.apply_policy(applied, QuantScheme())
+            losses[name] = sum(
+                F.cross_entropy(network(**batch.inputs), batch.labels).item()
+                for batch in DATA.validation.batches(397)
+            )
+        costs[aware] = losses["int4"] - losses["fp32"]
+    assert costs[True] < costs[False]
 
 
 def test_batch_norm_statistics_follow_the_full_network_only():

@@ -3,27 +3,37 @@
 Steps of both kinds are timed alternately, so that whatever else the machine does meets both.
 
     python benchmarks/tuning_cost.py
+    python benchmarks/tuning_cost.py polish     # a step of polishing, freed memory kept or not
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
+import torch
+
+from hardware.precision import Precision, QuantScheme
+from supernets.bert import BertSuperNetwork
 from supernets.data import TaskData
 from supernets.load import load_data, load_supernet
 from supernets.settings import (
     BertConfig,
     DataSettings,
     ModelSettings,
+    PolishSettings,
     ResNetConfig,
     SpaceSettings,
     TuneSettings,
     VitConfig,
 )
-from supernets.train import Trainer
-from supernets.tune import InstaTuner
+from supernets.text import TextSplit
+from supernets.train import Trainer, keep_freed_memory
+from supernets.tune import InstaTuner, Polisher
 
 STEPS = 30
 WARMUP = 3
@@ -52,7 +62,40 @@ def step_seconds(data: TaskData, model: ModelSettings, tune: TuneSettings) -> tu
     return statistics.median(p for p, _ in pairs), statistics.median(t for _, t in pairs)
 
 
-def main() -> None:
+def polish_step(keep: bool) -> None:
+    """Print what polishing three of MiniLM's blocks costs per step, on one thread."""
+    if keep:
+        keep_freed_memory()
+    torch.set_num_threads(1)
+    sizes = BertConfig(
+        vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536
+    )
+    network, teacher = BertSuperNetwork(sizes, 150), BertSuperNetwork(sizes, 150)
+    texts = [torch.stack([torch.randint(30522, (12,)), torch.zeros(12).long()])] * 64
+    split = TextSplit(texts, torch.zeros(64).long(), pad_id=0, noise=None)
+    architecture = {"depth": 3, **{f"blocks.{i}.mlp.hidden_dim": 384 for i in range(6)}}
+    network.activate(architecture)
+    kept = network.extract().state_dict()
+    policy = {x.name: Precision.INT4 for x in network.layers if f"{x.name}.weight" in kept}
+    settings = PolishSettings(epochs=100, batch_size=64, precision="bf16")
+    polisher = Polisher(network, teacher, architecture, policy, split, settings, 0, QuantScheme())
+    seconds = []
+    for _ in range(WARMUP + STEPS):
+        started = time.process_time()
+        polisher.step()
+        seconds.append(time.process_time() - started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"{statistics.median(seconds[WARMUP:]) * 1e3:.0f} ms of processor time, {peak:.0f} MB")
+
+
+def polish() -> None:
+    """Polishing steps in fresh processes, in turns."""
+    for name in ("returned", "kept") * 3:
+        print(f"freed memory {name}: ", end="", flush=True)
+        subprocess.run([sys.executable, __file__, f"_{name}"], check=True)
+
+
+def tune() -> None:
     """Print a table; fail if a ratio without quantization exceeds the limit."""
     print("| network | plain step | InstaTune step | ratio | ratio, quantization-aware |")
     print("|---|---|---|---|---|")
@@ -72,5 +115,13 @@ def main() -> None:
         raise SystemExit(f"an InstaTune epoch costs {max(ratios):.2f} plain ones, over {LIMIT}")
 
 
+COMMANDS = {
+    "tune": tune,
+    "polish": polish,
+    "_kept": lambda: polish_step(True),
+    "_returned": lambda: polish_step(False),
+}
+
+
 if __name__ == "__main__":
-    main()
+    COMMANDS[sys.argv[1] if len(sys.argv) > 1 else "tune"]()

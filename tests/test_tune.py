@@ -2,6 +2,9 @@
 
 import gc
 import math
+import platform
+import subprocess
+import sys
 import weakref
 from copy import deepcopy
 from dataclasses import replace
@@ -338,3 +341,27 @@ def test_missing_gpu_is_refused():
     settings = TRAIN.model_copy(update={"device": "cuda"})
     with pytest.raises(ValueError, match="cuda is asked for, but torch finds no GPU"):
         Trainer(fresh(), DATA.train, settings, 0)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone")
+def test_freed_memory_is_kept_while_training():
+    """Pages of a large tensor are mapped once, not every time one is made."""
+    code = """
+import resource, torch
+from supernets.train import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+returned = faults()
+keep_freed_memory()
+faults()
+print(returned, faults())
+"""
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    returned, kept = map(int, printed.split())
+    assert kept < returned / 10

@@ -102,6 +102,11 @@ def calm(*seconds: Seconds) -> list[Seconds]:
     return list(times[:, np.sort(np.argsort(disturbance, kind="stable")[:kept])])
 
 
+def latencies(seconds: Mapping[str, Seconds]) -> dict[str, Latency]:
+    """Latency of every model by name, in the rounds `(repeats,)` that were calm for all."""
+    return dict(zip(seconds, map(Latency.of, calm(*seconds.values())), strict=True))
+
+
 def measure(
     sessions: Mapping[str, onnxruntime.InferenceSession],
     inputs: Mapping[str, Arrays],
@@ -111,8 +116,7 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
     """Latency of every session, measured alternately, in the rounds that were calm for all."""
-    times = run_times(sessions, inputs, repeats=repeats, warmup=warmup, clock=clock)
-    return dict(zip(times, map(Latency.of, calm(*times.values())), strict=True))
+    return latencies(run_times(sessions, inputs, repeats=repeats, warmup=warmup, clock=clock))
 
 
 def ratio(model: Seconds, reference: Seconds, rng: np.random.Generator, draws: int = 1000) -> Ratio:

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from hardware.latency import Latency, calm, measure
+from hardware.latency import Latency, latencies, measure
 from hardware.session import Arrays, open_session, predict
 from hardware.target import Target
 from hardware.verify import verify
@@ -128,7 +128,7 @@ class Evaluator:
 
     def _latency_from(self, elsewhere: LatencyQueue, candidate: Candidate) -> Latency:
         seconds, _ = elsewhere.seconds(candidate.key)
-        found = dict(zip(seconds, map(Latency.of, calm(*seconds.values())), strict=True))
+        found = latencies(seconds)
         if candidate == self.baseline:
             return found[candidate.key]
         baseline = self._latency_from(elsewhere, self.baseline)

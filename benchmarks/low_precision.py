@@ -316,25 +316,30 @@ def busy(threads: int, repeats: int) -> None:
     sessions = {
         name: open_session(model, Target(threads=threads)) for name, model in models.items()
     }
-    inputs = dict.fromkeys(sessions, text(16))
     load = "import numpy as np\na = np.ones((768, 768), np.float32)\nwhile True: a @ a"
+    command = [sys.executable, "-c", load]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    table = Table("others", "tokens", "pauses", "rounds", "median", "deviation", "least .. most")
     for others in (0, 3):
-        command = [sys.executable, "-c", load]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         loads = [subprocess.Popen(command, env=environment) for _ in range(others)]
-        found: dict[str, list[float]] = {"all rounds": [], "calm rounds": []}
-        for _ in range(60):
-            seconds = list(run_times(sessions, inputs, repeats=repeats).values())
-            for name, (large, small) in (("all rounds", seconds), ("calm rounds", calm(*seconds))):
-                found[name].append(float(np.median(small) / np.median(large)))
+        for tokens, pauses in product((16, 32), ("none", "before runs")):
+            inputs = dict.fromkeys(sessions, text(tokens))
+            pause = time.sleep if pauses == "before runs" else lambda _: None
+            found: dict[str, list[float]] = {"all": [], "calm": []}
+            for _ in range(40):
+                times = run_times(sessions, inputs, repeats=repeats, pause=pause)
+                seconds = list(times.values())
+                for rounds, (large, small) in (("all", seconds), ("calm", calm(*seconds))):
+                    found[rounds].append(float(np.median(small) / np.median(large)))
+            for rounds, ratios in found.items():
+                table.add_row(
+                    *(str(others), str(tokens), pauses, rounds, f"{np.median(ratios):.3f}"),
+                    f"{np.std(ratios) / np.median(ratios):.1%}",
+                    f"{min(ratios):.3f} .. {max(ratios):.3f}",
+                )
         for process in loads:
             process.kill()
-        for name, ratios in found.items():
-            CONSOLE.print(
-                f"{others} other processes, {name}: median {np.median(ratios):.3f}, standard "
-                f"deviation {np.std(ratios) / np.median(ratios):.1%}, from {min(ratios):.3f} to "
-                f"{max(ratios):.3f}"
-            )
+    CONSOLE.print(table)
 
 
 def memory(threads: int, repeats: int) -> None:

@@ -2,7 +2,9 @@
 
 On a busy machine the slower of two models is interrupted more often, so that a ratio of medians
 over all rounds is off by up to two times either way. Latencies and ratios are therefore those of
-the calm rounds.
+the calm rounds. And every run begins with a fresh share of the processor: where runs follow each
+other without a pause, rounds about as long as the scheduler's share fall into step with it, and
+one of the models is interrupted in all of them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ Seconds = NDArray[np.float64]
 
 CALM_PART = 1 / 3
 """Part of the rounds that count."""
+PAUSE_S = 1e-4
+"""Sleep before a run: whoever was waiting for the processor has it then, not within the run."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def run_times(
     repeats: int,
     warmup: int = 3,
     clock: Callable[[], float] = time.perf_counter,
+    pause: Callable[[float], None] = time.sleep,
 ) -> dict[str, Seconds]:
     """Run every session in turn, `repeats` rounds: a disturbance hits all of them alike.
 
@@ -82,6 +87,7 @@ def run_times(
     try:
         for turn in range(repeats):
             for name, session in sessions.items():
+                pause(PAUSE_S)
                 start = clock()
                 session.run(None, feeds[name])
                 seconds[name][turn] = clock() - start

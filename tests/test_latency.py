@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from hardware.latency import Latency, calm, ratio, run_times
+from hardware.latency import Latency, calm, latencies, ratio, run_times
 
 
 class Recorder:
@@ -14,6 +14,41 @@ class Recorder:
 
     def run(self, outputs: None, feeds: dict[str, object]) -> list[object]:
         self.log.append(self.name)
+        return []
+
+
+class SharedCore:
+    """A core that two processes have in turn, 3 ms each, with a clock that shows the time.
+
+    Who sleeps leaves the rest of the turn to the other one and gets a whole turn on waking up.
+    """
+
+    TURN_S = 0.003
+
+    def __init__(self) -> None:
+        self.now, self.left = 0.0, self.TURN_S
+
+    def compute(self, seconds: float) -> None:
+        while seconds > self.left + 1e-9:
+            seconds -= self.left
+            self.now += self.left + self.TURN_S
+            self.left = self.TURN_S
+        self.now += seconds
+        self.left -= seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.now += max(seconds, self.TURN_S)
+        self.left = self.TURN_S
+
+
+class Model:
+    """A session that computes for a while on a shared core."""
+
+    def __init__(self, core: SharedCore, seconds: float) -> None:
+        self.core, self.seconds = core, seconds
+
+    def run(self, outputs: None, feeds: dict[str, object]) -> list[object]:
+        self.core.compute(self.seconds)
         return []
 
 
@@ -31,6 +66,27 @@ def test_sessions_run_alternately_after_warming_up():
     times = run_times(sessions, {"a": {}, "b": {}}, repeats=3, warmup=2, clock=lambda: next(clock))
     assert log == ["a", "a", "b", "b"] + ["a", "b"] * 3
     assert np.array_equal(times["a"], [0.5, 0.5, 0.5])
+
+
+def measured_on_a_shared_core(*, pauses: bool) -> float:
+    """Latency of a model of 0.5 ms over that of one of 2.5 ms."""
+    core = SharedCore()
+    models = {"slow": Model(core, 0.0025), "fast": Model(core, 0.0005)}
+    times = run_times(
+        models,
+        {"slow": {}, "fast": {}},
+        repeats=30,
+        clock=lambda: core.now,
+        pause=core.sleep if pauses else lambda _: None,
+    )
+    found = latencies(times)
+    return found["fast"].median_ms / found["slow"].median_ms
+
+
+def test_rounds_do_not_fall_into_step_with_the_scheduler():
+    """Without pauses the slow model is interrupted in every round and seems over twice as slow."""
+    assert measured_on_a_shared_core(pauses=False) == pytest.approx(0.2 / 2.2)
+    assert measured_on_a_shared_core(pauses=True) == pytest.approx(0.2)
 
 
 def test_latency_is_median_and_quartiles_in_milliseconds():

@@ -13,7 +13,7 @@ import onnxruntime
 from filelock import FileLock
 
 from hardware.kernels import block_size
-from hardware.latency import Latency, measure
+from hardware.latency import METHOD, Latency, measure
 from hardware.materialize import Weights, materialize
 from hardware.precision import Int4Kernel, Precision, QuantPolicy, QuantScheme
 from hardware.session import Arrays, open_session
@@ -48,7 +48,7 @@ def choose_int4_kernel(
 
     `inputs` are those of one inference on the target; on CUDA only `matmulnbits` has a kernel.
     `cache` is a JSON file of earlier answers, valid for the same layer shapes, scheme, target,
-    processor and library version.
+    processor, library version and way of measuring.
     Raises ValueError where the scheme's group size rules out one of the two.
     """
     if target.provider != "cpu":
@@ -104,6 +104,7 @@ def _key(template: Template, scheme: QuantScheme, target: Target) -> str:
         "layers": template.layers,
         "scheme": asdict(replace(scheme, int4_kernel=KERNELS[0])),
         "target": target.describe(),
+        "method": METHOD,
     }
     canonical = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -28,6 +28,8 @@ CALM_PART = 1 / 3
 """Part of the rounds that count."""
 PAUSE_S = 1e-4
 """Sleep before a run: whoever was waiting for the processor has it then, not within the run."""
+METHOD = "calm rounds, a pause before every run"
+"""How latencies are taken, where they are remembered: those taken in another way are not reused."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def run_times(
 ) -> dict[str, Seconds]:
     """Run every session in turn, `repeats` rounds: a disturbance hits all of them alike.
 
-    Returns seconds per name, `(repeats,)`; entry r of all names comes from the same round.
+    `pause` sleeps before every run, for `PAUSE_S` seconds. Returns seconds per name,
+    `(repeats,)`; entry r of all names comes from the same round.
     """
     feeds = {name: dict(inputs[name]) for name in sessions}
     for name, session in sessions.items():

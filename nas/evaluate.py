@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from hardware.latency import Latency, latencies, measure
+from hardware.latency import METHOD, Latency, latencies, measure
 from hardware.session import Arrays, open_session, predict
 from hardware.target import Target
 from hardware.verify import verify
@@ -151,7 +151,7 @@ class Evaluator:
             "inputs": {name: list(array.shape) for name, array in inputs.items()},
             "target": self.target.describe(),
             "repeats": LATENCY_REPEATS,
-            "rounds": "calm",
+            "method": METHOD,
         }
 
     @cached_property

@@ -71,6 +71,19 @@ def test_a_slow_phase_of_the_machine_cancels(
     assert metrics["latency_ms"] == pytest.approx(1.0)
 
 
+def test_latency_taken_in_another_way_is_not_reused(
+    workbench: Workbench, data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = workbench.uniform(workbench.space.largest(), Precision.FP32)
+    clock, book = Clock(), LatencyBook(tmp_path)
+    evaluator = Evaluator(workbench, data.validation, Target(), book, baseline, clock=clock)
+    evaluator(baseline)
+    clock.tick_s *= 7
+    assert evaluator(baseline)[0]["latency_ms"] == pytest.approx(1.0)
+    monkeypatch.setattr("nas.evaluate.METHOD", "another")
+    assert evaluator(baseline)[0]["latency_ms"] == pytest.approx(7.0)
+
+
 def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(workbench: Workbench) -> None:
     """Other weights make no other latency; another precision, size or way of writing does."""
     space = workbench.space

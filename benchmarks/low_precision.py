@@ -320,20 +320,23 @@ def busy(threads: int, repeats: int) -> None:
     command = [sys.executable, "-c", load]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     table = Table("others", "tokens", "pauses", "rounds", "median", "deviation", "least .. most")
+    ways = {"none": lambda _: None, "before runs": time.sleep}
     for others in (0, 3):
         loads = [subprocess.Popen(command, env=environment) for _ in range(others)]
-        for tokens, pauses in product((16, 32), ("none", "before runs")):
+        for tokens, (pauses, pause) in product((16, 32), ways.items()):
             inputs = dict.fromkeys(sessions, text(tokens))
-            pause = time.sleep if pauses == "before runs" else lambda _: None
-            found: dict[str, list[float]] = {"all": [], "calm": []}
-            for _ in range(40):
-                times = run_times(sessions, inputs, repeats=repeats, pause=pause)
-                seconds = list(times.values())
-                for rounds, (large, small) in (("all", seconds), ("calm", calm(*seconds))):
-                    found[rounds].append(float(np.median(small) / np.median(large)))
-            for rounds, ratios in found.items():
+            measured = [
+                list(run_times(sessions, inputs, repeats=repeats, pause=pause).values())
+                for _ in range(40)
+            ]
+            for rounds, times in (("all", measured), ("calm", [calm(*pair) for pair in measured])):
+                ratios = [float(np.median(small) / np.median(large)) for large, small in times]
                 table.add_row(
-                    *(str(others), str(tokens), pauses, rounds, f"{np.median(ratios):.3f}"),
+                    str(others),
+                    str(tokens),
+                    pauses,
+                    rounds,
+                    f"{np.median(ratios):.3f}",
                     f"{np.std(ratios) / np.median(ratios):.1%}",
                     f"{min(ratios):.3f} .. {max(ratios):.3f}",
                 )

@@ -14,11 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.low_precision import mini_lm
 from hardware.precision import Precision, QuantScheme
-from supernets.bert import BertSuperNetwork
 from supernets.data import TaskData
 from supernets.load import load_data, load_supernet
 from supernets.settings import (
@@ -67,10 +70,7 @@ def polish_step(keep: bool) -> None:
     if keep:
         keep_freed_memory()
     torch.set_num_threads(1)
-    sizes = BertConfig(
-        vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536
-    )
-    network, teacher = BertSuperNetwork(sizes, 150), BertSuperNetwork(sizes, 150)
+    network, teacher = mini_lm(), mini_lm()
     texts = [torch.stack([torch.randint(30522, (12,)), torch.zeros(12).long()])] * 64
     split = TextSplit(texts, torch.zeros(64).long(), pad_id=0, noise=None)
     architecture = {"depth": 3, **{f"blocks.{i}.mlp.hidden_dim": 384 for i in range(6)}}

@@ -151,7 +151,8 @@ class Experiment(Settings):
     polish: PolishSettings | None = Field(
         None,
         description="Fine-tune every chosen sub-network alone, its policy fake-quantized, before "
-        "it is exported; one that gains no validation accuracy is exported as it was found.",
+        "it is exported; what validation then finds worse by more than a standard error is "
+        "exported as it was found.",
     )
     storage: str | None = Field(
         None,

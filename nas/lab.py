@@ -145,11 +145,12 @@ class Lab:
 
         def score(workbench: Workbench, candidate: Candidate) -> float:
             session = open_session(workbench.model(candidate).SerializeToString(), self.target)
-            validation = self.data.validation
             return split_accuracy(session, workbench, candidate, validation, self.target)
 
         train, seed = noisy(self.data, settings.token_noise), self.experiment.seed
-        return Polish(settings, self.workbench, full, train, score, self.folder, seed, reporter)
+        validation, samples = self.data.validation, len(self.data.validation)
+        bench, folder = self.workbench, self.folder
+        return Polish(settings, bench, full, train, score, samples, folder, seed, reporter)
 
     def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
         """Choose, export and measure the front of what has been evaluated."""

@@ -30,6 +30,7 @@ class Polish:
     full: the full network in FP32, which teaches.
     split: training samples.
     score: validation accuracy of a candidate's exported model, as the search measured it.
+    samples: in the validation split.
     """
 
     settings: PolishSettings
@@ -37,6 +38,7 @@ class Polish:
     full: Evaluation
     split: Split
     score: Score
+    samples: int
     folder: RunFolder
     seed: int
     reporter: Reporter
@@ -45,14 +47,17 @@ class Polish:
         """Polish one candidate and measure what that gained, unless the run folder has it."""
         self._train(evaluation, self._place(evaluation.candidate.key), self.settings, self._teacher)
 
-    def better(self, evaluation: Evaluation) -> tuple[Workbench, float]:
-        """What builds a trained candidate at its best, and its validation accuracy then.
+    def shipped(self, evaluation: Evaluation) -> tuple[Workbench, float]:
+        """What builds a trained candidate, and its validation accuracy then.
 
-        Polished or as it was found: whichever has the higher validation accuracy.
+        Polished, unless that is worse by more than a standard error: as it was found its accuracy
+        is the best of many measured on the same samples, and so too high by about as much.
         """
         place, found = self._place(evaluation.candidate.key), evaluation.metrics["accuracy"]
-        accuracy = _accuracy(place)
-        return (self._polished(place), accuracy) if accuracy > found else (self.workbench, found)
+        accuracy, error = _accuracy(place), (found * (1 - found) / self.samples) ** 0.5
+        if accuracy >= found - error:
+            return self._polished(place), accuracy
+        return self.workbench, found
 
     def _teacher(self) -> SuperNetwork:
         """The full network, polished first if the settings say so and validation gains."""

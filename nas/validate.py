@@ -199,7 +199,7 @@ class Validator:
     def _score(self, pick: Pick, folder: Path) -> ValidatedModel:
         exporter, model = self.exporter, _unscored(pick)
         if self.polish is not None and pick.evaluation.role == "search":
-            workbench, accuracy = self.polish.better(pick.evaluation)
+            workbench, accuracy = self.polish.shipped(pick.evaluation)
             exporter = replace(exporter, workbench=workbench)
             before = model.validation_accuracy
             model = replace(model, validation_accuracy=accuracy, unpolished_accuracy=before)

@@ -64,13 +64,15 @@ class SuperNetwork(nn.Module, ABC):
     """A network whose sub-networks share its weights.
 
     `features` gives what `head` reads of each sample, `(B, width)`; that of a narrower sub-network
-    is meant as a prefix. `block_order` maps each depth gene to its blocks, the most important
-    first: depth d keeps the first d of them, run in their original order.
+    is meant as a prefix. `path` gives the active blocks in the order they run. `block_order` maps
+    each depth gene to its blocks, the most important first: depth d keeps the first d of them, run
+    in their original order.
     """
 
     config: VitConfig | BertConfig | ResNetConfig
     num_labels: int
     features: Callable[..., Tensor]
+    path: Callable[[], Iterable[nn.Module]]
     head: ElasticLinear
     block_order: dict[str, list[int]]
 
@@ -117,6 +119,15 @@ class SuperNetwork(nn.Module, ABC):
     @abstractmethod
     def branch_outputs(self, block: str) -> list[Tensor]:
         """Parameters that end a block's branches: all zero means that the block does nothing."""
+
+    @abstractmethod
+    def aligned(
+        self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """What a block put out and what the full network has in its place: `(n, width)` each.
+
+        `inputs` are the active sub-network's. Rows stand for the same token or pixel.
+        """
 
     @abstractmethod
     def cost(

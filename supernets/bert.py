@@ -201,6 +201,13 @@ class BertSuperNetwork(TransformerSuperNetwork, Bert):
             self.head.extract(),
         ).eval()
 
+    def aligned(
+        self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """All tokens that are no padding."""
+        real = inputs["attention_mask"] > 0
+        return own[real], full[real]
+
     def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
         """Depth, then heads and neurons of every block."""
         return self.block_genes(settings)

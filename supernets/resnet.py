@@ -256,6 +256,12 @@ class ResNetSuperNetwork(SuperNetwork, ResNet):
         stem = Stem(conv.extract(), norm.extract(), self.config.stem_pool)
         return ResNet(stem, stages, self.head.extract()).eval()
 
+    def aligned(
+        self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """All pixels."""
+        return own.movedim(1, 3).flatten(0, 2), full.movedim(1, 3).flatten(0, 2)
+
     def deploy(self, calibration: Iterable[Batch] = ()) -> ResNet:
         """Extract, take BatchNorm statistics anew from `calibration`, and fold them."""
         plain = self.extract()

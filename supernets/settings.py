@@ -237,6 +237,12 @@ class PolishSettings(DistillSettings):
         description="Part of a text's tokens replaced at random, half of them masked, half by "
         "others, so that the teacher answers about more texts than there are.",
     )
+    block_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of what the outputs of its blocks leave unexplained of the teacher's "
+        "(one minus R squared), added to the loss; the last block's is `feature_weight`'s.",
+    )
     teacher: TeacherSettings | None = Field(
         None,
         description="Polish the full network first, on the same samples; it teaches as it then is "

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hardware.precision import Precision, QuantScheme
@@ -19,6 +20,9 @@ from supernets.ranks import Ranks
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
 from supernets.space import SearchSpace
 from supernets.train import Trainer, lay_out
+
+LEAST_VARIANCE = 1e-6
+"""Of a teacher's feature that hardly varies."""
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -40,12 +44,39 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(student, teacher[:, : student.shape[1]]).mean()
 
 
+def unexplained(student: Tensor, teacher: Tensor) -> Tensor:
+    """Part of the teacher's variance that the student misses, one minus R squared.
+
+    Both `(n, width)`, of a wider teacher the first features; the mean over features, so that those
+    of large scale count no more than others.
+    """
+    teacher = teacher[:, : student.shape[1]]
+    missed = (student - teacher).square().mean(0)
+    return (missed / teacher.var(0, correction=0).clamp_min(LEAST_VARIANCE)).mean()
+
+
+@contextmanager
+def outputs_of(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Collect what these blocks put out while the body runs, in the order they do."""
+    found: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda *call: found.append(call[-1])) for block in blocks]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @dataclass(frozen=True)
 class Answers:
-    """Logits `(B, classes)` of a batch, and the features `(B, width)` they are computed from."""
+    """Logits `(B, classes)` of a batch, the features `(B, width)` they are computed from.
+
+    outputs: of the blocks that are compared, if any.
+    """
 
     logits: Tensor
     features: Tensor
+    outputs: Sequence[Tensor] = ()
 
 
 class Distiller(Trainer):
@@ -54,6 +85,8 @@ class Distiller(Trainer):
     settings: DistillSettings
     scheme: QuantScheme
     teacher: SuperNetwork | None = None
+    compared: Sequence[nn.Module] = ()
+    """Blocks of the teacher whose outputs are taught."""
     _known: Answers | None = None
 
     def freeze_teacher(self, network: SuperNetwork) -> None:
@@ -62,19 +95,27 @@ class Distiller(Trainer):
         self.teacher = network.eval().requires_grad_(False).to(self.network.device)
         lay_out(self.teacher, torch.channels_last)
 
-    def _answer(self, network: SuperNetwork, inputs: Mapping[str, Tensor]) -> Answers:
-        with self.autocast():
+    def _answer(
+        self,
+        network: SuperNetwork,
+        inputs: Mapping[str, Tensor],
+        blocks: Sequence[nn.Module] = (),
+    ) -> Answers:
+        with self.autocast(), outputs_of(blocks) as outputs:
             features = network.features(**inputs)
             logits = network.head(features)
-        return Answers(logits.float(), features.float())
+        return Answers(logits.float(), features.float(), outputs)
 
     @torch.no_grad()
     def _teach(self, batch: Batch) -> Answers | None:
-        """What the teacher answers; about samples that never change it is asked once."""
+        """What the teacher answers; about samples that never change it is asked once.
+
+        Not where outputs of its blocks are compared: those of all samples take too much memory.
+        """
         if self.teacher is None:
             return None
-        if self.split.augmented:
-            return self._answer(self.teacher, batch.inputs)
+        if self.split.augmented or self.compared:
+            return self._answer(self.teacher, batch.inputs, self.compared)
         if self._known is None:
             self._known = self._answer_all(self.teacher)
         return Answers(self._known.logits[batch.rows], self._known.features[batch.rows])
@@ -98,7 +139,12 @@ class Distiller(Trainer):
         self.network.apply_policy({}, self.scheme)
 
     def _backward(
-        self, given: Answers, labels: Tensor, target: Answers | None, share: float
+        self,
+        given: Answers,
+        labels: Tensor,
+        target: Answers | None,
+        share: float,
+        further: Tensor | float = 0.0,
     ) -> Tensor:
         weight = self.settings.hard_label_weight
         loss = weight * self.cross_entropy(given.logits, labels)
@@ -108,7 +154,7 @@ class Distiller(Trainer):
             if self.settings.feature_weight:
                 distance = feature_distance(given.features, target.features)
                 loss = loss + self.settings.feature_weight * distance
-        loss = loss * share
+        loss = (loss + further) * share
         loss.backward()
         return loss.detach()
 
@@ -132,16 +178,40 @@ class Polisher(Distiller):
         super().__init__(network, split, settings, seed)
         self.architecture, self.policy, self.scheme = architecture, policy, scheme
         self.freeze_teacher(teacher)
+        self.blocks: Sequence[nn.Module] = ()
+        if settings.block_weight:
+            self.blocks, self.compared = self._compare(teacher)
+
+    def _compare(self, teacher: SuperNetwork) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Each block of the sub-network but the last, and the teacher's before its next one.
+
+        So what follows a block that was left out is given what it was before.
+        """
+        whole = list(self.network.path())
+        self.network.activate(self.architecture)
+        kept = list(self.network.path())
+        self.network.activate({})
+        taught = list(teacher.path())
+        return kept[:-1], [taught[whole.index(block) - 1] for block in kept[1:]]
 
     def backward(self, batch: Batch, share: float = 1.0) -> list[Tensor]:
         """Gradients of the sub-network."""
         teacher = self._teach(batch)
         self.network.activate(self.architecture)
         self.network.apply_policy(self.policy, self.scheme)
-        given = self._answer(self.network, self.network.adapt_inputs(batch.inputs))
-        loss = self._backward(given, batch.labels, teacher, share)
+        inputs = self.network.adapt_inputs(batch.inputs)
+        given = self._answer(self.network, inputs, self.blocks)
+        further = self._distance(given, teacher, inputs) if teacher and self.blocks else 0.0
+        loss = self._backward(given, batch.labels, teacher, share, further)
         self._use_full_network()
         return [loss]
+
+    def _distance(self, given: Answers, teacher: Answers, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Weighted mean of what the blocks leave unexplained."""
+        pairs = zip(given.outputs, teacher.outputs, strict=True)
+        aligned = (self.network.aligned(own.float(), full.float(), inputs) for own, full in pairs)
+        parts = [unexplained(own, full) for own, full in aligned]
+        return self.settings.block_weight * torch.stack(parts).mean()
 
 
 class InstaTuner(Distiller):

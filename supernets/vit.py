@@ -227,6 +227,18 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
             self.head_tokens,
         ).eval()
 
+    def aligned(
+        self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """All tokens; at a lower resolution each patch and the mean of those it covers."""
+        grid, active_grid = self.config.grid, self.active_size // self.patch_size
+        if active_grid != grid:
+            prefix, patches = full.split([self.config.prefix_tokens, grid**2], dim=1)
+            square = patches.transpose(1, 2).unflatten(2, (grid, grid))
+            small = F.adaptive_avg_pool2d(square, active_grid)
+            full = torch.cat([prefix, small.flatten(2).transpose(1, 2)], dim=1)
+        return own.flatten(0, 1), full.flatten(0, 1)
+
     @property
     def axes(self) -> dict[str, Axis]:
         """Blocks, heads, neurons; stream width and resolution if asked for."""

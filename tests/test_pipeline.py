@@ -350,7 +350,8 @@ def polish(finished: tuple[RunFolder, Front], tmp_path: Path) -> Polish:
     lab = Lab.prepare(experiment, copy, data, Silent())
     full = measured_references(lab.ledger.evaluations())["fp32"]
     settings = PolishSettings(epochs=1, batch_size=512)
-    return Polish(settings, lab.workbench, full, data.train, lambda *_: 0.0, copy, 0, Silent())
+    bench, samples = lab.workbench, len(data.validation)
+    return Polish(settings, bench, full, data.train, lambda *_: 0.0, samples, copy, 0, Silent())
 
 
 @pytest.fixture
@@ -371,7 +372,7 @@ def test_a_polished_full_network_teaches_if_it_is_better(
             score=lambda _, candidate: 1.0 if candidate == chosen.candidate else teacher_score,
         )
         told.train(chosen)
-        weight = told.better(chosen)[0].supernet.state_dict()["head.weight"]
+        weight = told.shipped(chosen)[0].supernet.state_dict()["head.weight"]
         assert isinstance(weight, Tensor)
         return weight
 
@@ -384,6 +385,19 @@ def test_a_polished_full_network_teaches_if_it_is_better(
     )
 
 
+@pytest.mark.parametrize(("points", "polished"), [(0.1, True), (-1.9, True), (-2.1, False)])
+def test_a_polished_network_is_shipped_unless_a_standard_error_worse(
+    polish: Polish, chosen: Evaluation, points: float, polished: bool
+) -> None:
+    """Of 400 samples with 80 % right a standard error is 2 points."""
+    found = replace(chosen, metrics={**chosen.metrics, "accuracy": 0.8})
+    told = replace(polish, samples=400, score=lambda *_: 0.8 + points / 100)
+    told.train(found)
+    bench, accuracy = told.shipped(found)
+    assert (bench is not told.workbench) == polished
+    assert accuracy == pytest.approx(0.8 + points / 100 * polished)
+
+
 def test_a_network_polished_under_other_settings_is_not_taken(
     polish: Polish, chosen: Evaluation
 ) -> None:
@@ -393,8 +407,8 @@ def test_a_network_polished_under_other_settings_is_not_taken(
     for told in (short, short, other, other):
         told.train(chosen)
     assert not given
-    assert (short.better(chosen)[1], other.better(chosen)[1]) == (0.98, 0.97)
-    trained = [p.better(chosen)[0].supernet.state_dict() for p in (short, other)]
+    assert (short.shipped(chosen)[1], other.shipped(chosen)[1]) == (0.98, 0.97)
+    trained = [p.shipped(chosen)[0].supernet.state_dict() for p in (short, other)]
     assert not torch.equal(trained[0]["head.weight"], trained[1]["head.weight"])
 
 

@@ -12,12 +12,14 @@ from itertools import islice, pairwise
 
 import pytest
 import torch
+from sklearn.metrics import r2_score
 from torch.nn import functional as F
 
 from hardware.precision import Precision, QuantScheme
 from supernets.batch_norm import recalibrate
 from supernets.load import load_data, load_supernet
 from supernets.settings import (
+    BertConfig,
     DataSettings,
     ModelSettings,
     PolishSettings,
@@ -28,7 +30,7 @@ from supernets.settings import (
     VitConfig,
 )
 from supernets.train import Trainer, accuracy, schedule
-from supernets.tune import InstaTuner, Polisher, distillation, feature_distance
+from supernets.tune import InstaTuner, Polisher, distillation, feature_distance, unexplained
 
 MODEL = ModelSettings(
     vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
@@ -39,6 +41,11 @@ RESNET = ModelSettings(
     )
 )
 DATA = load_data(DataSettings(name="digits", image_size=16), MODEL)
+VIT3 = MODEL.vit.model_copy(update={"depth": 3})
+BERT3 = BertConfig(embed_dim=16, depth=3, num_heads=2, hidden_dim=16, vocab_size=512)
+TEXTS = load_data(
+    DataSettings(name="pydoc", max_length=24, max_train=400), ModelSettings(bert=BERT3)
+)
 TRAIN = TrainSettings(epochs=2, batch_size=250)
 TUNE = TuneSettings(epochs=2, batch_size=250)
 
@@ -166,6 +173,95 @@ def test_a_narrow_students_features_meet_the_first_of_the_teachers():
     scaled = teacher[:, :3] * torch.rand(5, 1)
     assert feature_distance(scaled, teacher) == pytest.approx(0, abs=1e-6)
     assert feature_distance(-scaled, teacher) == pytest.approx(2)
+
+
+def test_unexplained_is_one_minus_r_squared_of_the_teachers_first_features():
+    teacher = torch.randn(50, 8) * torch.logspace(-2, 2, 8) + 3
+    student = teacher[:, :5] + torch.randn(50, 5)
+    expected = 1 - r2_score(teacher[:, :5], student)
+    assert unexplained(student, teacher).item() == pytest.approx(expected, rel=1e-4)
+    assert unexplained(teacher[:, :5], teacher) == 0
+
+
+FAMILIES = {
+    "vit": (ModelSettings(vit=VIT3), {"depth": 2}, "blocks.1"),
+    "resnet": (RESNET, {"stages.0.depth": 1}, "stages.0.1"),
+    "bert": (ModelSettings(bert=BERT3), {"depth": 2}, "blocks.1"),
+}
+
+
+def family(name):
+    """A network without block 1 in its smaller depth, that depth, and a batch for it."""
+    model, architecture, block = FAMILIES[name]
+    network = fresh(model) if name != "bert" else load_supernet(model, TEXTS, seed=0).network
+    gene = next(iter(architecture))
+    network.block_order[gene].remove(1)
+    network.block_order[gene].append(1)
+    split = (TEXTS if name == "bert" else DATA).train
+    return network, architecture, block, split
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_block_that_does_nothing_is_not_missed(name):
+    """What a block puts out is compared with what the next kept one is given in the teacher."""
+    network, architecture, block, split = family(name)
+    batch = next(split.batches(20))
+    distances = []
+    for fill in (torch.nn.init.zeros_, torch.nn.init.normal_):
+        network.activate({})
+        for tensor in network.branch_outputs(block):
+            fill(tensor)
+        polish = polisher(network.eval(), architecture, {}, split, block_weight=1.0)
+        teacher = polish._teach(batch)
+        network.activate(architecture)
+        given = polish._answer(network, batch.inputs, polish.blocks)
+        assert len(given.outputs) == len(list(network.path())) - 1 > 0
+        distances.append(polish._distance(given, teacher, batch.inputs).item())
+    assert distances[0] == pytest.approx(0, abs=1e-4)
+    assert distances[1] > 0.1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_polishing_brings_the_blocks_outputs_nearer(name):
+    losses = {}
+    for weight in (0.0, 5.0):
+        network, architecture, _, split = family(name)
+        settings = {"hard_label_weight": 0.0, "learning_rate": 3e-3}
+        polish = polisher(network, architecture, {}, split, block_weight=weight, **settings)
+        polish.run()
+        judge = polisher(network, architecture, {}, split, block_weight=1.0)
+        judge.freeze_teacher(polish.teacher)
+        _, judge.compared = judge._compare(polish.teacher)
+        batch = next(split.batches(200))
+        teacher = judge._teach(batch)
+        network.activate(architecture)
+        given = judge._answer(network, batch.inputs, judge.blocks)
+        losses[weight] = judge._distance(given, teacher, batch.inputs).item()
+    assert losses[5.0] < 0.8 * losses[0.0]
+
+
+def test_padding_is_not_compared():
+    network, _, _, split = family("bert")
+    batch = next(split.batches(8))
+    real = batch.inputs["attention_mask"].bool()
+    assert not real.all()
+    own, full = torch.randn(2, *real.shape, 4)
+    rows = network.aligned(own, full, batch.inputs)
+    expected = [own[b, t] for b in range(8) for t in range(real.shape[1]) if real[b, t]]
+    assert torch.equal(rows[0], torch.stack(expected))
+    assert rows[1].shape == rows[0].shape
+
+
+def test_a_patch_of_a_small_image_is_compared_with_the_mean_of_those_it_covers():
+    model = ModelSettings(vit=VIT3.model_copy(update={"patch_size": 4}))
+    network = fresh(model)
+    network.activate({"resolution": 8})
+    own, full = torch.randn(2, 1 + 4, 16), torch.randn(2, 1 + 16, 16)
+    first, second = network.aligned(own, full, {})
+    assert torch.equal(first, own.reshape(10, 16))
+    corner = torch.stack([full[1, 1 + place] for place in (0, 1, 4, 5)]).mean(0)
+    torch.testing.assert_close(second[6], corner)
+    assert torch.equal(second[5], full[1, 0])
 
 
 @pytest.mark.parametrize("augmented", [False, True])

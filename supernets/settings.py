@@ -223,6 +223,9 @@ class TeacherSettings(Settings):
         le=1,
         description="Weight of the cross-entropy; the rest are its own answers so far.",
     )
+    block_weight: float = Field(
+        0.0, ge=0, description="As `polish.block_weight`, of its own blocks' outputs so far."
+    )
 
 
 class PolishSettings(DistillSettings):

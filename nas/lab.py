@@ -142,14 +142,14 @@ class Lab:
         settings = self.experiment.polish
         if settings is None:
             return None
+        validation = self.data.validation
 
         def score(workbench: Workbench, candidate: Candidate) -> float:
             session = open_session(workbench.model(candidate).SerializeToString(), self.target)
             return split_accuracy(session, workbench, candidate, validation, self.target)
 
         train, seed = noisy(self.data, settings.token_noise), self.experiment.seed
-        validation, samples = self.data.validation, len(self.data.validation)
-        bench, folder = self.workbench, self.folder
+        bench, samples, folder = self.workbench, len(validation), self.folder
         return Polish(settings, bench, full, train, score, samples, folder, seed, reporter)
 
     def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:

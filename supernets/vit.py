@@ -194,13 +194,16 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
 
     def positions(self) -> Tensor:
         """Position embeddings at the active width, interpolated to the active resolution."""
-        positions, grid = self.pos_embed[..., : self.active_width], self.config.grid
-        active_grid = self.active_size // self.patch_size
+        return self._resize(self.pos_embed[..., : self.active_width], "bicubic")
+
+    def _resize(self, tokens_BTD: Tensor, mode: str) -> Tensor:
+        """Tokens of the full resolution with their patches interpolated to the active one."""
+        grid, active_grid = self.config.grid, self.active_size // self.patch_size
         if active_grid == grid:
-            return positions
-        prefix, patches = positions.split([self.config.prefix_tokens, grid**2], dim=1)
+            return tokens_BTD
+        prefix, patches = tokens_BTD.split([self.config.prefix_tokens, grid**2], dim=1)
         square = patches.transpose(1, 2).unflatten(2, (grid, grid))
-        small = F.interpolate(square, size=(active_grid, active_grid), mode="bicubic")
+        small = F.interpolate(square, size=(active_grid, active_grid), mode=mode)
         return torch.cat([prefix, small.flatten(2).transpose(1, 2)], dim=1)
 
     def activate(self, architecture: Architecture) -> None:
@@ -231,13 +234,7 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
         self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """All tokens; at a lower resolution each patch and the mean of those it covers."""
-        grid, active_grid = self.config.grid, self.active_size // self.patch_size
-        if active_grid != grid:
-            prefix, patches = full.split([self.config.prefix_tokens, grid**2], dim=1)
-            square = patches.transpose(1, 2).unflatten(2, (grid, grid))
-            small = F.adaptive_avg_pool2d(square, active_grid)
-            full = torch.cat([prefix, small.flatten(2).transpose(1, 2)], dim=1)
-        return own.flatten(0, 1), full.flatten(0, 1)
+        return own.flatten(0, 1), self._resize(full, "area").flatten(0, 1)
 
     @property
     def axes(self) -> dict[str, Axis]:

@@ -123,10 +123,19 @@ def test_resuming_at_any_step_ends_in_the_same_network(kind):
             assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
-def polisher(network, architecture, policy, split=DATA.train, **settings):
+def polisher(network, architecture, policy, split=DATA.train, teacher=None, **settings):
     polish = PolishSettings(epochs=2, batch_size=250, **settings)
-    teacher = deepcopy(network)
+    teacher = deepcopy(network) if teacher is None else teacher
     return Polisher(network, teacher, architecture, policy, split, polish, 5, QuantScheme())
+
+
+def missed(polish, batch):
+    """What the blocks leave unexplained of the teacher's."""
+    teacher = polish._teach(batch)
+    polish.network.activate(polish.architecture)
+    given = polish._answer(polish.network, batch.inputs, polish.blocks)
+    assert len(given.outputs) == len(list(polish.network.path())) - 1 > 0
+    return polish._distance(given, teacher, batch.inputs).item()
 
 
 def test_polishing_the_full_network_on_labels_alone_is_plain_training():
@@ -212,11 +221,7 @@ def test_a_block_that_does_nothing_is_not_missed(name):
         for tensor in network.branch_outputs(block):
             fill(tensor)
         polish = polisher(network.eval(), architecture, {}, split, block_weight=1.0)
-        teacher = polish._teach(batch)
-        network.activate(architecture)
-        given = polish._answer(network, batch.inputs, polish.blocks)
-        assert len(given.outputs) == len(list(network.path())) - 1 > 0
-        distances.append(polish._distance(given, teacher, batch.inputs).item())
+        distances.append(missed(polish, batch))
     assert distances[0] == pytest.approx(0, abs=1e-4)
     assert distances[1] > 0.1
 
@@ -229,14 +234,8 @@ def test_polishing_brings_the_blocks_outputs_nearer(name):
         settings = {"hard_label_weight": 0.0, "learning_rate": 3e-3}
         polish = polisher(network, architecture, {}, split, block_weight=weight, **settings)
         polish.run()
-        judge = polisher(network, architecture, {}, split, block_weight=1.0)
-        judge.freeze_teacher(polish.teacher)
-        _, judge.compared = judge._compare(polish.teacher)
-        batch = next(split.batches(200))
-        teacher = judge._teach(batch)
-        network.activate(architecture)
-        given = judge._answer(network, batch.inputs, judge.blocks)
-        losses[weight] = judge._distance(given, teacher, batch.inputs).item()
+        judge = polisher(network, architecture, {}, split, polish.teacher, block_weight=1.0)
+        losses[weight] = missed(judge, next(split.batches(200)))
     assert losses[5.0] < 0.8 * losses[0.0]
 
 

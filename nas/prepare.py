@@ -100,9 +100,10 @@ class Preparation:
             trainer.run()
             return
         with resumable(trainer, name, self.folder, self.reporter):
-            reached = accuracy(trainer.network, self.data.validation)
+            network = trainer.network.to(training_device(trainer.settings.device))
+            reached = accuracy(network, self.data.validation)
             self.reporter.say(f"after {name}: {reached:.4f} on validation")
-            trainer.network.save(folder, space)
+            network.cpu().save(folder, space)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
 SORTED_BATCHES = 16
 """Shuffled batches of texts that are sorted by length together, so that less of each is padding."""
 
@@ -55,12 +56,13 @@ class Split(Protocol):
         generator: torch.Generator | None = None,
         augment: bool = True,
         start: int = 0,
+        device: torch.device = CPU,
     ) -> Iterator[Batch]:
-        """Yield batches from number `start` on, the last one possibly smaller.
+        """Yield batches on a device from number `start` on, the last one possibly smaller.
 
         With a generator they are shuffled and, if `augment` and the split is for training, changed
-        at random: the same way for the same generator state whatever `start` is. Without one they
-        come in order and unchanged.
+        at random: the same way for the same generator state whatever `start` and `device` are.
+        Without one they come in order and unchanged.
         """
 
 

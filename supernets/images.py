@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from supernets.data import Batch, batch_indices
+from supernets.data import CPU, Batch, batch_indices
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 IMAGE_PROCESSOR_FILE = "preprocessor_config.json"
@@ -59,7 +59,8 @@ class ImagePreprocessor:
 
     def normalise(self, pixels_BCHW: Tensor) -> Tensor:
         """Turn bytes into network inputs."""
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        device = pixels_BCHW.device
+        mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (self.mean, self.std))
         return (pixels_BCHW.float() / 255 - mean) / std
 
     def save(self, folder: Path, image_size: int | None = None) -> None:
@@ -153,13 +154,14 @@ class ImageSplit:
         generator: torch.Generator | None = None,
         augment: bool = True,
         start: int = 0,
+        device: torch.device = CPU,
     ) -> Iterator[Batch]:
-        """Yield batches, see `Split`."""
+        """Yield batches, see `Split`; images are sent as bytes and changed on the device."""
         for rows, own in batch_indices(len(self), batch_size, generator, start):
-            pixels = self.preprocessor.normalise(self.pixels[rows])
+            pixels = self.preprocessor.normalise(self.pixels[rows].to(device))
             if own is not None and augment and self.augmentation is not None:
                 pixels = self.augmentation(pixels, own)
-            yield Batch({"pixel_values": pixels}, self.labels[rows], rows)
+            yield Batch({"pixel_values": pixels}, self.labels[rows], rows).to(device)
 
 
 @dataclass(frozen=True)
@@ -177,12 +179,12 @@ class RandomAffine:
 
     def __call__(self, pixels_BCHW: Tensor, generator: torch.Generator) -> Tensor:
         """Sample bilinearly; what comes in from outside repeats the border."""
-        n = len(pixels_BCHW)
-        angle, dx, dy, zoom, side = (torch.rand(5, n, generator=generator) * 2 - 1).unbind()
+        draws = torch.rand(5, len(pixels_BCHW), generator=generator).to(pixels_BCHW.device)
+        angle, dx, dy, zoom, side = (draws * 2 - 1).unbind()
         angle, zoom = angle * math.radians(self.degrees), 1 + zoom * self.scale
-        mirror = torch.where(side < 0, -1.0, 1.0) if self.flip else torch.ones(n)
+        mirror = torch.where(side < 0, -1.0, 1.0) if self.flip else torch.ones_like(side)
         cos, sin = angle.cos() / zoom, angle.sin() / zoom
         rows = [cos * mirror, -sin, dx * 2 * self.shift, sin * mirror, cos, dy * 2 * self.shift]
-        theta = torch.stack(rows, dim=1).view(n, 2, 3)
+        theta = torch.stack(rows, dim=1).view(-1, 2, 3)
         grid = F.affine_grid(theta, list(pixels_BCHW.shape), align_corners=False)
         return F.grid_sample(pixels_BCHW, grid, padding_mode="border", align_corners=False)

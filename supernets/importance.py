@@ -59,9 +59,8 @@ def permute(units: Units, order: Tensor) -> None:
     with torch.no_grad():
         for part in units.parts:
             split = part.tensor.unflatten(part.axis, (units.count, -1))
-            part.tensor.copy_(
-                split.index_select(part.axis, order).flatten(part.axis, part.axis + 1)
-            )
+            ordered = split.index_select(part.axis, order.to(part.tensor.device))
+            part.tensor.copy_(ordered.flatten(part.axis, part.axis + 1))
 
 
 def order_by_importance(network: SuperNetwork, batches: Iterable[Batch]) -> None:

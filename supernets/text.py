@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from supernets.data import Batch, batch_indices
+from supernets.data import CPU, Batch, batch_indices
 
 PAD, UNKNOWN, CLASSIFY, SEPARATE = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
@@ -120,13 +120,14 @@ class TextSplit:
         generator: torch.Generator | None = None,
         augment: bool = True,
         start: int = 0,
+        device: torch.device = CPU,
     ) -> Iterator[Batch]:
         """Yield batches padded to their longest text, see `Split`; shuffled ones of like length."""
         for rows, own in batch_indices(len(self), batch_size, generator, start, self._lengths):
             inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id)
             if own is not None and augment and self.noise is not None:
                 inputs["input_ids"] = self.noise(inputs["input_ids"], own)
-            yield Batch(inputs, self.labels[rows], rows)
+            yield Batch(inputs, self.labels[rows], rows).to(device)
 
 
 def pad(texts: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:

@@ -37,11 +37,13 @@ def schedule(step: int, total: int, warmup_fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def _epochs(split: Split, batch_size: int, seed: int, epoch: int, start: int) -> Iterator[Batch]:
+def _epochs(
+    split: Split, batch_size: int, seed: int, epoch: int, start: int, device: torch.device
+) -> Iterator[Batch]:
     """Epoch after epoch without end. Knows no trainer: a finished one frees its memory at once."""
     while True:
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-        yield from split.batches(batch_size, generator=generator, start=start)
+        yield from split.batches(batch_size, generator=generator, start=start, device=device)
         epoch, start = epoch + 1, 0
 
 
@@ -125,7 +127,8 @@ class Trainer:
     def _stream(self) -> Iterator[Batch]:
         """Batches from the current step on."""
         epoch, start = divmod(self.step_number, self.steps_per_epoch)
-        return _epochs(self.split, self.settings.batch_size, self.seed, epoch, start)
+        device = self.network.device
+        return _epochs(self.split, self.settings.batch_size, self.seed, epoch, start, device)
 
     def step(self) -> dict[str, float]:
         """Train on the next batch; returns the step's losses by name."""
@@ -148,12 +151,11 @@ class Trainer:
         """
         parts = self.ranks.count * self.settings.accumulate
         mine = batch.parts(parts)[self.ranks.rank :: self.ranks.count]
-        device = self.network.device
-        losses = torch.zeros(len(self.loss_names), device=device)
+        losses = torch.zeros(len(self.loss_names), device=self.network.device)
         for part in mine:
             share = len(part.labels) / len(batch.labels)
             if share:
-                losses += torch.stack(self.backward(part.to(device), share))
+                losses += torch.stack(self.backward(part, share))
         self.ranks.add_up([losses])
         return dict(zip(self.loss_names, losses, strict=True))
 
@@ -252,7 +254,6 @@ def accuracy(network: nn.Module, split: Split, batch_size: int = 128) -> float:
     """Part of the samples classified correctly."""
     network.eval()
     device, correct = next(network.parameters()).device, 0
-    for batch in split.batches(batch_size):
-        given = network(**batch.to(device).inputs).argmax(dim=-1).cpu()
-        correct += int((given == batch.labels).sum())
+    for batch in split.batches(batch_size, device=device):
+        correct += int((network(**batch.inputs).argmax(dim=-1) == batch.labels).sum())
     return correct / len(split)

@@ -127,10 +127,10 @@ class Distiller(Trainer):
         logits = torch.zeros(size, teacher.head.out_features, device=device)
         features = torch.zeros(size, width, device=device)
         shuffled = torch.Generator().manual_seed(0)  # batches then hold texts of like length
-        batches = self.split.batches(self.settings.batch_size, generator=shuffled)
+        batches = self.split.batches(self.settings.batch_size, generator=shuffled, device=device)
         for batch in islice(batches, self.ranks.rank, None, self.ranks.count):
-            rows, found = batch.rows.to(device), self._answer(teacher, batch.to(device).inputs)
-            logits[rows], features[rows] = found.logits, found.features[:, :width]
+            found = self._answer(teacher, batch.inputs)
+            logits[batch.rows], features[batch.rows] = found.logits, found.features[:, :width]
         self.ranks.add_up([logits, features])
         return Answers(logits, features)
 

@@ -62,6 +62,12 @@ class Target:
         return PRECISIONS[self.provider]
 
     @property
+    def references(self) -> tuple[Precision, Precision]:
+        """What models are compared with: FP32, and fully INT8 (FP16 where there is no INT8)."""
+        low = Precision.INT8 if Precision.INT8 in self.precisions else Precision.FP16
+        return Precision.FP32, low
+
+    @property
     def execution_provider(self) -> str:
         """ONNX Runtime's name of the provider. Raises TargetError if this install lacks it."""
         name = PROVIDERS[self.provider]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hardware.precision import QuantScheme
 from hardware.target import Target
@@ -184,6 +184,13 @@ class Experiment(Settings):
     def _hold_together(cls, constraints: tuple[str, ...]) -> tuple[str, ...]:
         check_consistent([parse_constraint(text) for text in constraints])
         return constraints
+
+    @model_validator(mode="after")
+    def _references_are_measured(self) -> Self:
+        rows = [row.value for row in self.target.target().references]
+        for text in self.constraints:
+            parse_constraint(text, rows)
+        return self
 
     def parsed_objectives(self) -> tuple[Objective, ...]:
         """The objectives with direction and unit."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hardware.precision import Precision
 from hardware.target import Target
 from nas.candidate import Candidate
 from nas.ledger import Evaluation
@@ -14,17 +13,10 @@ PLAIN = "fp32"
 """The reference no precision was taken from."""
 
 
-def reference_precisions(target: Target) -> dict[str, Precision]:
-    """Reference name -> precision: FP32, and fully INT8 (FP16 where the target has no INT8)."""
-    low = Precision.INT8 if Precision.INT8 in target.precisions else Precision.FP16
-    return {PLAIN: Precision.FP32, low.value: low}
-
-
 def reference_candidates(workbench: Workbench, target: Target) -> dict[str, Candidate]:
     """Reference name -> the largest network of the space in one precision throughout."""
     largest = workbench.space.largest()
-    precisions = reference_precisions(target)
-    return {name: workbench.uniform(largest, precision) for name, precision in precisions.items()}
+    return {row.value: workbench.uniform(largest, row) for row in target.references}
 
 
 def measured_references(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:

@@ -1,4 +1,6 @@
-"""What needs a GPU and the onnxruntime-gpu wheel; skipped, visibly, where they are not."""
+"""What needs a GPU, or also the onnxruntime-gpu wheel; skipped, visibly, without them."""
+
+from itertools import islice
 
 import numpy as np
 import onnxruntime
@@ -10,6 +12,11 @@ from hardware.materialize import arrays, materialize, save_model
 from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.session import open_session, predict
 from hardware.target import Target
+from supernets.importance import order_by_importance
+from supernets.load import load_data, load_supernet
+from supernets.settings import DataSettings, ModelSettings, SpaceSettings, TuneSettings, VitConfig
+from supernets.train import accuracy
+from supernets.tune import InstaTuner
 from tests.sample_networks import (
     bert,
     images,
@@ -22,6 +29,7 @@ from tests.sample_networks import (
 )
 
 HALF = QuantScheme(int4_kernel="matmulnbits")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU torch can use")
 needs_cuda = pytest.mark.skipif(
     "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
     reason="needs a GPU and the wheel onnxruntime-gpu",
@@ -45,6 +53,46 @@ def test_fp16_layers_agree_with_torch(sample):
         expected = network(**inputs).numpy()
     assert np.linalg.norm(found - expected) < 1e-2 * np.linalg.norm(expected)
     assert sum(tensor.data_type == 10 for tensor in model.graph.initializer) >= len(names)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    sizes = VitConfig(image_size=16, embed_dim=32, num_heads=4, hidden_dim=64, depth=3)
+    model = ModelSettings(vit=sizes)
+    data = load_data(DataSettings(name="digits", image_size=16), model)
+    return model, data
+
+
+@needs_gpu
+def test_a_gpu_sees_the_same_batches(digits):
+    _, data = digits
+    found = []
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        generator = torch.Generator().manual_seed(3)
+        found.append(next(data.train.batches(64, generator=generator, device=device)))
+    cpu, gpu = found
+    assert gpu.inputs["pixel_values"].is_cuda
+    torch.testing.assert_close(gpu.inputs["pixel_values"].cpu(), cpu.inputs["pixel_values"])
+    assert torch.equal(gpu.rows.cpu(), cpu.rows)
+
+
+@needs_gpu
+def test_tuning_on_a_gpu_agrees_with_the_cpu(digits):
+    """Order of units, a few steps of InstaTune, accuracy: all where the settings say."""
+    model, data = digits
+    tuned, accuracies = [], []
+    for name in ("cpu", "cuda"):
+        network = load_supernet(model, data, seed=0).network
+        settings = TuneSettings(epochs=1, batch_size=250, learning_rate=1e-4, device=name)
+        batches = data.train.batches(100, generator=torch.Generator().manual_seed(1))
+        order_by_importance(network.to(name), islice(batches, 3))
+        space = network.space(SpaceSettings())
+        InstaTuner(network, space, data.train, settings, seed=5).run()
+        tuned.append(network.state_dict())
+        accuracies.append(accuracy(network.to(name), data.validation))
+    assert abs(accuracies[0] - accuracies[1]) < 0.01
+    for name, tensor in tuned[0].items():
+        torch.testing.assert_close(tuned[1][name].cpu(), tensor, rtol=1e-2, atol=1e-3, msg=name)
 
 
 @needs_cuda

@@ -55,6 +55,14 @@ def test_all_mistakes_are_told_in_one_go(experiment_file: Write) -> None:
     assert all(problem.startswith(str(path)) for problem in caught.value.problems)
 
 
+def test_a_constraint_names_a_row_that_the_target_has(experiment_file: Write) -> None:
+    path = experiment_file(constraints=["accuracy >= int8 - 0.1"], target={"provider": "cuda"})
+    with pytest.raises(ExperimentError, match=r"'int8' is no reference row; .*'fp32', 'fp16'"):
+        load_experiment(path)
+    load_experiment(path, ["constraints=['accuracy >= fp16 - 0.1']"])
+    load_experiment(path, ["target.provider=cpu"])
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -145,7 +145,7 @@ def _task(task: str, trials: Sequence[Row]) -> list[str]:
         f"Seed {first['seed']}, commit {conditions['commit']}, {conditions['cpu']}, "
         f"{conditions['threads']} thread, batch {conditions['batch_size']}, "
         f"{_length(conditions)}ONNX Runtime {conditions['onnxruntime']}, torch "
-        f"{conditions['torch']}; minutes per seed, training included: {minutes}.",
+        f"{conditions['torch']}; minutes per seed: {minutes}.",
         "",
         "| model | test accuracy | ms | faster than the baseline | kB | smaller |",
         "|---|---|---|---|---|---|",

@@ -40,6 +40,18 @@ def test_digits_are_split_once_and_by_class(digits):
     assert torch.equal(again.test.pixels, digits.test.pixels)
 
 
+@pytest.mark.parametrize("name", ["digits", "pydoc"])
+def test_all_of_a_batch_is_on_the_device_asked_for(digits, name):
+    """On torch's device without memory, where mixing it with another is an error."""
+    data = digits if name == "digits" else load_data(DataSettings(name=name, max_train=50), BERT)
+    for generator in (None, torch.Generator().manual_seed(0)):
+        batches = data.train.batches(8, generator=generator, device=torch.device("meta"))
+        batch = next(batches)
+        for tensor in (*batch.inputs.values(), batch.labels, batch.rows):
+            assert tensor.is_meta
+            assert len(tensor) == 8
+
+
 def test_same_generator_gives_the_same_batches_from_any_start(digits):
     def draw(start):
         generator = torch.Generator().manual_seed(3)

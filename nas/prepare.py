@@ -88,11 +88,11 @@ class Preparation:
         return network
 
     def _order(self, network: SuperNetwork) -> None:
-        settings = self.experiment.tune
+        settings, train = self.experiment.tune, self.data.train
+        device = training_device(settings.device)
         generator = torch.Generator().manual_seed(self.experiment.seed)
-        batches = self.data.train.batches(settings.batch_size, generator=generator)
-        network.to(training_device(settings.device))
-        order_by_importance(network, islice(batches, settings.importance_batches))
+        batches = train.batches(settings.batch_size, generator=generator, device=device)
+        order_by_importance(network.to(device), islice(batches, settings.importance_batches))
 
     def _train(self, trainer: Trainer, name: str, folder: Path, space: SearchSpace) -> None:
         """Train to the end, from the newest checkpoint if there is one, and save to `folder`."""

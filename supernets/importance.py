@@ -66,8 +66,8 @@ def permute(units: Units, order: Tensor) -> None:
 def order_by_importance(network: SuperNetwork, batches: Iterable[Batch]) -> None:
     """Put heads, neurons and channels in falling importance and renew the block order.
 
-    The full network computes the same function as before. Batches should be training data; they
-    are moved to where the network is.
+    The full network computes the same function as before. Batches should be training data, where
+    the network is.
     """
     network.activate({})
     units = network.units()
@@ -76,8 +76,7 @@ def order_by_importance(network: SuperNetwork, batches: Iterable[Batch]) -> None
     network.eval()
     for batch in batches:
         network.zero_grad(set_to_none=True)
-        here = batch.to(network.device)
-        F.cross_entropy(network(**here.inputs), here.labels).backward()
+        F.cross_entropy(network(**batch.inputs), batch.labels).backward()
         for score, group in zip(unit_scores, units, strict=True):
             score += gate_gradient(group).abs()
         for gene, score in block_scores.items():

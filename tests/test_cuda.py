@@ -84,8 +84,9 @@ def test_tuning_on_a_gpu_agrees_with_the_cpu(digits):
     for name in ("cpu", "cuda"):
         network = load_supernet(model, data, seed=0).network
         settings = TuneSettings(epochs=1, batch_size=250, learning_rate=1e-4, device=name)
-        batches = data.train.batches(100, generator=torch.Generator().manual_seed(1))
-        order_by_importance(network.to(name), islice(batches, 3))
+        generator, device = torch.Generator().manual_seed(1), torch.device(name)
+        batches = data.train.batches(100, generator=generator, device=device)
+        order_by_importance(network.to(device), islice(batches, 3))
         space = network.space(SpaceSettings())
         InstaTuner(network, space, data.train, settings, seed=5).run()
         tuned.append(network.state_dict())

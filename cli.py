@@ -10,8 +10,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from nas.database_url import masked_text
-from nas.stop import DISK_ERRORS, Stopped
+from nas.experiment.database_url import masked_text
+from nas.run.interrupts import DISK_ERRORS, Stopped
 
 app = typer.Typer(
     name="simqnas",
@@ -65,15 +65,15 @@ def run(
     storage: Storage = None,
 ) -> None:
     """Tune, search, validate, export and report. Run it again to continue where it stopped."""
-    from nas.experiment_file import load_experiment
+    from nas.experiment.load import load_experiment
     from nas.pipeline import assist
     from nas.pipeline import run as run_pipeline
-    from nas.progress import rich_reporter
-    from nas.records import at_storage
-    from nas.report import front_table, recommendation
-    from nas.run_folder import RunFolder
-    from nas.stop import StoppableReporter, StopRequest
-    from supernets.ranks import Ranks
+    from nas.reporting.report import front_table, recommendation
+    from nas.run.interrupts import StoppableReporter, StopRequest
+    from nas.run.progress import rich_reporter
+    from nas.run.run_folder import RunFolder
+    from nas.run.saved_experiment import at_storage
+    from supernets.training.distributed import Ranks
 
     number, latency_elsewhere = _number_of(workers), _one_of(measure, "all", "accuracy")
     experiment = at_storage(load_experiment(file, overrides or []), storage)
@@ -118,13 +118,13 @@ def worker(
     storage: Storage = None,
 ) -> None:
     """Evaluate candidates of a run that is driven elsewhere, as `simqnas run --workers remote`."""
-    from nas.crew import DRIVER_VARIABLE
-    from nas.progress import rich_reporter
-    from nas.stop import StopRequest
+    from nas.run.interrupts import StopRequest
+    from nas.run.progress import rich_reporter
+    from nas.workers.executors import DRIVER_VARIABLE
 
     _remember(storage)
     if _one_of(measure, "all", "latency"):
-        from nas.workplace import measure_latency as work
+        from nas.workers.latency_worker import measure_latency as work
     else:
         from nas.worker import work
     hired = DRIVER_VARIABLE in os.environ
@@ -147,8 +147,8 @@ def show(
     """Print stage, progress, the best so far and failures of a run, finished or not."""
     import json
 
-    from nas.run_folder import RunFolder
-    from nas.show import Overview
+    from nas.reporting.run_status import Overview
+    from nas.run.run_folder import RunFolder
 
     _remember(storage)
     overview = Overview.of(RunFolder(run_folder))
@@ -170,8 +170,8 @@ def _remember(storage: str | None) -> None:
 @app.command()
 def check(file: ExperimentFile, overrides: Overrides = None) -> None:
     """Validate an experiment file; print its genes, sizes and limits. Trains nothing."""
-    from nas.check import check as check_experiment
-    from nas.experiment_file import load_experiment
+    from nas.dry_run import check as check_experiment
+    from nas.experiment.load import load_experiment
     from supernets.load import load_data
 
     experiment = load_experiment(file, overrides or [])
@@ -183,7 +183,7 @@ def check(file: ExperimentFile, overrides: Overrides = None) -> None:
 def report(run_folder: Run, storage: Storage = None) -> None:
     """Write report.html and report.md from what a run knows so far."""
     from nas.pipeline import write_report
-    from nas.run_folder import RunFolder
+    from nas.run.run_folder import RunFolder
 
     _remember(storage)
     folder = RunFolder(run_folder)
@@ -208,8 +208,8 @@ def export(
 ) -> None:
     """Export candidates of a run, finished or not, as ONNX model folders."""
     from nas.pipeline import export as export_models
-    from nas.progress import rich_reporter
-    from nas.run_folder import RunFolder
+    from nas.run.progress import rich_reporter
+    from nas.run.run_folder import RunFolder
 
     _remember(storage)
     with rich_reporter(console) as reporter:
@@ -223,7 +223,7 @@ def schema() -> None:
     """Print the JSON Schema of experiment files, for editors."""
     import json
 
-    from nas.config import Experiment
+    from nas.experiment.schema import Experiment
 
     typer.echo(json.dumps(Experiment.model_json_schema(), indent=2))
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from nas.candidate import Candidate
-from nas.experiment_file import load_experiment
-from nas.lab import Lab
-from nas.problem import enumerate_space
-from nas.progress import RichReporter, rich_reporter
-from nas.run_folder import RunFolder
+from nas.evaluation.candidate import Candidate
+from nas.experiment.load import load_experiment
+from nas.run.progress import RichReporter, rich_reporter
+from nas.run.run_folder import RunFolder
+from nas.run_session import RunSession
+from nas.search.problem import enumerate_space
 from supernets.tasks import load_data
 
 HERE = Path(__file__).parent
@@ -34,8 +34,8 @@ def enumerate_digits(folder: Path, deadline: float, table: Path, reporter: RichR
     """Measure until all is done or the deadline has passed; True when the table is written."""
     experiment = load_experiment(HERE / "digits_small.yaml")
     data = load_data(experiment.data, experiment.model)
-    lab = Lab.prepare(experiment, RunFolder(folder), data, reporter)
-    genomes = enumerate_space(lab.workbench.space)
+    session = RunSession.prepare(experiment, RunFolder(folder), data, reporter)
+    genomes = enumerate_space(session.builder.space)
     assert genomes is not None
     order = np.random.default_rng(0).permutation(len(genomes))  # drift hits no region alone
     partial = folder / "enumerated.npy"
@@ -45,8 +45,8 @@ def enumerate_digits(folder: Path, deadline: float, table: Path, reporter: RichR
         if np.isnan(values[row, 0]):
             if time.monotonic() > deadline:
                 break
-            candidate = Candidate.from_genome(lab.workbench.space, genomes[row])
-            metrics, _ = lab.evaluator(candidate)
+            candidate = Candidate.from_genome(session.builder.space, genomes[row])
+            metrics, _ = session.evaluator(candidate)
             values[row] = [metrics[name] for name in METRICS]
         if done % SAVE_EVERY == 0:
             np.save(partial, values)
@@ -56,7 +56,7 @@ def enumerate_digits(folder: Path, deadline: float, table: Path, reporter: RichR
         return False
     np.savez_compressed(
         table,
-        space=json.dumps(lab.workbench.space.to_json()),
+        space=json.dumps(session.builder.space.to_json()),
         genomes=genomes.astype(np.int8),
         values=values.astype(np.float32),
     )

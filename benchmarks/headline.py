@@ -44,30 +44,30 @@ from benchmarks.headline_table import write_tables
 from benchmarks.low_precision import export_anew
 from hardware.latency import Latency, calm, ratio, run_times
 from hardware.session import open_session
-from nas.config import Experiment
-from nas.crew import Alone
-from nas.evaluate import split_accuracy
-from nas.experiment_file import load_experiment
-from nas.front import front, hypervolume
-from nas.front_file import Front
-from nas.lab import Lab
-from nas.ledger import Evaluation
-from nas.objectives import FloatArray, parse_constraint
+from nas.delivery.results import Front
+from nas.delivery.selection import costs_of, resolved_constraints, searched
+from nas.evaluation.baselines import PLAIN, low_reference, measured_references
+from nas.evaluation.evaluator import split_accuracy
+from nas.evaluation.record import Evaluation
+from nas.experiment.load import load_experiment
+from nas.experiment.objectives import FloatArray, parse_constraint
+from nas.experiment.schema import Experiment
+from nas.ledger.study import open_ledger
 from nas.pipeline import run as run_experiment
-from nas.prepare import read_network, resumable
-from nas.progress import Reporter, rich_reporter
-from nas.records import open_ledger
-from nas.references import PLAIN, low_reference, measured_references
-from nas.run_folder import RunFolder, read_json, write_json
-from nas.search import measure_references, search
-from nas.strategy import make_strategy
-from nas.validate import costs_of, resolved_constraints, searched
-from supernets.base import WEIGHTS_FILE, SuperNetwork
-from supernets.data import Split, TaskData, calibration_batches
+from nas.run.progress import Reporter, rich_reporter
+from nas.run.run_folder import RunFolder, read_json, write_json
+from nas.run_session import RunSession
+from nas.search.pareto import front, hypervolume
+from nas.search.strategy import make_strategy
+from nas.search_loop import measure_references, search
+from nas.training.train_supernet import read_network, resumable
+from nas.workers.executors import InProcess
+from supernets.data.data import Split, TaskData, calibration_batches
+from supernets.families.super_network import WEIGHTS_FILE, SuperNetwork
 from supernets.load import load_data, load_supernet
 from supernets.settings import TrainSettings
-from supernets.space import PRECISION_SUFFIX, Choice, SearchSpace
-from supernets.train import Trainer
+from supernets.space.space import PRECISION_SUFFIX, Choice, SearchSpace
+from supernets.training.train import Trainer
 
 TASKS = Path(__file__).parent / "headline"
 RESULTS = TASKS / "results"
@@ -94,15 +94,19 @@ class Trial:
         """Everything the tables show."""
         began = time.time()
         found = run_experiment(self.experiment, self.run, self.reporter)
-        lab = Lab.prepare(self.experiment, self.run, self.data, self.reporter)
+        session = RunSession.prepare(self.experiment, self.run, self.data, self.reporter)
         baseline = self._baseline()
-        measured = self._side_by_side(lab, found, baseline)
+        measured = self._side_by_side(session, found, baseline)
         return {
             "task": self.folder.parent.name,
             "seed": self.experiment.seed,
             "samples": {"test": len(self.data.test), "train": len(self.data.train)},
-            "conditions": {**lab.target.describe(), "torch": torch.__version__, "commit": commit()},
-            "strategies": self._strategies(lab) if strategies else {},
+            "conditions": {
+                **session.target.describe(),
+                "torch": torch.__version__,
+                "commit": commit(),
+            },
+            "strategies": self._strategies(session) if strategies else {},
             **measured,
             "seconds": self._seconds(time.time() - began),
         }
@@ -145,9 +149,11 @@ class Trial:
             part.replace(files["int8"])
         return files
 
-    def _side_by_side(self, lab: Lab, found: Front, files: dict[str, Path]) -> dict[str, Any]:
+    def _side_by_side(
+        self, session: RunSession, found: Front, files: dict[str, Path]
+    ) -> dict[str, Any]:
         """Baseline and models on the test split, and all of them timed alternately."""
-        target, bench, full = lab.target, lab.workbench, lab.references[PLAIN]
+        target, bench, full = session.target, session.builder, session.references[PLAIN]
         paths, inputs = dict(files), dict.fromkeys(files, bench.example(full, target))
         accuracies = {
             name: split_accuracy(open_session(path, target), bench, full, self.data.test, target)
@@ -177,24 +183,24 @@ class Trial:
             )
         return {"models": rows}
 
-    def _strategies(self, lab: Lab) -> dict[str, float]:
+    def _strategies(self, session: RunSession) -> dict[str, float]:
         """Hypervolume of joint, sequential and policy-only search over that of all together.
 
         Counted is what is better than the INT8 reference, above the constraint's accuracy. A part
         of the space may keep no other constraint, so they apply to none of the searches.
         """
-        experiment, space = self.experiment, lab.workbench.space
+        experiment, space = self.experiment, session.builder.space
         full = space.decode(space.largest())
         kept = [
             text for text in experiment.constraints if parse_constraint(text).metric == "accuracy"
         ]
         free = experiment.model_copy(update={"constraints": kept})
-        free_lab, half = replace(lab, experiment=free), STRATEGY_EVALUATIONS // 2
+        free_lab, half = replace(session, experiment=free), STRATEGY_EVALUATIONS // 2
         joint = self._explore(free_lab, "joint", space, STRATEGY_EVALUATIONS)
         policies, architectures = (fixed(space, full, precisions=p) for p in (True, False))
         policy_only = self._explore(free_lab, "policy-only", policies, STRATEGY_EVALUATIONS)
         first = self._explore(free_lab, "architecture", architectures, half)
-        known = lab.ledger.evaluations()
+        known = session.ledger.evaluations()
         box = bound(free, known, PLAIN)
         alone = [hypervolume(row[None], box) for row in costs_of(first, experiment)]
         best = first[int(np.argmax(alone))]
@@ -205,7 +211,7 @@ class Trial:
             "architecture, then policy": costs_of([*first, *second], experiment),
             "policy only": costs_of(policy_only, experiment),
         }
-        box = bound(free, known, low_reference(lab.references))
+        box = bound(free, known, low_reference(session.references))
         whole = hypervolume(np.concatenate(list(costs.values())), box)
         write_json(
             self.folder / "fronts.json",
@@ -214,21 +220,21 @@ class Trial:
         return {name: hypervolume(values, box) / whole for name, values in costs.items()}
 
     def _explore(
-        self, lab: Lab, name: str, space: SearchSpace, evaluations: int
+        self, session: RunSession, name: str, space: SearchSpace, evaluations: int
     ) -> list[Evaluation]:
         """Search a part of the space with the default strategy, continuing what is there."""
         folder = RunFolder(self.folder / "strategies" / name)
         folder.path.mkdir(parents=True, exist_ok=True)
-        experiment = lab.experiment
+        experiment = session.experiment
         ledger = open_ledger(experiment, folder, space)
-        part = replace(lab, ledger=ledger, workbench=replace(lab.workbench, space=space))
-        crew = Alone(lab.evaluator)
+        part = replace(session, ledger=ledger, builder=replace(session.builder, space=space))
+        executor = InProcess(session.evaluator)
         ledger.recover()
-        references = measure_references(ledger, lab.references, crew, self.reporter)
+        references = measure_references(ledger, session.references, executor, self.reporter)
         settings = experiment.search.model_copy(update={"evaluations": evaluations})
         problem = part.problem(references)
         strategy = make_strategy(problem, settings, experiment.seed)
-        search(ledger, problem, strategy, settings, crew, self.reporter, experiment.seed)
+        search(ledger, problem, strategy, settings, executor, self.reporter, experiment.seed)
         return searched(ledger.evaluations())
 
 

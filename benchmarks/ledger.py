@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from nas.candidate import Candidate
-from nas.crew import Team, serve
-from nas.ledger import Ledger
-from nas.objectives import find_objective
-from nas.stop import StopRequest
-from nas.storage import open_storage
-from supernets.space import Gene, SearchSpace
+from nas.evaluation.candidate import Candidate
+from nas.experiment.objectives import find_objective
+from nas.ledger.ledger import Ledger
+from nas.ledger.storage import open_storage
+from nas.run.interrupts import StopRequest
+from nas.workers.executors import WorkerPool, serve
+from supernets.space.space import Gene, SearchSpace
 
 GENES = 110
 SPACE = SearchSpace(
@@ -77,7 +77,7 @@ def main() -> None:
             before = time.perf_counter()
             ledger.enqueue(candidates, "search", number)
             enqueueing += time.perf_counter() - before
-            Team(folder, 0).work_off(ledger, lambda: None)
+            WorkerPool(folder, 0).work_off(ledger, lambda: None)
         seconds = time.perf_counter() - started
         known = ledger.evaluations()
         ledger.note(open=False)

@@ -31,22 +31,22 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hardware import normalize
-from hardware.calibrate import calibrate
-from hardware.export import export_template
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.graph import graph_rewrites as normalize
+from hardware.graph.export import export_template
+from hardware.graph.template import Template
 from hardware.latency import Latency, calm, ratio, run_times
-from hardware.materialize import Weights, arrays, materialize, save_model
-from hardware.memo import WeightMemo
-from hardware.precision import Precision, QuantPolicy, QuantScheme
 from hardware.session import Arrays, open_session
 from hardware.target import Target
-from hardware.template import Template
-from supernets.base import SuperNetwork
-from supernets.batch_norm import fold
-from supernets.bert import BertSuperNetwork
-from supernets.resnet import ResNetSuperNetwork
+from hardware.writing.calibrate import calibrate
+from hardware.writing.materialize import Weights, arrays, materialize, save_model
+from hardware.writing.weight_memo import WeightMemo
+from supernets.families.bert.network import BertSuperNetwork
+from supernets.families.resnet.network import ResNetSuperNetwork
+from supernets.families.super_network import SuperNetwork
+from supernets.families.vit.network import ViTSuperNetwork
+from supernets.layers.batch_norm import fold
 from supernets.settings import BertConfig, ResNetConfig, VitConfig
-from supernets.vit import ViTSuperNetwork
 
 Network = TypeVar("Network", bound=SuperNetwork)
 

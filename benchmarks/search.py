@@ -30,16 +30,16 @@ from benchmarks.surfaces import (
     nas_bench_macro,
     synthetic,
 )
-from nas.front import hypervolume
-from nas.genetic import evolve
-from nas.objectives import FloatArray
-from nas.problem import History, enumerate_space, new_rows, sample_new
-from nas.search_settings import SearchSettings
-from nas.strategy import make_strategy
-from nas.surrogate import Surrogate
+from nas.experiment.objectives import FloatArray
+from nas.experiment.search_settings import SearchSettings
+from nas.search.pareto import hypervolume
+from nas.search.problem import History, enumerate_space, new_rows, sample_new
+from nas.search.pymoo_operators import evolve
+from nas.search.strategy import make_strategy
+from nas.search.surrogate import Surrogate
 from predictors.regressors import RidgeRegressor
 from predictors.selection import CONTENDERS
-from supernets.space import Genomes
+from supernets.space.space import Genomes
 
 BUDGETS = (25, 50, 100, 200, 400)
 DIGITS = Path(__file__).parent / "digits_small.npz"

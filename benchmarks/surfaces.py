@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.enumerate_digits import METRICS
-from nas.experiment_file import load_experiment
-from nas.front import hypervolume, non_dominated, reference_point
-from nas.objectives import FloatArray, find_objective
-from nas.problem import SearchProblem
-from nas.supernet_problem import StructureFeatures
+from nas.cost_models import StructureFeatures
+from nas.experiment.load import load_experiment
+from nas.experiment.objectives import FloatArray, find_objective
+from nas.search.pareto import hypervolume, non_dominated, reference_point
+from nas.search.problem import SearchProblem
 from predictors.features import cost_by_precision, precision_changes
 from supernets.load import supernet
-from supernets.space import Gene, Genomes, Requires, SearchSpace
+from supernets.space.space import Gene, Genomes, Requires, SearchSpace
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.low_precision import mini_lm
-from hardware.precision import Precision, QuantScheme
-from supernets.data import TaskData
+from hardware.formats.precision import Precision, QuantScheme
+from supernets.data.data import TaskData
+from supernets.data.text import TextSplit
 from supernets.load import load_data, load_supernet
 from supernets.settings import (
     BertConfig,
@@ -34,9 +35,8 @@ from supernets.settings import (
     TuneSettings,
     VitConfig,
 )
-from supernets.text import TextSplit
-from supernets.train import Trainer, keep_freed_memory
-from supernets.tune import InstaTuner, Polisher
+from supernets.training.train import Trainer, keep_freed_memory
+from supernets.training.tune import InstaTuner, Polisher
 
 STEPS = 30
 WARMUP = 3

@@ -14,14 +14,14 @@ from onnx.helper import make_node, make_tensor_value_info
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.quantize import Floats
+from hardware.graph.template import DOMAIN, Template
 from hardware.latency import Latency, measure
-from hardware.materialize import materialize
-from hardware.precision import Precision, QuantPolicy, QuantScheme
-from hardware.quantize import Floats
 from hardware.session import open_session
-from hardware.static import Ranges
 from hardware.target import Target, cpu_flags, cpu_name
-from hardware.template import DOMAIN, Template
+from hardware.writing.materialize import materialize
+from hardware.writing.static_activations import Ranges
 
 FAST_INT8_FLAGS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
 OLD_X86_FLAGS = {"avx2", "avx512f"}

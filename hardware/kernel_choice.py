@@ -12,14 +12,14 @@ from pathlib import Path
 import onnxruntime
 from filelock import FileLock
 
-from hardware.kernels import block_size
+from hardware.formats.precision import Int4Kernel, Precision, QuantPolicy, QuantScheme
+from hardware.graph.template import Template
 from hardware.latency import METHOD, Latency, measure
-from hardware.materialize import Weights, materialize
-from hardware.precision import Int4Kernel, Precision, QuantPolicy, QuantScheme
 from hardware.session import Arrays, open_session
-from hardware.static import Ranges
 from hardware.target import Target
-from hardware.template import Template
+from hardware.writing.kernels import block_size
+from hardware.writing.materialize import Weights, materialize
+from hardware.writing.static_activations import Ranges
 
 KERNELS: tuple[Int4Kernel, ...] = ("w4a8", "matmulnbits")
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import onnxruntime
 
-from hardware.precision import Precision
+from hardware.formats.precision import Precision
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 

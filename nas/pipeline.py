@@ -8,35 +8,29 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from hardware.precision import Precision
-from nas.candidate import Candidate
-from nas.check import check
-from nas.config import Experiment
-from nas.experiment_file import dump_experiment
-from nas.front_file import Front
-from nas.lab import Lab
-from nas.ledger import Evaluation
-from nas.predictor_file import PredictorReport, report_predictors
-from nas.prepare import Preparation
-from nas.progress import Reporter
-from nas.records import (
-    claim_study,
-    kept_experiment,
-    open_parcels,
-    read_evaluations,
-    read_experiment,
-    refuse_changes,
-    send_supernet,
-)
-from nas.report import Report, html, markdown
-from nas.run_folder import RunFolder, RunFolderError, read_json, write_atomically, write_json
-from nas.search import history_of, measure_references, search
-from nas.stop import Stopped
-from nas.storage import StorageError, open_storage, storage_errors
-from nas.strategy import make_strategy
-from nas.validate import provisional_front
-from supernets.base import WEIGHTS_FILE
-from supernets.data import TaskData
+from hardware.formats.precision import Precision
+from nas.delivery.results import Front
+from nas.delivery.selection import provisional_front
+from nas.dry_run import check
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Evaluation
+from nas.experiment.load import dump_experiment
+from nas.experiment.schema import Experiment
+from nas.ledger.storage import StorageError, open_storage, storage_errors
+from nas.ledger.study import claim_study, read_evaluations
+from nas.reporting.report import Report, html, markdown
+from nas.run.interrupts import Stopped
+from nas.run.progress import Reporter
+from nas.run.run_folder import RunFolder, RunFolderError, read_json, write_atomically, write_json
+from nas.run.saved_experiment import kept_experiment, read_experiment, refuse_changes
+from nas.run_session import RunSession
+from nas.search.predictor_report import PredictorReport, report_predictors
+from nas.search.strategy import make_strategy
+from nas.search_loop import history_of, measure_references, search
+from nas.training.train_supernet import Preparation
+from nas.workers.handover import open_artifacts, send_supernet
+from supernets.data.data import TaskData
+from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data
 
 
@@ -72,12 +66,12 @@ def run(
     with folder.locked(), storage_errors(experiment.storage, folder.journal):
         write_atomically(folder.experiment, text)
         torch.manual_seed(experiment.seed)
-        lab = Lab.prepare(experiment, folder, data, reporter)
+        session = RunSession.prepare(experiment, folder, data, reporter)
         try:
-            lab.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
-            return _measure(lab, reporter, workers)
+            session.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
+            return _measure(session, reporter, workers)
         except Stopped:
-            _report_unfinished(lab)
+            _report_unfinished(session)
             raise
 
 
@@ -92,7 +86,7 @@ def _refuse_unreachable_places(experiment: Experiment, folder: RunFolder) -> Non
     """Raise ValueError, before hours of training, for a database or store that cannot be used."""
     open_storage(experiment.storage, folder.journal)
     if experiment.artifacts is not None:
-        open_parcels(experiment, folder).check()
+        open_artifacts(experiment, folder).check()
 
 
 def _refuse_impossible(experiment: Experiment, data: TaskData, folder: RunFolder) -> None:
@@ -102,67 +96,69 @@ def _refuse_impossible(experiment: Experiment, data: TaskData, folder: RunFolder
             pass
 
 
-def _measure(lab: Lab, reporter: Reporter, workers: int | None) -> Front:
+def _measure(session: RunSession, reporter: Reporter, workers: int | None) -> Front:
     """Everything after preparation."""
-    experiment, folder, ledger = lab.experiment, lab.folder, lab.ledger
+    experiment, folder, ledger = session.experiment, session.folder, session.ledger
     claim_study(ledger, experiment)
-    if lab.elsewhere is not None:
+    if session.elsewhere is not None:
         ledger.note(finished=False)
     ledger.recover()
     if workers == 0:
         ledger.note(open=True, supernet=send_supernet(experiment, folder))
-    with lab.crew(workers) as crew:
-        metrics = measure_references(ledger, lab.references, crew, reporter)
-        problem = lab.problem(metrics)
+    with session.executor(workers) as executor:
+        metrics = measure_references(ledger, session.references, executor, reporter)
+        problem = session.problem(metrics)
         strategy = make_strategy(problem, experiment.search, experiment.seed)
-        search(ledger, problem, strategy, experiment.search, crew, reporter, experiment.seed)
+        search(ledger, problem, strategy, experiment.search, executor, reporter, experiment.seed)
     if workers == 0:
         ledger.note(open=False)
     evaluations = ledger.evaluations()
     front = read_front(folder)
-    if front is None or not _is_current(front, len(evaluations), lab):
+    if front is None or not _is_current(front, len(evaluations), session):
         history = history_of(evaluations, problem)
         predictors = report_predictors(problem, history, experiment.seed)
         write_json(folder.predictors, [p.to_json() for p in predictors])
-        front = lab.validate(evaluations, reporter)
+        front = session.validate(evaluations, reporter)
         write_json(folder.front, front.to_json())
-    if lab.elsewhere is not None:
+    if session.elsewhere is not None:
         ledger.note(finished=True)
     _write_reports(experiment, folder, front, evaluations, finished=True)
-    _clear_parcels(lab)
+    _clear_parcels(session)
     return front
 
 
-def _clear_parcels(lab: Lab) -> None:
+def _clear_parcels(session: RunSession) -> None:
     """Remove what was on its way to other machines; the next start sends what it needs anew."""
-    if lab.elsewhere is not None:
-        lab.elsewhere.clear_all()
-    sent = lab.ledger.notes.get("supernet", {})
+    if session.elsewhere is not None:
+        session.elsewhere.clear_all()
+    sent = session.ledger.notes.get("supernet", {})
     if sent:
-        open_parcels(lab.experiment, lab.folder).discard(sent.values())
+        open_artifacts(session.experiment, session.folder).delete(sent.values())
 
 
-def _is_current(front: Front, evaluations: int, lab: Lab) -> bool:
+def _is_current(front: Front, evaluations: int, session: RunSession) -> bool:
     """Whether nothing was measured, and no setting of the front changed, since it was taken.
 
     A setting that was not known then had what is its default now.
     """
-    settings = lab.front_settings
+    settings = session.front_settings
     taken = {name: front.conditions.get(name) for name in settings}
     try:
-        then = Experiment.model_validate(lab.experiment.model_dump(mode="json") | taken)
+        then = Experiment.model_validate(session.experiment.model_dump(mode="json") | taken)
     except ValidationError:
         return False
     same = then.model_dump(mode="json", include=set(settings)) == settings
     return same and front.evaluations == evaluations
 
 
-def _report_unfinished(lab: Lab) -> None:
+def _report_unfinished(session: RunSession) -> None:
     """Write the report of what is known, once there is something to compare with."""
-    evaluations = lab.ledger.evaluations()
-    if sum(e.role == "reference" and e.failure is None for e in evaluations) == len(lab.references):
-        front = provisional_front(evaluations, lab.experiment)
-        _write_reports(lab.experiment, lab.folder, front, evaluations, finished=False)
+    evaluations = session.ledger.evaluations()
+    if sum(e.role == "reference" and e.failure is None for e in evaluations) == len(
+        session.references
+    ):
+        front = provisional_front(evaluations, session.experiment)
+        _write_reports(session.experiment, session.folder, front, evaluations, finished=False)
 
 
 def read_front(folder: RunFolder) -> Front | None:
@@ -224,30 +220,30 @@ def export(
             f"{folder.path}: the super-network is not tuned yet; `simqnas run` does that first"
         )
     data = load_data(experiment.data, experiment.model)
-    lab = Lab.prepare(experiment, folder, data, reporter)
+    session = RunSession.prepare(experiment, folder, data, reporter)
     if architecture is not None:
-        candidate = _uniform(lab, architecture, precision)
+        candidate = _uniform(session, architecture, precision)
         name = f"{architecture}-{precision}"
     else:
-        candidate = _known(lab.ledger.evaluations(), experiment, key)
+        candidate = _known(session.ledger.evaluations(), experiment, key)
         name = candidate.key
     front = read_front(folder)
     if front is not None and name in {m.name for m in front.models if m.polished}:
         shutil.copytree(folder.model(name), out / name, dirs_exist_ok=True)
     else:
-        lab.exporter.write(candidate, out / name)
+        session.exporter.write(candidate, out / name)
     return [out / name]
 
 
-def _uniform(lab: Lab, architecture: str, precision: str) -> Candidate:
-    space = lab.workbench.space
+def _uniform(session: RunSession, architecture: str, precision: str) -> Candidate:
+    space = session.builder.space
     genomes = {"largest": space.largest(), "smallest": space.smallest()}
     if architecture not in genomes:
         raise ValueError(f"--architecture {architecture}: allowed are {', '.join(genomes)}")
-    allowed = [p.value for p in lab.target.precisions]
+    allowed = [p.value for p in session.target.precisions]
     if precision not in allowed:
         raise ValueError(f"--precision {precision}: allowed are {', '.join(allowed)}")
-    return lab.workbench.uniform(genomes[architecture], Precision(precision))
+    return session.builder.uniform(genomes[architecture], Precision(precision))
 
 
 def _known(evaluations: list[Evaluation], experiment: Experiment, key: str | None) -> Candidate:

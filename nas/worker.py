@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nas.crew import DRIVER_VARIABLE, serve
-from nas.lab import Lab
-from nas.progress import Reporter
-from nas.records import FIXED, LOCAL, compare_study, fetch_supernet, open_ledger
-from nas.stop import StopRequest
-from nas.storage import storage_errors
-from nas.workplace import locate, require_database, wait
+from nas.ledger.storage import storage_errors
+from nas.ledger.study import compare_study, open_ledger
+from nas.run.interrupts import StopRequest
+from nas.run.progress import Reporter
+from nas.run.saved_experiment import FIXED, LOCAL
+from nas.run_session import RunSession
+from nas.workers.executors import DRIVER_VARIABLE, serve
+from nas.workers.handover import fetch_supernet
+from nas.workers.latency_worker import locate, require_database, wait
 from supernets.load import load_data
-from supernets.space import SearchSpace
+from supernets.space.space import SearchSpace
 
 
 def work(place: Path, reporter: Reporter, request: StopRequest) -> int:
@@ -41,7 +43,9 @@ def work(place: Path, reporter: Reporter, request: StopRequest) -> int:
                 return 0
             fetch_supernet(notes, experiment, folder)
         data = load_data(experiment.data, experiment.model)
-        lab = Lab.prepare(experiment, folder, data, reporter)
-        compare_study(lab.ledger, experiment, tuple(name for name in FIXED if name not in LOCAL))
+        session = RunSession.prepare(experiment, folder, data, reporter)
+        compare_study(
+            session.ledger, experiment, tuple(name for name in FIXED if name not in LOCAL)
+        )
         reporter.say("ready for candidates")
-        return serve(lab.ledger, lab.evaluator, request, driver)
+        return serve(session.ledger, session.evaluator, request, driver)

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from supernets.base import CONFIG_FILE, WEIGHTS_FILE, SuperNetwork
-from supernets.bert import BertSuperNetwork
-from supernets.checkpoint import open_checkpoint
-from supernets.data import TaskData
-from supernets.hf_names import Config
-from supernets.images import ImagePreprocessor
-from supernets.resnet import ResNetSuperNetwork
+from supernets.data.data import TaskData
+from supernets.data.images import ImagePreprocessor
+from supernets.data.text import TextPreprocessor
+from supernets.families.bert.network import BertSuperNetwork
+from supernets.families.resnet.network import ResNetSuperNetwork
+from supernets.families.super_network import CONFIG_FILE, WEIGHTS_FILE, SuperNetwork
+from supernets.families.vit.network import ViTSuperNetwork
+from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.pretrained.hf_names import Config
+from supernets.pretrained.weights import initialise, load_weights, model_config
 from supernets.settings import BertConfig, ModelSettings, ResNetConfig, VitConfig
-from supernets.sources import initialise, load_weights, model_config
 from supernets.tasks import load_data
-from supernets.text import TextPreprocessor
-from supernets.vit import ViTSuperNetwork
 
 __all__ = ["Start", "load_data", "load_saved", "load_supernet", "supernet"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
-from hardware.precision import Precision
+from hardware.formats.precision import Precision
 from supernets.presets import PRESETS
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from supernets import digits, pydoc_text
-from supernets.checkpoint import open_checkpoint
-from supernets.data import Split, TaskData
-from supernets.decode import load_images
-from supernets.images import ImagePreprocessor, ImageSplit, RandomAffine, read_preprocessor
+from supernets.data import digits, pydoc_text
+from supernets.data.data import Split, TaskData
+from supernets.data.decode import load_images
+from supernets.data.hf_datasets import Table, Tables, open_tables
+from supernets.data.images import ImagePreprocessor, ImageSplit, RandomAffine, read_preprocessor
+from supernets.data.text import TextPreprocessor, TextSplit, read_tokenizer, train_tokenizer
+from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.pretrained.weights import model_config
 from supernets.settings import BertConfig, DataSettings, ModelSettings, ResNetConfig, VitConfig
-from supernets.sources import model_config
-from supernets.tables import Table, Tables, open_tables
-from supernets.text import TextPreprocessor, TextSplit, read_tokenizer, train_tokenizer
 
 AUGMENTATION = RandomAffine(degrees=10, shift=0.1, scale=0.15, flip=True)
 

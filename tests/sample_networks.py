@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from hardware.export import export_template
-from hardware.materialize import Weights, arrays
-from hardware.precision import Precision, QuantPolicy
-from hardware.template import Template
-from supernets.batch_norm import fold
-from supernets.bert import BertSuperNetwork
-from supernets.resnet import ResNetSuperNetwork
+from hardware.formats.precision import Precision, QuantPolicy
+from hardware.graph.export import export_template
+from hardware.graph.template import Template
+from hardware.writing.materialize import Weights, arrays
+from supernets.families.bert.network import BertSuperNetwork
+from supernets.families.resnet.network import ResNetSuperNetwork
+from supernets.families.vit.network import ViTSuperNetwork
+from supernets.layers.batch_norm import fold
 from supernets.settings import BertConfig, ResNetConfig, VitConfig
-from supernets.vit import ViTSuperNetwork
 
 VIT = VitConfig(
     image_size=16, patch_size=4, channels=1, embed_dim=48, depth=3, num_heads=4, hidden_dim=96

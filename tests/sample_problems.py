@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from nas.objectives import find_objective
-from nas.problem import History, SearchProblem
-from supernets.space import Gene, Requires, SearchSpace
+from nas.experiment.objectives import find_objective
+from nas.search.problem import History, SearchProblem
+from supernets.space.space import Gene, Requires, SearchSpace
 
 PRECISIONS = ("int4", "int8", "fp32")
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from supernets.data import Batch
+from supernets.data.data import Batch
 from supernets.load import supernet
+from supernets.pretrained.weights import initialise
 from supernets.settings import BertConfig, ResNetConfig, SpaceSettings, VitConfig
-from supernets.sources import initialise
 
 VIT = VitConfig(image_size=16, embed_dim=16, num_heads=4, hidden_dim=24, depth=3)
 DEIT = VIT.model_copy(update={"prefix_tokens": 2, "head_tokens": 2})

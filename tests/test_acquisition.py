@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from nas.acquisition import expected_gain, gain_boxes, pick_round
-from nas.front import hypervolume
+from nas.search.acquisition import expected_gain, gain_boxes, pick_round
+from nas.search.pareto import hypervolume
 
 rng = np.random.default_rng(5)
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from hardware.calibrate import BINS, PERCENTILE, Observer, calibrate, divergence
-from hardware.materialize import arrays
-from hardware.precision import QuantScheme
+from hardware.formats.precision import QuantScheme
+from hardware.writing.calibrate import BINS, PERCENTILE, Observer, calibrate, divergence
+from hardware.writing.materialize import arrays
 from tests.sample_networks import pictures, resnet
 
 

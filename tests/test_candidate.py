@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.precision import Precision
-from nas.candidate import Candidate
-from supernets.space import Gene, Requires, SearchSpace
+from hardware.formats.precision import Precision
+from nas.evaluation.candidate import Candidate
+from supernets.space.space import Gene, Requires, SearchSpace
 
 SPACE = SearchSpace(
     (

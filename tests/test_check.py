@@ -8,20 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware.precision import Precision, QuantScheme
+from hardware.formats.precision import Precision, QuantScheme
 from hardware.target import Target
-from nas.check import (
-    check,
-    check_reachable,
-    exact_bounds,
-    measure_corners,
-    refuse_precisions,
-)
-from nas.experiment_file import load_experiment
-from nas.objectives import parse_constraint
-from nas.problem import enumerate_space
-from nas.supernet_problem import BITS, ExactCosts, StructureFeatures
-from nas.workbench import Workbench
+from nas.cost_models import BITS, ExactCosts, StructureFeatures
+from nas.dry_run import check, check_reachable, exact_bounds, measure_corners, refuse_precisions
+from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.experiment.load import load_experiment
+from nas.experiment.objectives import parse_constraint
+from nas.search.problem import enumerate_space
 from supernets.load import load_data
 from supernets.settings import SpaceSettings
 from tests import sample_networks
@@ -30,7 +24,7 @@ PRECISIONS = (Precision.INT4, Precision.INT8, Precision.FP32)
 
 
 @pytest.fixture(scope="module")
-def workbench() -> Workbench:
+def builder() -> CandidateBuilder:
     network, template = sample_networks.vit()
     network.activate({})
     settings = SpaceSettings(
@@ -39,32 +33,32 @@ def workbench() -> Workbench:
         hidden_dim=(96,),
         precision={"*": (Precision.INT8,), "*.fc1": PRECISIONS},
     )
-    return Workbench(network, network.space(settings), template, QuantScheme(), [])
+    return CandidateBuilder(network, network.space(settings), template, QuantScheme(), [])
 
 
-def test_bounds_are_those_of_the_whole_space(workbench: Workbench) -> None:
-    everything = enumerate_space(workbench.space)
+def test_bounds_are_those_of_the_whole_space(builder: CandidateBuilder) -> None:
+    everything = enumerate_space(builder.space)
     assert everything is not None
-    exact, bounds = ExactCosts(workbench), exact_bounds(workbench)
+    exact, bounds = ExactCosts(builder), exact_bounds(builder)
     for name, (least, greatest) in bounds.items():
         values = getattr(exact, name)(everything)
         assert (least, greatest) == (values.min(), values.max())
 
 
-def test_sizes_are_those_of_the_written_files(workbench: Workbench) -> None:
-    from nas.candidate import Candidate
+def test_sizes_are_those_of_the_written_files(builder: CandidateBuilder) -> None:
+    from nas.evaluation.candidate import Candidate
 
-    genomes = workbench.space.sample(12, np.random.default_rng(0))
-    sizes = ExactCosts(workbench).size_bytes(genomes)
+    genomes = builder.space.sample(12, np.random.default_rng(0))
+    sizes = ExactCosts(builder).size_bytes(genomes)
     for genome, size in zip(genomes, sizes, strict=True):
-        written = workbench.model(Candidate.from_genome(workbench.space, genome)).ByteSize()
+        written = builder.model(Candidate.from_genome(builder.space, genome)).ByteSize()
         assert written == pytest.approx(size, rel=0.01)
 
 
-def test_features_hold_all_macs_and_weights_of_a_candidate(workbench: Workbench) -> None:
-    genomes = workbench.space.sample(20, np.random.default_rng(0))
-    features = StructureFeatures(workbench.space, workbench.cost).features(genomes)
-    cost, largest = (workbench.cost(g) for g in (genomes, workbench.space.largest()[None]))
+def test_features_hold_all_macs_and_weights_of_a_candidate(builder: CandidateBuilder) -> None:
+    genomes = builder.space.sample(20, np.random.default_rng(0))
+    features = StructureFeatures(builder.space, builder.cost).features(genomes)
+    cost, largest = (builder.cost(g) for g in (genomes, builder.space.largest()[None]))
     n = len(BITS)
     macs = (features[:, :n].sum(axis=1) + features[:, 2 * n]) * largest.macs
     weights = features[:, n : 2 * n].sum(axis=1) * largest.parameters
@@ -86,10 +80,10 @@ def test_features_hold_all_macs_and_weights_of_a_candidate(workbench: Workbench)
     ],
 )
 def test_only_what_is_certainly_out_of_reach_is_refused(
-    workbench: Workbench, text: str, reachable: bool
+    builder: CandidateBuilder, text: str, reachable: bool
 ) -> None:
-    corners = measure_corners(workbench, PRECISIONS)
-    bounds = exact_bounds(workbench)
+    corners = measure_corners(builder, PRECISIONS)
+    bounds = exact_bounds(builder)
     if reachable:
         assert text.split()[0] in check_reachable(parse_constraint(text), bounds, corners)
     else:
@@ -127,7 +121,7 @@ def test_what_cannot_be_searched_is_refused_before_training(
         list(check(experiment, load_data(experiment.data, experiment.model)))
 
 
-def test_a_precision_the_target_cannot_run_is_refused(workbench: Workbench) -> None:
-    refuse_precisions(workbench.space, Target())
+def test_a_precision_the_target_cannot_run_is_refused(builder: CandidateBuilder) -> None:
+    refuse_precisions(builder.space, Target())
     with pytest.raises(ValueError, match="int8 cannot run on target cuda"):
-        refuse_precisions(workbench.space, Target(provider="cuda"))
+        refuse_precisions(builder.space, Target(provider="cuda"))

@@ -20,12 +20,12 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from supernets import hf_names
-from supernets.checkpoint import CheckpointError, open_checkpoint
-from supernets.data import TaskData
-from supernets.hf_names import read_config
-from supernets.images import ImagePreprocessor
+from supernets.data.data import TaskData
+from supernets.data.images import ImagePreprocessor
 from supernets.load import load_supernet
+from supernets.pretrained import hf_names
+from supernets.pretrained.checkpoint import CheckpointError, open_checkpoint
+from supernets.pretrained.hf_names import read_config
 from supernets.settings import ModelSettings
 
 transformers.logging.set_verbosity_error()

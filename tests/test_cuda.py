@@ -7,16 +7,16 @@ import onnxruntime
 import pytest
 import torch
 
-from hardware.attribution import what_ran
-from hardware.materialize import arrays, materialize, save_model
-from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.kernel_profile import what_ran
 from hardware.session import open_session, predict
 from hardware.target import Target
-from supernets.importance import order_by_importance
+from hardware.writing.materialize import arrays, materialize, save_model
 from supernets.load import load_data, load_supernet
 from supernets.settings import DataSettings, ModelSettings, SpaceSettings, TuneSettings, VitConfig
-from supernets.train import accuracy
-from supernets.tune import InstaTuner
+from supernets.training.order_by_importance import order_by_importance
+from supernets.training.train import accuracy
+from supernets.training.tune import InstaTuner
 from tests.sample_networks import (
     bert,
     images,

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from supernets import pydoc_text
-from supernets.data import batch_indices, calibration_batches
-from supernets.images import ImagePreprocessor, RandomAffine, read_preprocessor
+from supernets.data import pydoc_text
+from supernets.data.data import batch_indices, calibration_batches
+from supernets.data.hf_datasets import open_tables, spread
+from supernets.data.images import ImagePreprocessor, RandomAffine, read_preprocessor
+from supernets.data.text import TextPreprocessor, pad, train_tokenizer
 from supernets.settings import BertConfig, DataSettings, ModelSettings, VitConfig
-from supernets.tables import open_tables, spread
 from supernets.tasks import load_data, noisy
-from supernets.text import TextPreprocessor, pad, train_tokenizer
 
 VIT = ModelSettings(vit=VitConfig(image_size=16))
 BERT = ModelSettings(bert=BertConfig(vocab_size=200, max_positions=16))
@@ -399,7 +399,7 @@ def test_image_folders_open(image_folder):
 def test_lazy_decoding_gives_the_same_images(image_folder, monkeypatch):
     settings = DataSettings(name=str(image_folder))
     kept = load_data(settings, VIT)
-    monkeypatch.setattr("supernets.decode.MEMORY_BYTES", 0)
+    monkeypatch.setattr("supernets.data.decode.MEMORY_BYTES", 0)
     lazy = load_data(settings, VIT)
     for a, b in zip(kept.train.batches(5), lazy.train.batches(5), strict=True):
         assert torch.equal(a.inputs["pixel_values"], b.inputs["pixel_values"])
@@ -407,7 +407,7 @@ def test_lazy_decoding_gives_the_same_images(image_folder, monkeypatch):
 
 
 def test_broken_image_is_named_when_it_is_read(image_folder, monkeypatch):
-    monkeypatch.setattr("supernets.decode.MEMORY_BYTES", 0)
+    monkeypatch.setattr("supernets.data.decode.MEMORY_BYTES", 0)
     (image_folder / "test" / "dog" / "1.png").write_bytes(b"no image")
     data = load_data(DataSettings(name=str(image_folder)), VIT)
     with pytest.raises(ValueError, match=r"row 4 of column 'image' \(.*dog/1\.png\)"):

@@ -10,10 +10,10 @@ from hardware import doctor
 from hardware.bench import bench
 from hardware.bench import render as render_bench
 from hardware.doctor import Machine, Probe, examine_machine, measure_formats, render
-from hardware.graph import GraphWriter
-from hardware.materialize import materialize, save_model
-from hardware.precision import QuantPolicy, QuantScheme
+from hardware.formats.precision import QuantPolicy, QuantScheme
+from hardware.graph.graph_writer import GraphWriter
 from hardware.target import Target, TargetError, parse_target
+from hardware.writing.materialize import materialize, save_model
 
 LINEAR = Probe("linear", (1, 3, 32), (16, 32))
 CONVOLUTION = Probe("convolution", (1, 4, 6, 6), (8, 4, 3, 3))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from hardware.precision import Precision, QuantScheme
-from supernets import fake_quant
-from supernets.attention import ElasticAttention
-from supernets.elastic import (
+from hardware.formats.precision import Precision, QuantScheme
+from supernets.layers import fake_quant
+from supernets.layers.attention import ElasticAttention
+from supernets.layers.elastic import (
     ElasticBatchNorm2d,
     ElasticConv2d,
     ElasticEmbedding,

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from hardware.formats.precision import Precision, QuantScheme
 from hardware.latency import Latency
-from hardware.precision import Precision, QuantScheme
 from hardware.target import Target
-from nas.candidate import Candidate
-from nas.evaluate import Evaluator, _served, graph_digest
-from nas.latency_book import LatencyBook
-from nas.workbench import Workbench
-from supernets import digits
-from supernets.data import TaskData, calibration_batches
-from supernets.images import ImagePreprocessor
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.evaluation.evaluator import Evaluator, _served, graph_digest
+from nas.evaluation.latency_cache import LatencyCache
+from supernets.data import digits
+from supernets.data.data import TaskData, calibration_batches
+from supernets.data.images import ImagePreprocessor
 from supernets.settings import SpaceSettings
 from tests import sample_networks
 
@@ -34,11 +34,11 @@ class Clock:
 
 
 @pytest.fixture(scope="module")
-def workbench() -> Workbench:
+def builder() -> CandidateBuilder:
     network, template = sample_networks.vit()
     network.activate({})
     space = network.space(SpaceSettings(depth=(1, 3), num_heads=(2, 4), hidden_dim=(48, 96)))
-    return Workbench(network, space, template, QuantScheme(), [])
+    return CandidateBuilder(network, space, template, QuantScheme(), [])
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +48,22 @@ def data() -> TaskData:
 
 
 def test_what_was_measured_once_is_remembered(tmp_path: Path) -> None:
-    book, measured = LatencyBook(tmp_path), Latency(1.0, 0.9, 1.1, 30)
-    assert book.get({"key": 1}, lambda: measured) == measured
-    assert book.get({"key": 1}, lambda: pytest.fail("measured again")) == measured
+    cache, measured = LatencyCache(tmp_path), Latency(1.0, 0.9, 1.1, 30)
+    assert cache.get({"key": 1}, lambda: measured) == measured
+    assert cache.get({"key": 1}, lambda: pytest.fail("measured again")) == measured
     other = Latency(2.0, 1.9, 2.1, 30)
-    assert book.get({"key": 2}, lambda: other) == other
+    assert cache.get({"key": 2}, lambda: other) == other
 
 
 def test_a_slow_phase_of_the_machine_cancels(
-    workbench: Workbench, data: TaskData, tmp_path: Path
+    builder: CandidateBuilder, data: TaskData, tmp_path: Path
 ) -> None:
     """Whatever the pace, a candidate's latency is its ratio to the baseline's, in its time."""
-    baseline = workbench.uniform(workbench.space.largest(), Precision.FP32)
-    candidate = workbench.uniform(workbench.space.smallest(), Precision.INT8)
+    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
+    candidate = builder.uniform(builder.space.smallest(), Precision.INT8)
     clock = Clock()
-    book = LatencyBook(tmp_path)
-    evaluator = Evaluator(workbench, data.validation, Target(), book, baseline, clock=clock)
+    cache = LatencyCache(tmp_path)
+    evaluator = Evaluator(builder, data.validation, Target(), cache, baseline, clock=clock)
     metrics, _ = evaluator(baseline)
     assert metrics["latency_ms"] == pytest.approx(1.0)
     clock.tick_s *= 7
@@ -72,24 +72,26 @@ def test_a_slow_phase_of_the_machine_cancels(
 
 
 def test_latency_taken_in_another_way_is_not_reused(
-    workbench: Workbench, data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    builder: CandidateBuilder, data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    baseline = workbench.uniform(workbench.space.largest(), Precision.FP32)
-    clock, book = Clock(), LatencyBook(tmp_path)
-    evaluator = Evaluator(workbench, data.validation, Target(), book, baseline, clock=clock)
+    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
+    clock, cache = Clock(), LatencyCache(tmp_path)
+    evaluator = Evaluator(builder, data.validation, Target(), cache, baseline, clock=clock)
     evaluator(baseline)
     clock.tick_s *= 7
     assert evaluator(baseline)[0]["latency_ms"] == pytest.approx(1.0)
-    monkeypatch.setattr("nas.evaluate.METHOD", "another")
+    monkeypatch.setattr("nas.evaluation.evaluator.METHOD", "another")
     assert evaluator(baseline)[0]["latency_ms"] == pytest.approx(7.0)
 
 
-def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(workbench: Workbench) -> None:
+def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(
+    builder: CandidateBuilder,
+) -> None:
     """Other weights make no other latency; another precision, size or way of writing does."""
-    space = workbench.space
-    small = workbench.uniform(space.smallest(), Precision.INT8)
-    large = workbench.uniform(space.largest(), Precision.INT8)
-    model = workbench.model(small)
+    space = builder.space
+    small = builder.uniform(space.smallest(), Precision.INT8)
+    large = builder.uniform(space.largest(), Precision.INT8)
+    model = builder.model(small)
     digest = graph_digest(model)
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.INT8:
@@ -97,19 +99,19 @@ def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(workbench: Wo
     assert graph_digest(model) == digest
     model.graph.node[0].name += "/changed"
     others = (large, small.with_precision(Precision.INT4))
-    found = {digest, graph_digest(model), *(graph_digest(workbench.model(c)) for c in others)}
+    found = {digest, graph_digest(model), *(graph_digest(builder.model(c)) for c in others)}
     assert len(found) == 4
 
 
 def test_metrics_are_those_of_the_shipped_model(
-    workbench: Workbench, data: TaskData, tmp_path: Path
+    builder: CandidateBuilder, data: TaskData, tmp_path: Path
 ) -> None:
-    baseline = workbench.uniform(workbench.space.largest(), Precision.FP32)
-    candidate = workbench.uniform(workbench.space.largest(), Precision.INT4)
-    evaluator = Evaluator(workbench, data.validation, Target(), LatencyBook(tmp_path), baseline)
+    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
+    candidate = builder.uniform(builder.space.largest(), Precision.INT4)
+    evaluator = Evaluator(builder, data.validation, Target(), LatencyCache(tmp_path), baseline)
     metrics, details = evaluator(candidate)
-    assert metrics["size_bytes"] == len(workbench.model(candidate).SerializeToString())
-    network = workbench.network(candidate)
+    assert metrics["size_bytes"] == len(builder.model(candidate).SerializeToString())
+    network = builder.network(candidate)
     assert metrics["parameters"] == sum(p.numel() for p in network.parameters())
     assert details["target"] == Target().describe()
     assert details["latency"]["repeats"] > 0
@@ -136,17 +138,17 @@ def test_calibration_batches_are_of_the_training_split(data: TaskData) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_the_fast_evaluator_sees_the_accuracy_of_the_exported_model(
-    workbench: Workbench, data: TaskData, tmp_path: Path, batch_size: int
+    builder: CandidateBuilder, data: TaskData, tmp_path: Path, batch_size: int
 ) -> None:
     """397 validation images, served one by one and in sevens (the last batch has five)."""
     target = Target(batch_size=batch_size)
-    baseline = workbench.uniform(workbench.space.largest(), Precision.FP32)
+    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
     rng = np.random.default_rng(0)
-    for genome in workbench.space.sample(3, rng):
-        candidate = Candidate.from_genome(workbench.space, genome)
+    for genome in builder.space.sample(3, rng):
+        candidate = Candidate.from_genome(builder.space, genome)
         found = []
         for fast in (False, True):
-            book = LatencyBook(tmp_path)
-            evaluator = Evaluator(workbench, data.validation, target, book, baseline, fast)
+            cache = LatencyCache(tmp_path)
+            evaluator = Evaluator(builder, data.validation, target, cache, baseline, fast)
             found.append(evaluator(candidate)[0]["accuracy"])
         assert found[0] == pytest.approx(found[1], abs=2 / len(data.validation))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from nas.config import Experiment
+from nas.experiment.schema import Experiment
 from supernets.load import supernet
 from supernets.settings import BertConfig, VitConfig
 

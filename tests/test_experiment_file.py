@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nas.config import Experiment
-from nas.experiment_file import ExperimentError, dump_experiment, load_experiment
+from nas.experiment.load import ExperimentError, dump_experiment, load_experiment
+from nas.experiment.schema import Experiment
 
 Write = Callable[..., Path]
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))

@@ -4,12 +4,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hardware.export import export_template
-from hardware.materialize import arrays, materialize
-from hardware.precision import QuantPolicy, QuantScheme
+from hardware.formats.precision import QuantPolicy, QuantScheme
+from hardware.graph.export import export_template
+from hardware.graph.template import Template
 from hardware.session import open_session, predict
 from hardware.target import Target
-from hardware.template import Template
+from hardware.writing.materialize import arrays, materialize
 
 
 def export(network: nn.Module, x: torch.Tensor) -> Template:

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from hardware import quantize
-from hardware.materialize import materialize
-from hardware.precision import Precision, QuantScheme
+from hardware.formats import quantize
+from hardware.formats.precision import Precision, QuantScheme
 from hardware.session import open_session, predict
 from hardware.target import Target
-from supernets import fake_quant
-from supernets.imitation import imitate
+from hardware.writing.materialize import materialize
+from supernets.layers import fake_quant
+from supernets.layers.fake_quantize import fake_quantize
 from tests.sample_networks import images, random_policy, random_vit, vit
 
 CONSTANTS = ["INT4_MIN", "INT4_MAX", "INT8_MAX", "INT8_MAX_REDUCED", "MULTIPLIER_MAX"]
@@ -43,7 +43,7 @@ def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(seed, gro
     session = open_session(model.SerializeToString(), Target())
     exact = predict(session, [{"pixel_values": x.numpy()}])
     with torch.no_grad():
-        fake = imitate(network, policy, scheme)(x).numpy()
+        fake = fake_quantize(network, policy, scheme)(x).numpy()
     assert np.linalg.norm(fake - exact) <= 1e-2 * np.linalg.norm(exact)
     assert (fake.argmax(1) == exact.argmax(1)).mean() >= 0.995
 

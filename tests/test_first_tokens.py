@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from hardware.export import export_template
-from hardware.first_tokens import FIRST_TOKENS
-from hardware.materialize import arrays, materialize
-from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.graph.export import export_template
+from hardware.graph.first_tokens import FIRST_TOKENS
+from hardware.graph.template import Template
 from hardware.session import open_session
 from hardware.target import Target
-from hardware.template import Template
-from nas.workbench import template_of
-from supernets.attention import Attention
-from supernets.base import split_values
+from hardware.writing.materialize import arrays, materialize
+from nas.evaluation.candidate_builder import template_of
+from supernets.families.super_network import split_values
+from supernets.layers.attention import Attention
 from tests import sample_supernets as families
 
 SCHEME = QuantScheme()

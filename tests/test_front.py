@@ -4,15 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nas.front import (
-    best,
-    front,
-    hypervolume,
-    knee,
-    non_dominated,
-    reference_point,
-    spread,
-)
+from nas.search.pareto import best, front, hypervolume, knee, non_dominated, reference_point, spread
 
 LEVELS = 5
 points = st.integers(1, 3).flatmap(

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from nas.front import hypervolume, reference_point
-from nas.genetic import evolve, reference_directions
-from nas.problem import enumerate_space
+from nas.search.pareto import hypervolume, reference_point
+from nas.search.problem import enumerate_space
+from nas.search.pymoo_operators import evolve, reference_directions
 from tests.sample_problems import block_problem, measure
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from hardware import doctor
+from hardware.formats.precision import QuantScheme
 from hardware.kernel_choice import choose_int4_kernel
-from hardware.precision import QuantScheme
 from hardware.target import Target
-from nas.workbench import Workbench, template_of
+from nas.evaluation.candidate_builder import CandidateBuilder, template_of
+from supernets.families.vit.network import ViTSuperNetwork
 from supernets.settings import SpaceSettings
-from supernets.vit import ViTSuperNetwork
 from tests.sample_networks import VIT
 
 LAYER = doctor.Probe("linear", (1, 3, 64), (32, 64))
@@ -56,8 +56,8 @@ def test_a_network_of_several_resolutions_is_measured_at_its_largest(tmp_path):
     network = ViTSuperNetwork(VIT, num_labels=10)
     space = network.space(SpaceSettings(resolution=(8, 16)))
     template = template_of(network, space)
-    workbench = Workbench(network, space, template, QuantScheme(), ())
-    chosen = workbench.with_fastest_int4(Target(), tmp_path)
+    builder = CandidateBuilder(network, space, template, QuantScheme(), ())
+    chosen = builder.with_fastest_int4(Target(), tmp_path)
     (entry,) = json.loads((tmp_path / "int4_kernel.json").read_text()).values()
     assert chosen.scheme.int4_kernel == entry["kernel"]
     assert entry["latencies"].keys() == {"w4a8", "matmulnbits"}

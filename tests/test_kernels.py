@@ -6,21 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from hardware.attribution import FallbackError, what_ran
-from hardware.calibrate import calibrate
-from hardware.export import export_template
-from hardware.graph import GraphWriter
-from hardware.materialize import arrays, materialize, save_model
-from hardware.precision import Precision, QuantPolicy, QuantScheme
-from hardware.rounding import rounding_of
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.graph.export import export_template
+from hardware.graph.graph_writer import GraphWriter
+from hardware.graph.template import Template
+from hardware.graph.verify import verify
+from hardware.kernel_profile import FallbackError, what_ran
 from hardware.session import open_session, predict
-from hardware.size import SizeModel
-from hardware.static import Ranges
 from hardware.target import Target
-from hardware.template import Template
-from hardware.verify import verify
-from supernets import fake_quant
-from supernets.imitation import imitate
+from hardware.writing.activation_ranges import rounding_of
+from hardware.writing.calibrate import calibrate
+from hardware.writing.materialize import arrays, materialize, save_model
+from hardware.writing.size import SizeModel
+from hardware.writing.static_activations import Ranges
+from supernets.layers import fake_quant
+from supernets.layers.fake_quantize import fake_quantize
 from tests.sample_networks import bert, pictures, resnet, texts
 
 
@@ -106,7 +106,7 @@ def test_bert_agrees_with_torch_at_any_length(precision, group_size):
     for tokens in (5, 11):
         inputs = texts(3, tokens)
         with torch.no_grad():
-            expected = imitate(network, policy, scheme)(**inputs).numpy()
+            expected = fake_quantize(network, policy, scheme)(**inputs).numpy()
         assert relative_error(run(model, inputs), expected) < (
             1e-5 if precision == "fp32" else 1e-2
         )
@@ -233,7 +233,7 @@ def test_convolutional_logits_equal_their_imitation(choices, linear):
     where = rounding_of(template, weights, policy, scheme, ranges)
     inputs = {"pixel_values": pictures(400)}
     with torch.no_grad():
-        fake = imitate(network, policy, scheme, where.inputs, where.outputs)(**inputs).numpy()
+        fake = fake_quantize(network, policy, scheme, where.inputs, where.outputs)(**inputs).numpy()
     exact = run(model, inputs)
     assert relative_error(fake, exact) < 3e-3
     assert (fake.argmax(1) == exact.argmax(1)).mean() >= 0.995

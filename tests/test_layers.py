@@ -18,9 +18,9 @@ MAY_IMPORT = {
     "predictors": {"predictors"},
     "hardware": {"hardware"},
 }
-SHARED_TYPES = {"supernets": {"hardware.precision"}}
+SHARED_TYPES = {"supernets": {"hardware.formats.precision"}}
 PACKAGES = sorted(OURS - {"cli"})
-SOURCES = [ROOT / "cli.py", *(path for name in PACKAGES for path in (ROOT / name).glob("*.py"))]
+SOURCES = [ROOT / "cli.py", *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))]
 
 
 def imported_modules(source: Path) -> set[str]:
@@ -36,7 +36,7 @@ def imported_modules(source: Path) -> set[str]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_imports_only_what_its_layer_may(source: Path) -> None:
-    layer = source.stem if source.parent == ROOT else source.parent.name
+    layer = source.relative_to(ROOT).with_suffix("").parts[0]
     for module in imported_modules(source):
         package = module.split(".")[0]
         allowed = package in MAY_IMPORT[layer] or module in SHARED_TYPES.get(layer, set())

@@ -11,11 +11,11 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from nas.candidate import Candidate
-from nas.ledger import Ledger
-from nas.objectives import find_objective
-from nas.storage import cut_torn_tail, open_storage
-from supernets.space import Gene, Requires, SearchSpace
+from nas.evaluation.candidate import Candidate
+from nas.experiment.objectives import find_objective
+from nas.ledger.ledger import Ledger
+from nas.ledger.storage import cut_torn_tail, open_storage
+from supernets.space.space import Gene, Requires, SearchSpace
 
 SPACE = SearchSpace(
     (

@@ -3,12 +3,12 @@ import onnx
 import pytest
 import torch
 
-from hardware.materialize import arrays, materialize
-from hardware.memo import WeightMemo
-from hardware.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.graph.template import Template
 from hardware.session import open_session, predict
 from hardware.target import Target
-from hardware.template import Template
+from hardware.writing.materialize import arrays, materialize
+from hardware.writing.weight_memo import WeightMemo
 from tests.sample_networks import images, layers_of, random_policy, random_vit, vit
 
 

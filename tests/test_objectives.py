@@ -1,12 +1,7 @@
 import numpy as np
 import pytest
 
-from nas.objectives import (
-    check_consistent,
-    find_objective,
-    parse_constraint,
-    to_costs,
-)
+from nas.experiment.objectives import check_consistent, find_objective, parse_constraint, to_costs
 
 
 @pytest.mark.parametrize(

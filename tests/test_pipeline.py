@@ -20,20 +20,20 @@ from PIL import Image
 from torch import Tensor
 
 from cli import main
-from nas.candidate import Candidate
-from nas.experiment_file import load_experiment
-from nas.export import Exporter, ExportError
-from nas.front_file import Front
-from nas.lab import Lab
-from nas.ledger import Evaluation
+from nas.delivery.exporter import Exporter, ExportError
+from nas.delivery.results import Front
+from nas.delivery.selection import searched
+from nas.evaluation.baselines import measured_references
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Evaluation
+from nas.experiment.load import load_experiment
 from nas.pipeline import export, read_evaluations, run, write_report
-from nas.polish import Polish
-from nas.progress import Reporter
-from nas.references import measured_references
-from nas.run_folder import RunFolder, RunFolderError
-from nas.search import SearchError
-from nas.validate import searched
-from supernets.images import ImageSplit
+from nas.run.progress import Reporter
+from nas.run.run_folder import RunFolder, RunFolderError
+from nas.run_session import RunSession
+from nas.search_loop import SearchError
+from nas.training.finetune import Polish
+from supernets.data.images import ImageSplit
 from supernets.load import load_data
 from supernets.settings import PolishSettings, TeacherSettings
 from tests.conftest import TINY
@@ -169,17 +169,19 @@ def test_a_run_keeps_the_int4_kernel_it_began_with(
     """On whatever machine it goes on: the kernel decides accuracies, the measuring is noise."""
     folder, _ = finished
     experiment = load_experiment(folder.experiment)
-    before = Lab.prepare(experiment, folder, load_data(experiment.data, experiment.model), Silent())
+    before = RunSession.prepare(
+        experiment, folder, load_data(experiment.data, experiment.model), Silent()
+    )
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("the run has chosen before")
 
-    monkeypatch.setattr("nas.workbench.choose_int4_kernel", forbidden)
+    monkeypatch.setattr("nas.evaluation.candidate_builder.choose_int4_kernel", forbidden)
     for kernel in ("w4a8", "matmulnbits"):
         before.ledger.study.set_user_attr("int4_kernel", kernel)
-        again = Lab.prepare(experiment, folder, before.data, Silent())
-        assert again.workbench.scheme.int4_kernel == kernel
-    before.ledger.note(int4_kernel=before.workbench.scheme.int4_kernel)
+        again = RunSession.prepare(experiment, folder, before.data, Silent())
+        assert again.builder.scheme.int4_kernel == kernel
+    before.ledger.note(int4_kernel=before.builder.scheme.int4_kernel)
 
 
 def test_the_same_seed_gives_the_same_candidates_and_accuracies(
@@ -335,8 +337,10 @@ def test_a_front_that_nothing_keeps_the_constraints_of_says_so(
     copy = copied(finished[0], tmp_path / "copy")
     experiment = load_experiment(copy.experiment, ['constraints=["accuracy >= 0.9999"]'])
     reporter = Silent()
-    lab = Lab.prepare(experiment, copy, load_data(experiment.data, experiment.model), reporter)
-    front = lab.validate(lab.ledger.evaluations(), reporter)
+    session = RunSession.prepare(
+        experiment, copy, load_data(experiment.data, experiment.model), reporter
+    )
+    front = session.validate(session.ledger.evaluations(), reporter)
     assert [model.role for model in front.models] == ["reference", "reference"]
     assert any("keeps the constraints (accuracy >= 0.9999)" in line for line in reporter.told)
 
@@ -347,10 +351,10 @@ def polish(finished: tuple[RunFolder, Front], tmp_path: Path) -> Polish:
     copy = copied(finished[0], tmp_path / "copy")
     experiment = load_experiment(copy.experiment, [])
     data = load_data(experiment.data, experiment.model)
-    lab = Lab.prepare(experiment, copy, data, Silent())
-    full = measured_references(lab.ledger.evaluations())["fp32"]
+    session = RunSession.prepare(experiment, copy, data, Silent())
+    full = measured_references(session.ledger.evaluations())["fp32"]
     settings = PolishSettings(epochs=1, batch_size=512)
-    bench, samples = lab.workbench, len(data.validation)
+    bench, samples = session.builder, len(data.validation)
     return Polish(settings, bench, full, data.train, lambda *_: 0.0, samples, copy, 0, Silent())
 
 
@@ -394,7 +398,7 @@ def test_a_polished_network_is_shipped_unless_a_standard_error_worse(
     told = replace(polish, samples=400, score=lambda *_: 0.8 + points / 100)
     told.train(found)
     bench, accuracy = told.shipped(found)
-    assert (bench is not told.workbench) == polished
+    assert (bench is not told.builder) == polished
     assert accuracy == pytest.approx(0.8 + points / 100 * polished)
 
 
@@ -436,7 +440,7 @@ def test_a_graph_that_differs_from_the_network_is_not_exported(
     finished: tuple[RunFolder, Front], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No difference is small enough here, so every model fails its gate."""
-    monkeypatch.setattr("nas.export.PARITY", -1.0)
+    monkeypatch.setattr("nas.delivery.exporter.PARITY", -1.0)
     with pytest.raises(ExportError, match="differ from torch's by"):
         export(finished[0], tmp_path / "out", None, None, "fp32", Silent())
     assert not (tmp_path / "out").exists()
@@ -499,14 +503,14 @@ def test_unreachable_constraints_are_refused_before_training(
 def test_a_run_whose_candidates_fail_stops_with_a_summary(
     experiment_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nas import evaluate
+    from nas.evaluation import evaluator as evaluate
 
     real = evaluate.split_accuracy
 
-    def failing(session: object, workbench: object, candidate: object, *rest: object) -> float:
+    def failing(session: object, builder: object, candidate: object, *rest: object) -> float:
         if any(p == "int4" for p in candidate.policy.values()):  # type: ignore[attr-defined] # a Candidate
             raise MemoryError("no room")
-        return real(session, workbench, candidate, *rest)  # type: ignore[arg-type] # as above
+        return real(session, builder, candidate, *rest)  # type: ignore[arg-type] # as above
 
     monkeypatch.setattr(evaluate, "split_accuracy", failing)
     settings = {"epochs": 1, "batch_size": 250}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.quantize import (
+from hardware.formats.quantize import (
     INT4_MAX,
     INT4_MIN,
     MULTIPLIER_MAX,

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.experiment_file import load_experiment
-from nas.records import read_evaluations
-from nas.run_folder import RunFolder
-from supernets.data import Batch
+from nas.experiment.load import load_experiment
+from nas.ledger.study import read_evaluations
+from nas.run.run_folder import RunFolder
+from supernets.data.data import Batch
 from supernets.load import load_data, load_supernet
-from supernets.ranks import Ranks
 from supernets.settings import (
     DataSettings,
     ModelSettings,
@@ -27,7 +26,8 @@ from supernets.settings import (
     TuneSettings,
     VitConfig,
 )
-from supernets.tune import InstaTuner
+from supernets.training.distributed import Ranks
+from supernets.training.tune import InstaTuner
 
 STEPS = 4
 MODEL = ModelSettings(

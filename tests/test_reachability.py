@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from nas.objectives import parse_constraint
-from nas.problem import History
-from nas.reachability import UnreachableError, refuse_unreachable
-from nas.start import covering_start
+from nas.experiment.objectives import parse_constraint
+from nas.search.feasibility import UnreachableError, refuse_unreachable
+from nas.search.initial_design import covering_start
+from nas.search.problem import History
 from tests.sample_problems import block_problem, measure
 
 

@@ -20,23 +20,23 @@ from rich.console import Console
 from safetensors.torch import save_file
 from transformers import BertTokenizerFast
 
-from hardware.precision import Precision, QuantPolicy
-from nas.candidate import Candidate
-from nas.config import Experiment
-from nas.database_url import masked, without_password
-from nas.front_file import Front, ValidatedModel, Versus
-from nas.ledger import Evaluation
-from nas.model_card import model_card
+from hardware.formats.precision import Precision, QuantPolicy
+from nas.delivery.model_card import model_card
+from nas.delivery.results import Front, ValidatedModel, Versus
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Evaluation
+from nas.experiment.database_url import masked, without_password
+from nas.experiment.schema import Experiment
+from nas.ledger.storage import StorageError, open_storage
 from nas.pipeline import read_front, write_report
-from nas.progress import rich_reporter
-from nas.report import Report, html, markdown
-from nas.run_folder import RunFolder, RunFolderError, write_json
-from nas.storage import StorageError, open_storage
-from supernets.checkpoint import CheckpointError, open_checkpoint
-from supernets.images import read_preprocessor
+from nas.reporting.report import Report, html, markdown
+from nas.run.progress import rich_reporter
+from nas.run.run_folder import RunFolder, RunFolderError, write_json
+from supernets.data.hf_datasets import open_tables
+from supernets.data.images import read_preprocessor
+from supernets.data.text import TextPreprocessor, read_tokenizer
+from supernets.pretrained.checkpoint import CheckpointError, open_checkpoint
 from supernets.settings import DataSettings
-from supernets.tables import open_tables
-from supernets.text import TextPreprocessor, read_tokenizer
 from tests.faults.victim import EXPERIMENT
 from tests.test_layers import SOURCES
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from hardware.materialize import materialize
-from hardware.precision import QuantScheme
-from hardware.size import SizeModel
-from hardware.static import Ranges
+from hardware.formats.precision import QuantScheme
+from hardware.writing.materialize import materialize
+from hardware.writing.size import SizeModel
+from hardware.writing.static_activations import Ranges
 from tests.sample_networks import random_policy, random_vit, vit
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from supernets.space import Gene, Requires, SearchSpace
+from supernets.space.space import Gene, Requires, SearchSpace
 
 SPACE = SearchSpace(
     (

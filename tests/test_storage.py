@@ -4,12 +4,12 @@ import numpy as np
 import onnx
 import pytest
 
-from hardware.materialize import materialize
-from hardware.precision import QuantScheme
+from hardware.formats.precision import QuantScheme
+from hardware.graph.model_file import chunks, save_model
+from hardware.graph.verify import read_policy
 from hardware.session import open_session, predict
-from hardware.storage import chunks, save_model
 from hardware.target import Target
-from hardware.verify import read_policy
+from hardware.writing.materialize import materialize
 from tests.sample_networks import images, random_policy, random_vit, vit
 
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from nas.front import hypervolume, reference_point
-from nas.objectives import parse_constraint
-from nas.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
-from nas.search_settings import SearchSettings
-from nas.strategy import STRATEGIES, make_strategy
-from supernets.space import Gene, SearchSpace
+from nas.experiment.objectives import parse_constraint
+from nas.experiment.search_settings import SearchSettings
+from nas.search.pareto import hypervolume, reference_point
+from nas.search.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
+from nas.search.strategy import STRATEGIES, make_strategy
+from supernets.space.space import Gene, SearchSpace
 from tests.sample_problems import block_problem, measure, play
 
 VARIANTS = [*STRATEGIES, "rank"]

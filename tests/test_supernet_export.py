@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from hardware.calibrate import calibrate
-from hardware.materialize import arrays, materialize
-from hardware.precision import Precision, QuantPolicy, QuantScheme
-from hardware.rounding import rounding_of
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
 from hardware.session import open_session, predict
-from hardware.size import SizeModel
 from hardware.target import Target
-from nas.workbench import template_of
-from supernets.base import split_values
-from supernets.imitation import imitate
-from supernets.importance import order_by_importance
+from hardware.writing.activation_ranges import rounding_of
+from hardware.writing.calibrate import calibrate
+from hardware.writing.materialize import arrays, materialize
+from hardware.writing.size import SizeModel
+from nas.evaluation.candidate_builder import template_of
+from supernets.families.super_network import split_values
+from supernets.layers.fake_quantize import fake_quantize
+from supernets.training.order_by_importance import order_by_importance
 from tests import sample_supernets as families
 
 SCHEME = QuantScheme()
@@ -50,7 +50,7 @@ def test_sub_networks_cut_from_the_template(config, settings):
         ranges = calibrate(template, weights, SCHEME, [feed])
         model = materialize(template, weights, policy, SCHEME, ranges)
         where = rounding_of(template, weights, policy, SCHEME, ranges)
-        twin = imitate(network.deploy(), policy, SCHEME, where.inputs, where.outputs)
+        twin = fake_quantize(network.deploy(), policy, SCHEME, where.inputs, where.outputs)
         with torch.no_grad():
             imitated = twin(**inputs).numpy()
         np.testing.assert_allclose(logits(model, inputs), imitated, atol=0.03)

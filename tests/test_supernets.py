@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hardware.precision import Precision, QuantPolicy, QuantScheme
-from supernets.base import split_values
-from supernets.importance import gate_gradient, order_by_importance
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from supernets.families.super_network import split_values
+from supernets.layers.coupled_units import gate_gradient
 from supernets.load import load_saved, supernet
 from supernets.settings import ResNetConfig, SpaceSettings
+from supernets.training.order_by_importance import order_by_importance
 from tests.sample_supernets import BERT, CASES, LABELS, batch, build
 
 

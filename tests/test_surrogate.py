@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from nas.objectives import parse_constraint
-from nas.problem import History
-from nas.surrogate import Surrogate
+from nas.experiment.objectives import parse_constraint
+from nas.search.problem import History
+from nas.search.surrogate import Surrogate
 from tests.sample_problems import block_problem, measure
 
 

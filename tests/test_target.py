@@ -1,6 +1,6 @@
 import pytest
 
-from hardware.precision import Precision
+from hardware.formats.precision import Precision
 from hardware.target import Target, TargetError, cpu_flags, cpu_name
 
 

@@ -15,8 +15,8 @@ import torch
 from sklearn.metrics import r2_score
 from torch.nn import functional as F
 
-from hardware.precision import Precision, QuantScheme
-from supernets.batch_norm import recalibrate
+from hardware.formats.precision import Precision, QuantScheme
+from supernets.layers.batch_norm import recalibrate
 from supernets.load import load_data, load_supernet
 from supernets.settings import (
     BertConfig,
@@ -29,8 +29,14 @@ from supernets.settings import (
     TuneSettings,
     VitConfig,
 )
-from supernets.train import Trainer, accuracy, schedule
-from supernets.tune import InstaTuner, Polisher, distillation, feature_distance, unexplained
+from supernets.training.train import Trainer, accuracy, schedule
+from supernets.training.tune import (
+    InstaTuner,
+    Polisher,
+    distillation,
+    feature_distance,
+    unexplained,
+)
 
 MODEL = ModelSettings(
     vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
@@ -443,7 +449,7 @@ def test_freed_memory_is_kept_while_training():
     """Pages of a large tensor are mapped once, not every time one is made."""
     code = """
 import resource, torch
-from supernets.train import keep_freed_memory
+from supernets.training.train import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -3,9 +3,9 @@ import onnx
 import pytest
 from onnx.helper import make_node
 
-from hardware.materialize import materialize
-from hardware.precision import Precision, QuantPolicy, QuantScheme
-from hardware.verify import PolicyError, read_policy, verify
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.graph.verify import PolicyError, read_policy, verify
+from hardware.writing.materialize import materialize
 from tests.sample_networks import layers_of, random_policy, random_vit, vit
 
 

@@ -16,16 +16,17 @@ import pytest
 from onnx import TensorProto, helper
 
 from hardware.target import Target
-from nas.database_url import masked, without_password
-from nas.experiment_file import load_experiment
-from nas.latency_queue import LatencyQueue
-from nas.ledger import Ledger
-from nas.parcels import Parcels
+from nas.experiment.database_url import masked, without_password
+from nas.experiment.load import load_experiment
+from nas.ledger.artifact_store import ArtifactStore
+from nas.ledger.ledger import Ledger
+from nas.ledger.storage import StorageError, open_storage
+from nas.ledger.study import read_evaluations
 from nas.pipeline import run
-from nas.records import at_storage, read_evaluations
-from nas.run_folder import RunFolder
-from nas.storage import StorageError, open_storage
-from supernets.space import SearchSpace
+from nas.run.run_folder import RunFolder
+from nas.run.saved_experiment import at_storage
+from nas.workers.remote_latency import LatencyQueue
+from supernets.space.space import SearchSpace
 from tests.faults import mariadb, s3
 from tests.faults.victim import EXPERIMENT, Still, write_experiment
 
@@ -60,29 +61,29 @@ def start(*arguments: object, code: str | None = None) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def parcels(tmp_path: Path) -> Parcels:
-    return Parcels.open(str(tmp_path / "artifacts"), "victim")
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore.open(str(tmp_path / "artifacts"), "victim")
 
 
-def test_parcels_arrive_as_they_were_sent(parcels: Parcels, tmp_path: Path) -> None:
-    name = parcels.send(b"content")
-    assert parcels.fetch(name) == b"content"
+def test_artifacts_arrive_as_they_were_sent(artifacts: ArtifactStore, tmp_path: Path) -> None:
+    name = artifacts.put(b"content")
+    assert artifacts.get(name) == b"content"
     (tmp_path / "artifacts" / name).write_bytes(b"other")
     with pytest.raises(StorageError, match="changed on its way"):
-        parcels.fetch(name)
+        artifacts.get(name)
     with pytest.raises(ValueError, match="artifact"):
-        parcels.fetch("../outside")
+        artifacts.get("../outside")
 
 
-def test_a_board_without_torch_measures_latency(tmp_path: Path, parcels: Parcels) -> None:
+def test_a_board_without_torch_measures_latency(tmp_path: Path, artifacts: ArtifactStore) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    artifacts = str(tmp_path / "artifacts")
-    file = write_experiment(tmp_path, storage=url, artifacts=artifacts)
+    place = str(tmp_path / "artifacts")
+    file = write_experiment(tmp_path, storage=url, artifacts=place)
     storage = open_storage(url, tmp_path / "unused")
     experiment = load_experiment(file)
     objectives = experiment.parsed_objectives()
     ledger = Ledger.open(storage, experiment.name, SearchSpace(()), objectives)
-    queue = LatencyQueue.open(storage, experiment.name, parcels)
+    queue = LatencyQueue.open(storage, experiment.name, artifacts)
     inputs = {"tiny": {"x": np.zeros(2, np.float32)}}
     queue.submit("good", {"tiny": tiny_model()}, inputs, Target(), 7)
     queue.submit("bad", {"tiny": b"no model"}, inputs, Target(), 7)
@@ -134,20 +135,20 @@ def test_a_bad_database_url_is_refused_without_showing_it(tmp_path: Path) -> Non
     assert "secret" not in str(caught.value)
 
 
-def test_runs_share_a_store_and_remove_their_own(tmp_path: Path, parcels: Parcels) -> None:
-    other = Parcels.open(str(tmp_path / "artifacts"), "other")
-    mine, theirs = parcels.send(b"same"), other.send(b"same")
-    parcels.discard([mine])
-    assert other.fetch(theirs) == b"same"
+def test_runs_share_a_store_and_remove_their_own(tmp_path: Path, artifacts: ArtifactStore) -> None:
+    other = ArtifactStore.open(str(tmp_path / "artifacts"), "other")
+    mine, theirs = artifacts.put(b"same"), other.put(b"same")
+    artifacts.delete([mine])
+    assert other.get(theirs) == b"same"
     with pytest.raises(StorageError, match="not found"):
-        parcels.fetch(mine)
-    other.discard([theirs, theirs])
+        artifacts.get(mine)
+    other.delete([theirs, theirs])
     assert not list((tmp_path / "artifacts").iterdir())
 
 
 def test_a_store_that_cannot_be_used_is_told_before_training(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="must name a bucket"):
-        Parcels.open("s3://bucket/folder", "run")
+        ArtifactStore.open("s3://bucket/folder", "run")
     url = f"sqlite:///{tmp_path}/ledger.db"
     file = write_experiment(tmp_path, storage=url, artifacts="s3://bucket/folder")
     with pytest.raises(StorageError, match="must name a bucket"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.run_folder import RunFolder
+from nas.run.run_folder import RunFolder
 from tests.faults.victim import finish, known, write_experiment
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas.config import Experiment
-from nas.experiment_file import ExperimentError, dump_experiment, load_experiment
+from nas.experiment.load import ExperimentError, dump_experiment, load_experiment
+from nas.experiment.schema import Experiment
 from tests.faults.victim import EXPERIMENT
 
 SCALARS = st.one_of(

@@ -13,8 +13,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.run_folder import RunFolder
-from nas.storage import open_storage
+from nas.ledger.storage import open_storage
+from nas.run.run_folder import RunFolder
 from tests.faults.victim import finish, known, start, write_experiment
 
 Outcome = tuple[list[tuple[int, str, float, float]], list[tuple[str, float, int]]]

@@ -17,16 +17,17 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from nas.candidate import Candidate
-from nas.crew import DRIVER_VARIABLE, Alone, CrewError, Team, serve
-from nas.experiment_file import load_experiment
-from nas.ledger import Evaluation, Ledger
-from nas.objectives import find_objective
-from nas.records import read_evaluations
-from nas.run_folder import RunFolder
-from nas.stop import StopRequest
-from nas.storage import open_storage
-from supernets.space import Gene, SearchSpace
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Evaluation
+from nas.experiment.load import load_experiment
+from nas.experiment.objectives import find_objective
+from nas.ledger.ledger import Ledger
+from nas.ledger.storage import open_storage
+from nas.ledger.study import read_evaluations
+from nas.run.interrupts import StopRequest
+from nas.run.run_folder import RunFolder
+from nas.workers.executors import DRIVER_VARIABLE, ExecutorError, InProcess, WorkerPool, serve
+from supernets.space.space import Gene, SearchSpace
 from tests.faults.victim import EXPERIMENT, write_experiment
 
 ROOT = Path(__file__).parents[2]
@@ -110,16 +111,16 @@ def assert_only_the_unlucky_failed(known: dict[int, Evaluation], depths: tuple[i
 def test_a_failed_allocation_costs_one_candidate(tmp_path: Path) -> None:
     depths = (1, 3, 4, 5, 6, 7, 8)
     ledger = open_ledger(tmp_path, depths)
-    Alone(evaluate).work_off(ledger, lambda: None)
+    InProcess(evaluate).work_off(ledger, lambda: None)
     assert_only_the_unlucky_failed(by_depth(ledger), depths)
 
 
-def hire(script: str) -> Callable[[Team], subprocess.Popen[bytes]]:
-    """A stand-in for `Team._hire` that starts a worker of this file instead of the command's."""
+def hire(script: str) -> Callable[[WorkerPool], subprocess.Popen[bytes]]:
+    """A stand-in for `WorkerPool._start_worker` that starts a worker of this file."""
 
-    def hired(team: Team) -> subprocess.Popen[bytes]:
+    def hired(pool: WorkerPool) -> subprocess.Popen[bytes]:
         environment = {**os.environ, DRIVER_VARIABLE: str(os.getpid())}
-        command = [sys.executable, "-c", script, str(team.folder)]
+        command = [sys.executable, "-c", script, str(pool.folder)]
         return subprocess.Popen(command, env=environment, cwd=ROOT)
 
     return hired
@@ -140,9 +141,9 @@ def test_a_killed_worker_is_replaced_and_its_candidate_alone_fails(
     depths = tuple(range(1, 9))
     ledger = open_ledger(tmp_path, depths)
     ledger.note(open=False)  # left by an earlier driver of remote workers; own ones do not mind
-    monkeypatch.setattr(Team, "_hire", hire(WORKER))
-    with Team(tmp_path, 1) as team:
-        team.work_off(ledger, lambda: None)
+    monkeypatch.setattr(WorkerPool, "_start_worker", hire(WORKER))
+    with WorkerPool(tmp_path, 1) as pool:
+        pool.work_off(ledger, lambda: None)
     known = by_depth(ledger)
     assert_only_the_unlucky_failed(known, depths)
     processes = {e.details["process"] for e in known.values() if e.failure is None}
@@ -153,9 +154,9 @@ def test_workers_that_never_get_to_a_candidate_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = open_ledger(tmp_path, (1,))
-    monkeypatch.setattr(Team, "_hire", hire("import os; os.kill(os.getpid(), 9)"))
-    with Team(tmp_path, 2) as team, pytest.raises(CrewError, match="signal 9"):
-        team.work_off(ledger, lambda: None)
+    monkeypatch.setattr(WorkerPool, "_start_worker", hire("import os; os.kill(os.getpid(), 9)"))
+    with WorkerPool(tmp_path, 2) as pool, pytest.raises(ExecutorError, match="signal 9"):
+        pool.work_off(ledger, lambda: None)
     assert ledger.unfinished == 1
 
 

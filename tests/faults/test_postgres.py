@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from nas import queue
-from nas.candidate import Candidate
-from nas.crew import Team, serve
-from nas.database_url import masked
-from nas.ledger import Ledger
-from nas.objectives import find_objective
-from nas.stop import StopRequest
-from nas.storage import StorageError, open_storage
-from supernets.space import Gene, SearchSpace
+from nas.evaluation.candidate import Candidate
+from nas.experiment.database_url import masked
+from nas.experiment.objectives import find_objective
+from nas.ledger import trial_queue as queue
+from nas.ledger.ledger import Ledger
+from nas.ledger.storage import StorageError, open_storage
+from nas.run.interrupts import StopRequest
+from nas.workers.executors import WorkerPool, serve
+from supernets.space.space import Gene, SearchSpace
 from tests.faults.postgres import PASSWORD, server
 
 CANDIDATES = 200
@@ -79,7 +79,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(
         if hanging.exists() and len(hanging.read_text().splitlines()) == 3:
             workers[VICTIM].kill()
 
-    Team(tmp_path, 0).work_off(ledger, kill_when_hanging)
+    WorkerPool(tmp_path, 0).work_off(ledger, kill_when_hanging)
     ledger.note(open=False)
     for worker in workers:
         worker.join(60)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from nas.experiment_file import load_experiment
-from nas.ledger import Evaluation
-from nas.records import read_evaluations
-from nas.run_folder import RunFolder, RunFolderError
-from nas.stop import StoppableReporter, StopRequest
+from nas.evaluation.record import Evaluation
+from nas.experiment.load import load_experiment
+from nas.ledger.study import read_evaluations
+from nas.run.interrupts import StoppableReporter, StopRequest
+from nas.run.run_folder import RunFolder, RunFolderError
 
 EXPERIMENT = {
     "name": "victim",
@@ -93,8 +93,8 @@ def known(file: Path, out: Path) -> dict[str, Evaluation]:
 def _run(file: Path, out: Path, kill_at: int | None, environment: dict[str, str]) -> None:
     import torch
 
-    from nas import checkpoints
     from nas.pipeline import run
+    from nas.training import training_checkpoints as checkpoints
 
     os.environ.update(environment)
     torch.set_num_threads(1)

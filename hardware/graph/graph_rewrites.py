@@ -1,0 +1,323 @@
+"""Rewrites that make an exported graph sliceable: one node per layer, no size in a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from hardware.graph.first_tokens import FIRST_TOKENS, TOKENS
+from hardware.graph.template import DOMAIN, Bypass
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def scope(node: ir.Node) -> str:
+    """Module path that produced the node, empty for the network itself."""
+    if "scope" in node.metadata_props:
+        return node.metadata_props["scope"]
+    scopes = node.metadata_props.get(SCOPES, "['', '']")
+    path = [entry.strip(" '\"") for entry in scopes.strip("[]").split(",")][-2]
+    return "" if path.startswith("_") else path
+
+
+def linears(graph: ir.Graph) -> None:
+    """Turn MatMul by a transposed parameter, and Gemm, into one `Linear` node each."""
+    for node in tuple(graph):
+        if node.op_type == "MatMul":
+            weight = _transposed_parameter(node.inputs[1])
+            if weight is not None:
+                _linear(graph, node, weight)
+        elif node.op_type == "Gemm" and _is_linear_gemm(node):
+            _replace(graph, node, "Linear", node.inputs, domain=DOMAIN)
+
+
+def _linear(graph: ir.Graph, matmul: ir.Node, weight: ir.Value) -> None:
+    last, inputs = matmul, [matmul.inputs[0], weight]
+    add = _only_user(matmul.outputs[0])
+    if add is not None and add.op_type == "Add":
+        bias = next(value for value in add.inputs if value is not matmul.outputs[0])
+        if bias is not None and bias.is_initializer() and bias.name == _sibling(weight, "bias"):
+            last, inputs = add, [*inputs, bias]
+    _replace(graph, last, "Linear", inputs, domain=DOMAIN)
+
+
+def _is_linear_gemm(node: ir.Node) -> bool:
+    plain = all(node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta"))
+    weight = node.inputs[1]
+    return (
+        plain
+        and weight is not None
+        and weight.is_initializer()
+        and node.attributes.get_int("transB", 0) == 1
+        and node.attributes.get_int("transA", 0) == 0
+    )
+
+
+def _transposed_parameter(value: ir.Value | None) -> ir.Value | None:
+    node = value.producer() if value is not None else None
+    if node is None or node.op_type != "Transpose" or _perm(node) != (1, 0):
+        return None
+    source = node.inputs[0]
+    return source if source is not None and source.is_initializer() else None
+
+
+def _sibling(weight: ir.Value, name: str) -> str:
+    assert weight.name is not None
+    return weight.name.removesuffix("weight") + name
+
+
+def shapes(graph: ir.Graph) -> None:
+    """Replace computed shapes of Reshape and Expand by constants that survive slicing.
+
+    A dimension that stays in its place becomes 0 (Reshape) or 1 (Expand), one other unknown -1.
+    """
+    for node in tuple(graph):
+        if node.op_type == "Reshape":
+            target = _reshape_target(node.inputs[0], node.outputs[0])
+            if target is not None:
+                _constant_input(graph, node, 1, target)
+                node.attributes.pop("allowzero", None)
+        elif node.op_type == "Expand":
+            _slim_expand(graph, node)
+
+
+def _reshape_target(source: ir.Value | None, result: ir.Value) -> list[int] | None:
+    if source is None or source.shape is None or result.shape is None:
+        return None
+    before: Sequence[object] = list(source.shape)
+    target = []
+    for place, size in enumerate(result.shape):
+        same = place < len(before) and before[place] == size
+        target.append(0 if same else size if isinstance(size, int) else -1)
+    unmatched = [place for place, size in enumerate(target) if size != 0]
+    if unmatched and -1 not in target:
+        target[unmatched[0]] = -1
+    return target if target.count(-1) <= 1 else None
+
+
+def _slim_expand(graph: ir.Graph, node: ir.Node) -> None:
+    """Expand only the axes that grow, so that no width stays in the shape's Concat."""
+    source, shape = node.inputs[0], node.inputs[1]
+    concat = shape.producer() if shape is not None else None
+    if source is None or source.shape is None or concat is None or concat.op_type != "Concat":
+        return
+    result = node.outputs[0].shape
+    if result is None or len(concat.inputs) != len(result) or len(source.shape) != len(result):
+        return
+    for place, (before, after) in enumerate(zip(source.shape, result, strict=True)):
+        if before == after and isinstance(after, int):
+            _constant_input(graph, concat, place, [1])
+
+
+def convolutions(graph: ir.Graph, parameters: Mapping[str, object]) -> None:
+    """Drop the zero bias that the exporter gives to convolutions without one."""
+    for node in graph:
+        if node.op_type == "Conv" and len(node.inputs) > 2:
+            bias = node.inputs[2]
+            if bias is None or bias.name in parameters:
+                continue
+            values = ir.convenience.get_const_tensor(bias)
+            if values is not None and not values.numpy().any():
+                node.resize_inputs(2)
+
+
+def slices(graph: ir.Graph) -> None:
+    """Remove slices that keep everything (start 0, step 1, open end)."""
+    for node in tuple(graph):
+        if node.op_type == "Slice" and _keeps_everything(node):
+            source = node.inputs[0]
+            assert source is not None
+            ir.convenience.replace_all_uses_with(node.outputs[0], source)
+            graph.remove(node, safe=True)
+
+
+def _keeps_everything(node: ir.Node) -> bool:
+    start, end = _integers(node.inputs[1]), _integers(node.inputs[2])
+    step = _steps(node)
+    if start is None or end is None or step is None:
+        return False
+    return set(start) == {0} and set(step) == {1} and min(end) >= 2**31 - 1
+
+
+def attention(graph: ir.Graph) -> None:
+    """Rewrite four-dimensional `Attention` to the 3-D form whose heads are attributes.
+
+    The Reshape and Transpose nodes around it, and the head counts inside them, disappear.
+    """
+    masks: dict[ir.Value, ir.Value] = {}
+    for node in tuple(graph):
+        if node.op_type != "Attention" or node.domain != "":
+            continue
+        split = [_split_heads(value) for value in node.inputs[:3]]
+        if any(entry is None for entry in split):
+            raise ValueError(
+                f"{scope(node)}: attention heads are not a plain reshape and transpose of the "
+                "projections (batch, tokens, heads, head size); split with unflatten and transpose"
+            )
+        (query, heads), (key, kv_heads), (value, _) = [entry for entry in split if entry]
+        merged = _merge_heads(node.outputs[0])
+        if merged is None:
+            raise ValueError(
+                f"{scope(node)}: attention heads are not joined by transpose + flatten"
+            )
+        counts = {"q_num_heads": heads, "kv_num_heads": kv_heads}
+        kept = {"scale": node.attributes["scale"]} if "scale" in node.attributes else {}
+        if node.attributes.get_int("is_causal", 0):
+            kept["is_causal"] = node.attributes["is_causal"]
+        attributes = [*kept.values(), *(ir.AttrInt64(name, n) for name, n in counts.items())]
+        mask = [_square_mask(graph, entry, masks) for entry in node.inputs[3:4] if entry]
+        _replace(graph, merged, "Attention", [query, key, value, *mask], attributes)
+
+
+def _square_mask(graph: ir.Graph, mask: ir.Value, known: dict[ir.Value, ir.Value]) -> ir.Value:
+    """Widen a (B, 1, 1, T) mask to (B, 1, T, T), which ONNX Runtime insists on; once for all."""
+    if mask.shape is None or len(mask.shape) != 4 or mask.shape[2] != 1:
+        return mask
+    if mask not in known:
+        producer = mask.producer()
+        assert producer is not None, "a mask of four dimensions is computed"
+        one = ir.Node("", "Constant", [], [ir.AttrInt64s("value_ints", [1])])
+        tokens = ir.Node("", "Shape", [mask], [ir.AttrInt64("start", 3)])
+        sizes = [one.outputs[0], one.outputs[0], tokens.outputs[0], one.outputs[0]]
+        shape = ir.Node("", "Concat", sizes, [ir.AttrInt64("axis", 0)])
+        square = ir.Node("", "Expand", [mask, shape.outputs[0]])
+        graph.insert_after(producer, [one, tokens, shape, square])
+        known[mask] = square.outputs[0]
+    return known[mask]
+
+
+def _split_heads(value: ir.Value | None) -> tuple[ir.Value, int] | None:
+    """Follow (B, N, T, H) back to the (B, T, N*H) it was split from, with N."""
+    transpose = value.producer() if value is not None else None
+    if transpose is None or transpose.op_type != "Transpose" or _perm(transpose) != (0, 2, 1, 3):
+        return None
+    source = transpose.inputs[0]
+    reshape = source.producer() if source is not None else None
+    if reshape is None or reshape.op_type != "Reshape" or source is None or source.shape is None:
+        return None
+    joined, heads = reshape.inputs[0], source.shape[2]
+    return (joined, heads) if joined is not None and isinstance(heads, int) else None
+
+
+def _merge_heads(value: ir.Value) -> ir.Node | None:
+    """The Reshape that ends (B, N, T, H) -> (B, T, N*H)."""
+    transpose = _only_user(value)
+    if transpose is None or transpose.op_type != "Transpose" or _perm(transpose) != (0, 2, 1, 3):
+        return None
+    reshape = _only_user(transpose.outputs[0])
+    return reshape if reshape is not None and reshape.op_type == "Reshape" else None
+
+
+def bypasses(graph: ir.Graph, parameters: Mapping[str, object]) -> dict[str, Bypass]:
+    """Module paths ending in a number whose output has the shape of one input: droppable blocks."""
+    paths = {path for node in graph for path in _numbered_prefixes(scope(node))}
+    found = {path: _bypass(graph, path, parameters) for path in sorted(paths)}
+    return {path: bypass for path, bypass in found.items() if bypass is not None}
+
+
+def mark_read_tokens(graph: ir.Graph, found: Mapping[str, Bypass]) -> None:
+    """Put a Gather of the first tokens behind the last droppable block if only they are read.
+
+    See `hardware.first_tokens`.
+    """
+    ends = {bypass.output for bypass in found.values()}
+    for node in tuple(graph):
+        x = node.inputs[0] if node.inputs else None
+        if x is None or x.name not in ends or _only_user(x) is not node:
+            continue
+        tokens = _read_tokens(node)
+        if tokens:
+            indices = ir.tensor(np.arange(tokens), name=FIRST_TOKENS)
+            value = ir.Value(name=FIRST_TOKENS, const_value=indices)
+            graph.register_initializer(value)
+            axis, scopes = ir.AttrInt64("axis", TOKENS), {"scope": ""}
+            mark = ir.Node("", "Gather", [x, value], [axis], metadata_props=scopes)
+            graph.insert_before(node, mark)
+            node.replace_input_with(0, mark.outputs[0])
+
+
+def _read_tokens(node: ir.Node) -> int:
+    """How many tokens a node selects if it selects the first ones, else 0."""
+    if node.op_type == "Gather" and node.attributes.get_int("axis", 0) == TOKENS:
+        return int(_integers(node.inputs[1]) == [0])
+    if node.op_type == "Slice" and len(node.inputs) > 3:
+        starts, ends, axes = (_integers(value) for value in node.inputs[1:4])
+        if starts == [0] and axes == [TOKENS] and _steps(node) == [1] and ends is not None:
+            return max(0, ends[0])
+    return 0
+
+
+def _numbered_prefixes(path: str) -> Iterator[str]:
+    parts = path.split(".")
+    for length in range(1, len(parts) + 1):
+        if parts[length - 1].isdigit():
+            yield ".".join(parts[:length])
+
+
+def _bypass(graph: ir.Graph, path: str, parameters: Mapping[str, object]) -> Bypass | None:
+    region = [n for n in graph if scope(n) == path or scope(n).startswith(path + ".")]
+    inside = set(region)
+    outputs = [v for node in region for v in node.outputs if _leaves(v, inside)]
+    if len(outputs) != 1:
+        return None
+    inputs = {
+        value
+        for node in region
+        for value in node.inputs
+        if value is not None and value.producer() not in inside and not value.is_initializer()
+    }
+    fitting = [value for value in inputs if value.shape == outputs[0].shape]
+    if len(fitting) != 1:
+        return None
+    return Bypass(fitting[0].name or "", outputs[0].name or "")
+
+
+def _leaves(value: ir.Value, inside: set[ir.Node]) -> bool:
+    return value.is_graph_output() or any(user.node not in inside for user in value.uses())
+
+
+def _replace(
+    graph: ir.Graph,
+    node: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    attributes: Sequence[ir.Attr] = (),
+    domain: str = "",
+) -> None:
+    """Put a new node where `node` was; its output keeps name, shape and type."""
+    new = ir.Node(domain, op_type, inputs, attributes, metadata_props={"scope": scope(node)})
+    old, result = node.outputs[0], new.outputs[0]
+    result.name, result.shape, result.type = old.name, old.shape, old.type
+    graph.insert_before(node, new)
+    if old.is_graph_output():
+        graph.outputs[graph.outputs.index(old)] = result
+    ir.convenience.replace_all_uses_with(old, result)
+    graph.remove(node, safe=True)
+
+
+def _constant_input(graph: ir.Graph, node: ir.Node, place: int, values: list[int]) -> None:
+    tensor = ir.tensor(np.array(values, dtype=np.int64))
+    constant = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)])
+    graph.insert_before(node, constant)
+    node.replace_input_with(place, constant.outputs[0])
+
+
+def _integers(value: ir.Value | None) -> list[int] | None:
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return None if tensor is None else [int(entry) for entry in tensor.numpy().ravel()]
+
+
+def _steps(node: ir.Node) -> list[int] | None:
+    """Steps of a Slice, one where it names none."""
+    return _integers(node.inputs[4]) if len(node.inputs) > 4 else [1]
+
+
+def _perm(node: ir.Node) -> tuple[int, ...]:
+    return tuple(node.attributes.get_ints("perm", ()))
+
+
+def _only_user(value: ir.Value) -> ir.Node | None:
+    users = {use.node for use in value.uses()}
+    return users.pop() if len(users) == 1 and not value.is_graph_output() else None

@@ -1,0 +1,172 @@
+"""What really ran: every kernel of a profiled inference, its provider, and the layer it serves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+import onnxruntime
+
+from hardware.formats.precision import Precision
+from hardware.graph.verify import LOOKUPS, LayerFormat, read_formats
+from hardware.session import Arrays, open_session
+from hardware.target import Target
+
+INTEGER_KERNELS = {
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+    "MatMulInteger",
+    "QLinearMatMul",
+    "QLinearConv",
+    "QGemm",
+    "MatMulNBits",
+}
+FLOAT_KERNELS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedConv"}
+LOW = (Precision.INT8, Precision.INT4)
+
+
+class FallbackError(ValueError):
+    """A layer or node did not run as it was asked to."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One executed kernel; `layer` is None for what belongs to no quantizable layer."""
+
+    operator: str
+    provider: str
+    layer: str | None
+    milliseconds: float
+    integer_output: bool
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """All kernels of one inference, and what of it was not asked for."""
+
+    kernels: tuple[Kernel, ...]
+    fallbacks: tuple[str, ...]
+
+    def layer_milliseconds(self) -> dict[str, float]:
+        """Time per layer, in execution order."""
+        total: dict[str, float] = {}
+        for kernel in self.kernels:
+            if kernel.layer is not None:
+                total[kernel.layer] = total.get(kernel.layer, 0.0) + kernel.milliseconds
+        return total
+
+
+def what_ran(
+    path: str | Path, inputs: Arrays, target: Target, *, allow_fallback: bool = False
+) -> Attribution:
+    """Profile one inference of a model file.
+
+    Raises FallbackError naming each layer that was asked for integers and computed in float, and
+    each node that another provider than the target's ran; `allow_fallback` only reports them.
+    """
+    model = onnx.load(str(path), load_external_data=False)
+    formats = read_formats(model)
+    with TemporaryDirectory() as folder:
+        optimized = _optimize(Path(path), Path(folder), target)
+        events = _profile(optimized, Path(folder), inputs, target)
+        kernels = tuple(_kernels(onnx.load(optimized, load_external_data=False), events, formats))
+    fallbacks = (*_float_layers(kernels, formats), *_other_providers(kernels, target))
+    if fallbacks and not allow_fallback:
+        raise FallbackError(
+            "not everything ran as asked (allow_fallback: true accepts it):\n  "
+            + "\n  ".join(fallbacks)
+        )
+    return Attribution(kernels, fallbacks)
+
+
+def _optimize(path: Path, folder: Path, target: Target) -> Path:
+    """Let ONNX Runtime write the graph it will run, every node with a name of its own."""
+    optimized, options = folder / "optimized.onnx", onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(optimized)
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", "optimized.bin"
+    )
+    open_session(path, target, options)
+    model = onnx.load(optimized, load_external_data=False)
+    for position, node in enumerate(model.graph.node):
+        node.name = f"node{position}"
+    optimized.write_bytes(model.SerializeToString())
+    return optimized
+
+
+def _profile(
+    optimized: Path, folder: Path, inputs: Arrays, target: Target
+) -> list[dict[str, object]]:
+    """Events of the second of two inferences of a graph that is not optimized any further."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    session = open_session(optimized, target, options)
+    for _ in range(2):
+        session.run(None, dict(inputs))
+    events = json.loads(Path(session.end_profiling()).read_text())
+    suffix = "_kernel_time"
+    kernels = [event for event in events if str(event.get("name", "")).endswith(suffix)]
+    return [{**e, "name": e["name"].removesuffix(suffix)} for e in kernels[len(kernels) // 2 :]]
+
+
+def _kernels(
+    model: onnx.ModelProto, events: Iterable[Mapping[str, object]], layers: Iterable[str]
+) -> Iterable[Kernel]:
+    nodes = {node.name: node for node in model.graph.node}
+    known = set(layers)
+    for event in events:
+        details, duration = event["args"], event["dur"]
+        assert isinstance(details, dict)
+        assert isinstance(duration, int | float)
+        node = nodes.get(str(event["name"]))
+        yield Kernel(
+            operator=details["op_name"],
+            provider=details["provider"],
+            layer=None if node is None else _layer(node, known),
+            milliseconds=duration / 1e3,
+            integer_output=_only_integers(details.get("output_type_shape", [])),
+        )
+
+
+def _layer(node: onnx.NodeProto, layers: set[str]) -> str | None:
+    """The layer whose parameters the node reads, or else whose inner values it touches.
+
+    Other names are no evidence: sessions share equal constants among layers.
+    """
+    names = [*node.input, *node.output]
+    for suffix in (".weight", ".weight_scale", ".bias"):
+        for name in names:
+            if name.endswith(suffix) and name.removesuffix(suffix) in layers:
+                return str(name.removesuffix(suffix))
+    inner = (str(name).rpartition("/")[0] for name in names)
+    return next((owner for owner in inner if owner in layers), None)
+
+
+def _only_integers(outputs: Iterable[Mapping[str, object]]) -> bool:
+    kinds = {kind for output in outputs for kind in output}
+    return bool(kinds) and kinds <= {"int64", "int32", "bool"}
+
+
+def _float_layers(kernels: Iterable[Kernel], formats: Mapping[str, LayerFormat]) -> Iterable[str]:
+    ran: dict[str, set[str]] = {name: set() for name in formats}
+    for kernel in kernels:
+        if kernel.layer is not None:
+            ran[kernel.layer].add(kernel.operator)
+    for name, entry in formats.items():
+        asked = entry.precision in LOW and entry.operator not in LOOKUPS
+        if asked and (ran[name] & FLOAT_KERNELS or not ran[name] & INTEGER_KERNELS):
+            seen = sorted(ran[name]) or "no kernel of its own"
+            yield f"{name}: stored as {entry.precision}, ran as {seen}"
+
+
+def _other_providers(kernels: Iterable[Kernel], target: Target) -> Iterable[str]:
+    """Arithmetic on shapes is left out: GPU providers keep it on the processor on purpose."""
+    for kernel in kernels:
+        if kernel.provider != target.execution_provider and not kernel.integer_output:
+            yield f"{kernel.layer or 'network'}: {kernel.operator} ran on {kernel.provider}"

@@ -1,0 +1,149 @@
+"""From template, weights and policy to the ONNX model of one candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+from onnx.helper import make_opsetid
+
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.quantize import Floats
+from hardware.graph.graph_writer import GraphWriter
+from hardware.graph.model_file import save_model
+from hardware.graph.onnx_functions import FUNCTIONS
+from hardware.graph.template import DOMAIN, Layer, Template
+from hardware.writing.kernels import LayerValues, LayerWriter
+from hardware.writing.static_activations import Ranges, StaticActivations, has_static_kernel, plan
+from hardware.writing.weight_memo import WeightMemo
+
+__all__ = ["Weights", "arrays", "assemble", "materialize", "save_model"]
+
+IR_VERSION = 10
+"""First file format version with INT4 tensors."""
+
+Weights = Mapping[str, Floats]
+
+
+def materialize(
+    template: Template,
+    weights: Weights,
+    policy: QuantPolicy,
+    scheme: QuantScheme,
+    ranges: Ranges | None = None,
+    memo: WeightMemo | None = None,
+) -> onnx.ModelProto:
+    """Write the candidate's graph: sliced weights, dropped blocks bypassed, every layer's format.
+
+    `weights` is the extracted network's state dict in the torch layout; modules without parameters
+    in it are bypassed. Layers that `policy` does not name stay FP32. `ranges` are needed where
+    activations are static (see `calibrate`). One `memo` for all candidates of a run saves
+    quantizing the same weights again.
+    Raises ValueError for weights or a policy that do not fit the template.
+    """
+    kept = kept_nodes(template, weights)
+    _check_policy(template, kept, policy)
+    graph = GraphWriter()
+    rounding = plan(kept, static_layers(template, kept, policy, scheme), template.constants)
+    activations = StaticActivations(
+        graph,
+        rounding,
+        ranges if ranges is not None else Ranges({}),
+        symmetric=scheme.linear == "qdq",
+    )
+    writer = LayerWriter(graph, scheme, memo or WeightMemo(), activations)
+    for node in kept:
+        layer = template.layer_of.get(node.name)
+        if layer is not None:
+            precision = policy.get(layer.name, Precision.FP32)
+            writer.write(_layer_values(node, layer, weights), precision)
+        else:
+            _write_other(graph, _with_heads(node, template, weights), weights, activations)
+        activations.written(node.output)
+    return assemble(template, graph)
+
+
+def static_layers(
+    template: Template, nodes: Iterable[onnx.NodeProto], policy: QuantPolicy, scheme: QuantScheme
+) -> dict[str, np.bool_]:
+    """Node name of every layer that could have static activations -> whether it has."""
+    found = {}
+    for node in nodes:
+        layer = template.layer_of.get(node.name)
+        if layer is not None and has_static_kernel(layer.kind, scheme):
+            precision = policy.get(layer.name, Precision.FP32)
+            blocks = layer.kind == "linear" and scheme.int4_kernel == "matmulnbits"
+            static = precision == Precision.INT8 or (precision == Precision.INT4 and not blocks)
+            found[node.name] = np.bool_(static)
+    return found
+
+
+def kept_nodes(template: Template, weights: Weights) -> list[onnx.NodeProto]:
+    """Copies of the nodes outside dropped modules, reading around the gaps."""
+    kept = template.without(template.dropped(weights))
+    for node in kept:
+        del node.metadata_props[:]
+    return kept
+
+
+def _check_policy(template: Template, kept: list[onnx.NodeProto], policy: QuantPolicy) -> None:
+    layers = {template.layer_of[node.name].name for node in kept if node.name in template.layer_of}
+    unknown = sorted(set(policy) - layers)
+    if unknown:
+        raise ValueError(
+            f"policy: {unknown} are no layers of this network; it has {sorted(layers)}"
+        )
+
+
+def _layer_values(node: onnx.NodeProto, layer: Layer, weights: Weights) -> LayerValues:
+    bias = weights[node.input[2]] if len(node.input) > 2 else None
+    return LayerValues(layer.name, layer.kind, node, weights[f"{layer.name}.weight"], bias)
+
+
+def _write_other(
+    graph: GraphWriter, node: onnx.NodeProto, weights: Weights, activations: StaticActivations
+) -> None:
+    """Copy a node that is no layer, with the parameters it reads."""
+    for place, name in enumerate(node.input):
+        if name in weights:
+            graph.tensor(name, weights[name])
+        else:
+            node.input[place] = activations.reader(name)
+    graph.copy(node)
+
+
+def _with_heads(node: onnx.NodeProto, template: Template, weights: Weights) -> onnx.NodeProto:
+    """Set the head counts of `Attention` from the rows that its projections have left."""
+    if node.op_type == "Attention":
+        for attribute, source in (("q_num_heads", 0), ("kv_num_heads", 1)):
+            projection = template.producer[node.input[source]].input[1]
+            entry = next(a for a in node.attribute if a.name == attribute)
+            head_size = template.parameters[projection][0] // entry.i
+            entry.i, rest = divmod(len(weights[projection]), head_size)
+            if rest:
+                raise ValueError(
+                    f"weights: {projection} has {len(weights[projection])} rows, no multiple of "
+                    f"the head size {head_size}"
+                )
+    return node
+
+
+def assemble(template: Template, writer: GraphWriter) -> onnx.ModelProto:
+    """Complete the model around the nodes and tensors: inputs, outputs, constants, functions."""
+    source, model, graph = template.model, writer.model, writer.graph
+    used = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(t for t in source.graph.initializer if t.name in used)
+    graph.name = "network"
+    graph.input.extend(source.graph.input)
+    graph.output.extend(source.graph.output)
+    model.ir_version, model.producer_name = IR_VERSION, "simqnas"
+    model.opset_import.extend(o for o in source.opset_import if o.domain != DOMAIN)
+    model.opset_import.extend(make_opsetid(d, 1) for d in sorted(writer.domains - {""}))
+    model.functions.extend(FUNCTIONS[name] for name in sorted(writer.functions))
+    return model
+
+
+def arrays(state: Mapping[str, object]) -> dict[str, Floats]:
+    """A torch state dict as FP32 NumPy arrays, without copying what already lies so."""
+    return {name: np.asarray(value, np.float32) for name, value in state.items()}

@@ -1,0 +1,343 @@
+"""Exact file size of candidates, without writing them.
+
+The layer writers of `kernels.py` run dry: on weights that have a shape but no memory, into a
+writer that counts protobuf bytes. Prediction and file therefore cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx.helper import make_opsetid, np_dtype_to_tensor_dtype
+
+from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.quantize import BlockInt4Weight, Floats, Int4Weight, Int8s, Int8Weight
+from hardware.graph.first_tokens import FIRST_TOKENS, scope
+from hardware.graph.graph_writer import AnyArray, GraphWriter
+from hardware.graph.onnx_functions import FUNCTIONS
+from hardware.graph.template import DOMAIN, Layer, Template
+from hardware.writing.kernels import MICROSOFT, LayerValues, LayerWriter
+from hardware.writing.materialize import assemble
+from hardware.writing.static_activations import (
+    ROUNDED,
+    Plan,
+    Ranges,
+    StaticActivations,
+    has_static_kernel,
+    plan,
+)
+from hardware.writing.weight_memo import WeightMemo
+
+Counts = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+SHARED_OPERATORS = {"DynamicQuantizeLinear", "Cast"}
+"""Operators on a layer's input, written once for all layers that read it."""
+NO_LAYER = "\0"
+"""Prefix of no name: everything counted is shared."""
+PRECISION_OF_BITS = {precision.bits: precision for precision in Precision}
+
+
+class LayerSize(NamedTuple):
+    """Bytes that a layer alone adds to the file, and bytes of what it may share with others."""
+
+    own_bytes: int
+    shared_bytes: dict[str, int]
+
+
+class SizeModel:
+    """File size of any candidate of a template, vectorised over genomes."""
+
+    def __init__(self, template: Template, scheme: QuantScheme) -> None:
+        self._endings = [
+            _FixedEnd(template.shortened(later), scheme) for later in _endings(template)
+        ]
+
+    def file_bytes(
+        self, layers: Sequence[str], out_features: Counts, in_features: Counts, bits: Counts
+    ) -> Counts:
+        """Bytes of the written file for every genome, `(n_samples,)`.
+
+        `layers` names the columns of the three `(n_samples, n_layers)` arrays: sizes as in
+        `LayerSpec` (channels of a convolution, rows in and width out of an embedding), both 0
+        where a layer is dropped, and `Precision.bits`. Exact but for a few bytes per dropped block.
+        """
+        result = np.zeros(len(out_features), np.int64)
+        left = np.ones(len(out_features), bool)
+        for ending in self._endings:
+            columns = [i for i, name in enumerate(layers) if name in ending.layers]
+            others = [i for i, name in enumerate(layers) if name not in ending.layers]
+            rows = left & ~out_features[:, others].any(axis=1)
+            left &= ~rows
+            tables = (table[rows][:, columns] for table in (out_features, in_features, bits))
+            if rows.any():
+                result[rows] = ending.file_bytes([layers[i] for i in columns], *tables)
+        return result
+
+
+def _endings(template: Template) -> list[list[str]]:
+    """The blocks to leave out so that each in turn is the last one; most are left out first.
+
+    Where a block is no different for being the last, one ending serves all.
+    """
+    if all(tensor.name != FIRST_TOKENS for tensor in template.model.graph.initializer):
+        return [[]]
+    order = [output for node in template.model.graph.node for output in node.output]
+    paths = sorted(template.bypasses, key=lambda path: order.index(template.bypasses[path].output))
+    return [paths[number:] for number in range(1, len(paths) + 1)]
+
+
+class _FixedEnd:
+    """File size of the candidates that end with the template's last block."""
+
+    def __init__(self, template: Template, scheme: QuantScheme) -> None:
+        self._template, self._scheme = template, scheme
+        self._remembered: dict[tuple[str, int, int, int], LayerSize] = {}
+
+    def file_bytes(
+        self, layers: Sequence[str], out_features: Counts, in_features: Counts, bits: Counts
+    ) -> Counts:
+        """See `SizeModel`."""
+        samples = len(out_features)
+        total, shared = np.zeros(samples, np.int64), dict[str, Counts]()
+        for column, name in enumerate(layers):
+            codes = (out_features[:, column] << 31 | in_features[:, column]) << 6 | bits[:, column]
+            for code in np.unique(codes).tolist():
+                out, inputs, width = code >> 37, code >> 6 & (1 << 31) - 1, code & 63
+                if out:
+                    mask = codes == code
+                    size = self._layer_size(name, out, inputs, PRECISION_OF_BITS[width])
+                    total[mask] += size.own_bytes
+                    for key, count in size.shared_bytes.items():
+                        shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
+        for key, mask, count in self._rounding(layers, out_features > 0, bits):
+            shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
+        functions = _sum([array for key, array in shared.items() if key in FUNCTIONS], samples)
+        functions[functions > 0] += _opset_bytes(DOMAIN)
+        functions += shared.pop(MICROSOFT, np.zeros(samples, np.int64))
+        total += _sum([array for key, array in shared.items() if key not in FUNCTIONS], samples)
+        total += self._other_bytes(layers, out_features > 0)
+        graph = np.array([_field(int(count)) for count in total], np.int64)
+        return graph + functions + self._frame_bytes
+
+    def _layer_size(self, name: str, out: int, inputs: int, precision: Precision) -> LayerSize:
+        """What one layer of these sizes adds to the file."""
+        key = (name, out, inputs, precision.bits)
+        if key not in self._remembered:
+            self._remembered[key] = self._count(name, out, inputs, precision)
+        return self._remembered[key]
+
+    def _count(self, name: str, out: int, inputs: int, precision: Precision) -> LayerSize:
+        layer, node = self.layers[name]
+        weight = np.broadcast_to(np.float32(0), _shape(layer, out, inputs))
+        bias = np.broadcast_to(np.float32(0), (out,)) if len(node.input) > 2 else None
+        bare = onnx.NodeProto()
+        bare.CopyFrom(node)
+        del bare.metadata_props[:]
+        counter = _ByteCounter(name)
+        activations = _NamesOnly(counter, Plan(), Ranges({}))
+        writer = LayerWriter(counter, self._scheme, _ShapeMemo(), activations)
+        writer.write(LayerValues(name, layer.kind, bare, weight, bias), precision)
+        return LayerSize(counter.own_bytes, counter.shared_bytes)
+
+    def _rounding(
+        self, layers: Sequence[str], present: Mask, bits: Counts
+    ) -> Iterator[tuple[str, Mask, int]]:
+        """What calibrated activations add: (name, where it is written, bytes)."""
+        nodes, low = self._template.model.graph.node, dict[str, Mask]()
+        for column, name in enumerate(layers):
+            layer, node = self.layers[name]
+            if has_static_kernel(layer.kind, self._scheme):
+                low[node.name] = present[:, column] & (bits[:, column] <= Precision.INT8.bits)
+        gaps = {
+            bypass.output: (bypass.input, ~self._kept(path, layers, present))
+            for path, bypass in self._template.bypasses.items()
+        }
+        found = plan(nodes, low, self._template.constants, gaps)
+        integers_only = {n.input[0] for n in nodes if n.op_type == "Linear"} - found.whole.keys()
+        if self._scheme.linear == "qdq":
+            integers_only = set()
+        for value, mask in _moved(found, gaps).items():
+            counter = _ByteCounter(NO_LAYER)
+            activations = StaticActivations(counter, found, _AnyRange({}))
+            activations.quantized(value)
+            if value not in integers_only:
+                activations.rounded(value)
+            yield f"{value}/static", mask, counter.own_bytes
+            for name, count in counter.shared_bytes.items():
+                yield name, mask, count
+        for node in nodes:
+            for name in set(node.input) & found.whole.keys():
+                renamed = found.whole[name] & ~low.get(node.name, np.bool_(False))
+                yield f"{node.name} reads {name}", np.asarray(renamed), len(ROUNDED)
+
+    def _kept(self, path: str, layers: Sequence[str], present: Mask) -> Mask:
+        """Where a droppable block has at least one of its layers."""
+        inside = [i for i, name in enumerate(layers) if name.startswith(path + ".")]
+        return np.asarray(present[:, inside].any(axis=1))
+
+    @cached_property
+    def layers(self) -> dict[str, tuple[Layer, onnx.NodeProto]]:
+        """Layer name -> the layer and its node."""
+        nodes = self._template.model.graph.node
+        found = [(self._template.layer_of.get(node.name), node) for node in nodes]
+        return {layer.name: (layer, node) for layer, node in found if layer is not None}
+
+    @cached_property
+    def _frame_bytes(self) -> int:
+        """Everything outside the graph field, functions not counted."""
+        model = assemble(self._template, GraphWriter())
+        return int(model.ByteSize()) - _field(model.graph.ByteSize())
+
+    def _other_bytes(self, layers: Sequence[str], present: Mask) -> Counts:
+        """Nodes and parameters that belong to no layer, where their block is present."""
+        empty = assemble(self._template, GraphWriter()).graph.ByteSize()
+        total = np.full(len(present), empty, np.int64)
+        counted: set[str] = set()
+        for node in self._template.model.graph.node:
+            if node.name in self._template.layer_of:
+                continue
+            mask = self._module_mask(scope(node), layers, present)
+            total[mask] += self._node_bytes(node, counted)
+        return total
+
+    def _node_bytes(self, node: onnx.NodeProto, counted: set[str]) -> int:
+        counter = _ByteCounter("")
+        bare = onnx.NodeProto()
+        bare.CopyFrom(node)
+        del bare.metadata_props[:]
+        counter.copy(bare)
+        constants = {tensor.name: tensor for tensor in self._template.model.graph.initializer}
+        extra = 0
+        for name in set(node.input) - counted:
+            if name in self._template.parameters:
+                shape = self._template.parameters[name]
+                counter.tensor(name, np.broadcast_to(np.float32(0), shape))
+                counted.add(name)
+            elif name in constants:
+                extra += _field(constants[name].ByteSize())
+                counted.add(name)
+        return counter.own_bytes + extra + sum(counter.shared_bytes.values())
+
+    def _module_mask(self, scope: str, layers: Sequence[str], present: Mask) -> Mask:
+        """Where the droppable block around `scope` keeps at least one layer."""
+        mask = np.ones(len(present), bool)
+        for path in self._template.bypasses:
+            if scope == path or scope.startswith(path + "."):
+                mask &= self._kept(path, layers, present)
+        return mask
+
+
+class _ByteCounter(GraphWriter):
+    """A writer that keeps sizes only; what does not carry the layer's name is shared."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self.own_bytes, self.shared_bytes = 0, dict[str, int]()
+        self._layer = layer
+
+    def copy(self, node: onnx.NodeProto) -> None:
+        self._known.update(node.output)
+        if not node.output[0].startswith(self._layer) and node.op_type in SHARED_OPERATORS:
+            self.shared_bytes[node.output[0]] = _field(node.ByteSize())
+        else:
+            self.own_bytes += _field(node.ByteSize())
+        if node.domain == MICROSOFT:
+            self.shared_bytes[MICROSOFT] = _opset_bytes(MICROSOFT)
+
+    def call(self, function: onnx.FunctionProto, inputs: Sequence[str], output: str) -> str:
+        self.shared_bytes[function.name] = _field(function.ByteSize(), tag_bytes=2)
+        return super().call(function, inputs, output)
+
+    def tensor(self, name: str, array: AnyArray) -> str:
+        kind = np_dtype_to_tensor_dtype(array.dtype)
+        return self._count(name, kind, array.shape, array.size * array.itemsize)
+
+    def int4(self, name: str, values: Int8s) -> str:
+        return self._count(name, onnx.TensorProto.INT4, values.shape, -(-values.size // 2))
+
+    def _count(self, name: str, kind: int, shape: Sequence[int], raw_bytes: int) -> str:
+        header = onnx.TensorProto(name=name, data_type=kind, dims=shape).ByteSize()
+        size = _field(header + _field(raw_bytes))
+        if name.startswith(self._layer):
+            self.own_bytes += size
+        else:
+            self.shared_bytes[name] = size
+        return name
+
+
+class _NamesOnly(StaticActivations):
+    """Names of rounded activations without writing them: they are counted once per value."""
+
+    def rounded(self, value: str) -> str:
+        return value + ROUNDED
+
+    def quantized(self, value: str) -> list[str]:
+        return [f"{value}/static{part}" for part in ("", "_scale", "_zero_point")]
+
+
+class _AnyRange(Ranges):
+    def __getitem__(self, value: str) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+
+def _moved(found: Plan, gaps: Mapping[str, tuple[str, Mask]]) -> dict[str, Mask]:
+    """Where each value is rounded; behind a dropped block that happens at the block's input."""
+    no = np.bool_(False)
+    values = [*found.whole, *(value for value in found.edge if value not in found.whole)]
+    masks = {v: found.whole.get(v, no) | found.edge.get(v, no) for v in values}
+    for value in reversed(list(masks)):
+        if value in gaps:
+            before, dropped = gaps[value]
+            masks[before] = masks.get(before, no) | (masks[value] & dropped)
+            masks[value] = masks[value] & ~dropped
+    return {value: np.asarray(mask) for value, mask in masks.items() if mask.any()}
+
+
+class _ShapeMemo(WeightMemo):
+    """Quantized weights of the right shapes without values."""
+
+    def int8(self, layer: str, weight: Floats, scheme: QuantScheme) -> Int8Weight:
+        return Int8Weight(_empty(*weight.shape), _scale(len(weight)))
+
+    def int4(self, layer: str, weight: Floats, scheme: QuantScheme) -> Int4Weight:
+        group = scheme.group_size or weight.shape[1]
+        groups = -(-weight.shape[1] // group)
+        out = len(weight)
+        return Int4Weight(_empty(out, groups, group), _empty(out, groups), _scale(out))
+
+    def block_int4(self, layer: str, weight: Floats, group_size: int) -> BlockInt4Weight:
+        out, groups = len(weight), -(-weight.shape[1] // group_size)
+        scale = np.broadcast_to(np.float32(0), (out, groups))
+        return BlockInt4Weight(_empty(out, groups, group_size), scale)
+
+
+def _empty(*shape: int) -> Int8s:
+    return np.broadcast_to(np.int8(0), shape)
+
+
+def _scale(rows: int) -> Floats:
+    return np.broadcast_to(np.float32(0), (rows,))
+
+
+def _shape(layer: Layer, out: int, inputs: int) -> tuple[int, ...]:
+    """Weight shape in torch's layout."""
+    return (inputs, out) if layer.kind == "embedding" else (out, inputs, *layer.shape[2:])
+
+
+def _sum(arrays: Sequence[Counts], samples: int) -> Counts:
+    return sum(arrays, np.zeros(samples, np.int64))
+
+
+def _opset_bytes(domain: str) -> int:
+    return _field(make_opsetid(domain, 1).ByteSize())
+
+
+def _field(length: int, tag_bytes: int = 1) -> int:
+    """Bytes of a length-delimited protobuf field: tag, length as varint, content."""
+    return tag_bytes + max(1, -(-length.bit_length() // 7)) + length

@@ -1,0 +1,171 @@
+"""Activations with calibrated ranges: which ones are rounded, and writing the rounding (QDQ)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hardware.formats.precision import QuantScheme
+from hardware.graph.graph_writer import GraphWriter
+from hardware.graph.template import LayerKind
+
+Mask = NDArray[np.bool_] | np.bool_
+
+INT8_MAX, UINT8_MAX = 127, 255
+ROUNDED = "/rounded"
+"""Suffix of the name under which a value's readers see it quantized and dequantized again."""
+
+
+@dataclass(frozen=True)
+class Ranges(Mapping[str, tuple[float, float]]):
+    """Calibrated (low, high) of values, by the names they have in the template."""
+
+    table: Mapping[str, tuple[float, float]]
+
+    def __getitem__(self, value: str) -> tuple[float, float]:
+        if value not in self.table:
+            raise ValueError(f"ranges: none was calibrated for {value}; calibrate this network")
+        return self.table[value]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where activations are rounded.
+
+    whole: values that every reader sees rounded: what an INT8 kernel writes.
+    edge: values rounded for their quantized readers only.
+    source: value -> the value whose range it has (a pooled maximum keeps its input's).
+    Entries are truth values, or masks over many policies at once.
+    """
+
+    whole: dict[str, Mask] = field(default_factory=dict)
+    edge: dict[str, Mask] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+
+    def observed(self) -> set[str]:
+        """Values whose range is needed."""
+        rounded = {
+            value
+            for table in (self.whole, self.edge)
+            for value, mask in table.items()
+            if mask.any()
+        }
+        return {self.source.get(value, value) for value in rounded}
+
+
+def plan(
+    nodes: Iterable[onnx.NodeProto],
+    low: Mapping[str, Mask],
+    constants: Iterable[str],
+    gaps: Mapping[str, tuple[str, Mask]] | None = None,
+) -> Plan:
+    """Follow the nodes in order; `low` tells by node name which layers are statically quantized.
+
+    A convolution's INT8 kernel writes INT8, after the ReLU that follows it; sums of two such values
+    and pooled maxima stay INT8. `constants` are values that are no activations. `gaps` tells for
+    the output of a droppable block its input, and where the block is dropped.
+    """
+    nodes, fixed, found = list(nodes), set(constants), Plan()
+    users = _users(nodes)
+    no = np.bool_(False)
+    for node in nodes:
+        if node.name in low:
+            x, mask = node.input[0], low[node.name]
+            found.edge[x] = found.edge.get(x, no) | (mask & ~found.whole.get(x, no))
+            if node.op_type == "Conv":
+                found.whole[_end(node, users)] = mask
+        elif node.op_type == "Add" and not fixed & set(node.input):
+            left, right = (found.whole.get(name, no) for name in node.input)
+            found.whole[_end(node, users)] = left & right
+        elif node.op_type == "MaxPool" and node.input[0] in found.whole:
+            x = node.input[0]
+            found.whole[node.output[0]] = found.whole[x]
+            found.source[node.output[0]] = found.source.get(x, x)
+        for value in (gaps or {}).keys() & set(node.output):
+            before, dropped = (gaps or {})[value]
+            kept = found.whole.get(value, no) & ~dropped
+            found.whole[value] = kept | (found.whole.get(before, no) & dropped)
+    return found
+
+
+def _users(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    return users
+
+
+def _end(node: onnx.NodeProto, users: Mapping[str, list[onnx.NodeProto]]) -> str:
+    """The node's value, or that of the ReLU which alone reads it and joins its kernel."""
+    readers = users.get(node.output[0], [])
+    if len(readers) == 1 and readers[0].op_type == "Relu":
+        return str(readers[0].output[0])
+    return str(node.output[0])
+
+
+class StaticActivations:
+    """Writes the rounding that a plan asks for, each value once."""
+
+    def __init__(
+        self, graph: GraphWriter, found: Plan, ranges: Ranges, *, symmetric: bool = False
+    ) -> None:
+        self._graph, self._plan, self._ranges = graph, found, ranges
+        self._steps = symmetric_steps if symmetric else scale_and_zero_point
+
+    def reader(self, value: str) -> str:
+        """The name under which any node reads `value`."""
+        return value + ROUNDED if self._plan.whole.get(value) else value
+
+    def rounded(self, value: str) -> str:
+        """The name under which a convolution reads `value`."""
+        name = value + ROUNDED
+        if not self._graph.knows(name):
+            self._graph.node("DequantizeLinear", self.quantized(value), [name])
+        return name
+
+    def quantized(self, value: str) -> list[str]:
+        """Names of the integers, scale and zero point of `value`."""
+        source, name = self._plan.source.get(value, value), f"{value}/static"
+        scale, zero_point = self._steps(*self._ranges[source])
+        parameters = [
+            self._graph.tensor(f"{source}/static_scale", scale),
+            self._graph.tensor(f"{source}/static_zero_point", zero_point),
+        ]
+        if not self._graph.knows(name):
+            self._graph.node("QuantizeLinear", [value, *parameters], [name])
+        return [name, *parameters]
+
+    def written(self, values: Iterable[str]) -> None:
+        """Round values that were just computed, if every reader is to see them so."""
+        for value in values:
+            if self._plan.whole.get(value):
+                self.rounded(value)
+
+
+def has_static_kernel(kind: LayerKind, scheme: QuantScheme) -> bool:
+    """Whether low precision means calibrated activations: convolutions, and linears if asked."""
+    return kind == "conv" or (kind == "linear" and scheme.linear != "dynamic")
+
+
+def symmetric_steps(low: float, high: float) -> tuple[np.float32, np.int8]:
+    """Signed steps around zero, the only ones TensorRT has."""
+    largest = np.float32(max(abs(low), abs(high)))
+    return np.float32(largest / np.float32(INT8_MAX) or 1), np.int8(0)
+
+
+def scale_and_zero_point(low: float, high: float) -> tuple[np.float32, np.uint8]:
+    """Unsigned asymmetric steps over a range widened to hold zero, in FP32 as ONNX defines."""
+    low32, high32 = min(np.float32(low), np.float32(0)), max(np.float32(high), np.float32(0))
+    scale = (high32 - low32) / np.float32(UINT8_MAX) or np.float32(1)
+    return np.float32(scale), np.uint8(np.clip(np.rint(-low32 / scale), 0, UINT8_MAX))

@@ -1,0 +1,101 @@
+"""The search problem of a super-network: exact sizes, structural features, cost baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from hardware.formats.precision import Precision
+from hardware.writing.size import SizeModel
+from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.experiment.objectives import FloatArray
+from nas.experiment.schema import Experiment
+from nas.search.problem import SearchProblem
+from predictors.features import cost_by_precision, precision_changes
+from supernets.space.cost import Cost
+from supernets.space.space import Genomes, SearchSpace
+
+BITS = sorted(precision.bits for precision in Precision)
+
+
+class StructureFeatures:
+    """What the structure of a candidate says about its latency."""
+
+    def __init__(self, space: SearchSpace, cost: Callable[[Genomes], Cost]):
+        self._cost = cost
+        largest = cost(space.largest()[None])
+        self._macs_scale = float(largest.macs[0])
+        self._weights_scale = float(largest.parameters[0])
+
+    def features(self, genomes: Genomes) -> FloatArray:
+        """MACs and weights by precision, other MACs and precision changes, one row each."""
+        cost = self._cost(genomes)
+        levels = np.searchsorted(BITS, cost.precision_bits)
+        macs = cost.macs_per_layer / self._macs_scale
+        weights = cost.parameters_per_layer / self._weights_scale
+        return np.hstack(
+            [
+                cost_by_precision(macs, levels, len(BITS)),
+                cost_by_precision(weights, levels, len(BITS)),
+                (cost.other_macs / self._macs_scale)[:, None],
+                precision_changes(levels, cost.active, len(BITS)),
+            ]
+        )
+
+    def cheap(self, genomes: Genomes) -> FloatArray:
+        """MACs and stored weight bits, the baseline a predictor has to beat, `(n, 2)`."""
+        cost = self._cost(genomes)
+        bits = (cost.parameters_per_layer * cost.precision_bits).sum(axis=1)
+        bits = bits + cost.other_parameters * Precision.FP32.bits
+        scaled = [cost.macs / self._macs_scale, bits / (32 * self._weights_scale)]
+        return np.stack(scaled, axis=1)
+
+
+class ExactCosts:
+    """Metrics that are computed from a genome, not predicted."""
+
+    def __init__(self, builder: CandidateBuilder):
+        self._cost = builder.cost
+        self._sizes = SizeModel(builder.template, builder.scheme)
+
+    def size_bytes(self, genomes: Genomes) -> FloatArray:
+        """Bytes of the file a genome is written to, `(n_samples,)`."""
+        cost = self._cost(genomes)
+        names = [layer.name for layer in cost.layers]
+        features = cost.out_features, cost.in_features, cost.precision_bits
+        saved = cost.narrowed_parameters * (Precision.FP32.bits // 8)
+        return (self._sizes.file_bytes(names, *features) - saved).astype(np.float64)
+
+    def parameters(self, genomes: Genomes) -> FloatArray:
+        """Parameters of the sub-network, `(n_samples,)`."""
+        return self._cost(genomes).parameters.astype(np.float64)
+
+    def macs(self, genomes: Genomes) -> FloatArray:
+        """Multiply-accumulates of one sample, `(n_samples,)`."""
+        return self._cost(genomes).macs.astype(np.float64)
+
+
+def supernet_problem(
+    experiment: Experiment,
+    builder: CandidateBuilder,
+    references: Mapping[str, Mapping[str, float]],
+) -> SearchProblem:
+    """What the strategies are given: space, goals, exact costs and features.
+
+    references: reference name -> metrics, to which relative constraints are resolved.
+    """
+    structure = StructureFeatures(builder.space, builder.cost)
+    exact = ExactCosts(builder)
+    return SearchProblem(
+        space=builder.space,
+        objectives=experiment.parsed_objectives(),
+        constraints=tuple(c.resolve(references) for c in experiment.parsed_constraints()),
+        exact={
+            "size_bytes": exact.size_bytes,
+            "parameters": exact.parameters,
+            "macs": exact.macs,
+        },
+        features=structure.features,
+        cheap=structure.cheap,
+    )

@@ -1,0 +1,92 @@
+"""Writing a candidate as a folder that plain ONNX Runtime and Hugging Face clients open."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hardware.formats.precision import Precision
+from hardware.graph.model_file import save_model
+from hardware.graph.verify import verify
+from hardware.kernel_profile import what_ran
+from hardware.session import open_session, predict
+from hardware.target import Target
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.run.run_folder import write_atomically, write_json
+from supernets.data.data import TaskData
+from supernets.pretrained.hf_config import export_config
+
+PARITY = 1e-4
+"""Largest difference of logits between torch and the FP32 ONNX graph, relative above 1."""
+PARITY_SAMPLES = 8
+
+
+class ExportError(ValueError):
+    """A model that must not be shipped."""
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Writes candidates of one run, none that is not what it is said to be."""
+
+    builder: CandidateBuilder
+    data: TaskData
+    target: Target
+    allow_fallback: bool = False
+
+    def write(self, candidate: Candidate, folder: Path) -> str:
+        """Write model, policy, configuration and preprocessor; the folder appears whole.
+
+        Returns what is quantized, in words. Raises ExportError when the FP32 graph does not compute
+        what the torch network computes, PolicyError when the written graph is not what the policy
+        asks, FallbackError when a layer or node did not run as asked.
+        """
+        self.check_parity(candidate)
+        model = self.builder.model(candidate)
+        coverage = str(verify(model, candidate.policy))
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_model(model, part / "model.onnx")
+        ran = what_ran(
+            part / "model.onnx",
+            self.builder.example(candidate, self.target),
+            self.target,
+            allow_fallback=self.allow_fallback,
+        )
+        if ran.fallbacks:
+            coverage += f"; {len(ran.fallbacks)} did not run as asked"
+        told = {"key": candidate.key, "coverage": coverage, "fallbacks": list(ran.fallbacks)}
+        write_json(part / "policy.json", {**candidate.to_json(), **told})
+        config = export_config(
+            self.builder.supernet, dict(candidate.architecture), self.data.label_names
+        )
+        write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
+        self.data.preprocessor.save(part, dict(candidate.architecture).get("resolution"))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+        return coverage
+
+    def check_parity(self, candidate: Candidate) -> None:
+        """Compare the torch network with its FP32 graph on validation samples."""
+        batch = next(iter(self.data.validation.batches(PARITY_SAMPLES)))
+        inputs = self.builder.inputs(candidate, batch.inputs)
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+            expected = self.builder.network(candidate)(**tensors).numpy()
+        plain = candidate.with_precision(Precision.FP32)
+        session = open_session(self.builder.model(plain).SerializeToString(), Target())
+        given = predict(session, [inputs])
+        difference = float(np.abs(given - expected).max())
+        allowed = PARITY * max(1.0, float(np.abs(expected).max()))
+        if not difference <= allowed:
+            raise ExportError(
+                f"candidate {candidate.key}: logits of the FP32 ONNX graph differ from torch's by "
+                f"{difference:.2e}, allowed are {allowed:.2e}; the model is not exported"
+            )

@@ -1,0 +1,115 @@
+"""front.json: the validated models, as they were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from nas.evaluation.candidate import Candidate
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A model beside a reference, measured alternately.
+
+    accuracy_difference: test accuracy minus the reference's; validation accuracy before export.
+    latency_ratio: the reference's latency over the model's, with its 95 % interval.
+    size_ratio: the reference's bytes over the model's.
+    """
+
+    accuracy_difference: float
+    latency_ratio: float
+    latency_ratio_low: float
+    latency_ratio_high: float
+    size_ratio: float
+
+
+@dataclass(frozen=True)
+class ValidatedModel:
+    """One exported model and everything that was measured of it.
+
+    latency_ms: (median, first quartile, third quartile).
+    unpolished_accuracy: validation accuracy before polishing, None where nothing was polished.
+    test_accuracy, coverage: None and empty before the model is exported.
+    coverage: one sentence on which layers are really quantized in the written graph.
+    """
+
+    name: str
+    role: Literal["front", "reference"]
+    candidate: Candidate
+    validation_accuracy: float
+    test_accuracy: float | None
+    latency_ms: tuple[float, float, float]
+    size_bytes: int
+    coverage: str
+    versus: Mapping[str, Versus]
+    unpolished_accuracy: float | None = None
+
+    @property
+    def polished(self) -> bool:
+        """Whether its weights are its own, better ones than the super-network's."""
+        before = self.unpolished_accuracy
+        return before is not None and self.validation_accuracy > before
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, read back by `from_json`."""
+        fields = asdict(self)
+        fields["candidate"] = self.candidate.to_json()
+        fields["key"] = self.candidate.key
+        fields["model"] = f"models/{self.name}/model.onnx"
+        return fields
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        values["candidate"] = Candidate.from_json(data["candidate"])
+        values["latency_ms"] = tuple(data["latency_ms"])
+        values["versus"] = {name: Versus(**fields) for name, fields in data["versus"].items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Front:
+    """The outcome of a run.
+
+    models: the front, fastest first, then the references.
+    recommended: name of the fastest model within the accepted accuracy drop.
+    evaluations: how many candidates had been measured when the front was taken.
+    conditions: target, processor, versions, repeats.
+    """
+
+    models: tuple[ValidatedModel, ...]
+    recommended: str
+    evaluations: int
+    conditions: Mapping[str, Any]
+
+    @property
+    def front(self) -> tuple[ValidatedModel, ...]:
+        """The models to take home, fastest first."""
+        return tuple(model for model in self.models if model.role == "front")
+
+    @property
+    def references(self) -> tuple[ValidatedModel, ...]:
+        """The largest network in FP32 and in INT8."""
+        return tuple(model for model in self.models if model.role == "reference")
+
+    def model(self, name: str) -> ValidatedModel:
+        """Look a model up by its name."""
+        return next(model for model in self.models if model.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, read back by `from_json`."""
+        return {
+            "recommended": self.recommended,
+            "evaluations": self.evaluations,
+            "conditions": dict(self.conditions),
+            "models": [model.to_json() for model in self.models],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        models = tuple(ValidatedModel.from_json(entry) for entry in data["models"])
+        return cls(models, data["recommended"], data["evaluations"], data["conditions"])

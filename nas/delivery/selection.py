@@ -1,0 +1,135 @@
+"""Which measured candidates are shipped, and which one is recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nas.delivery.results import Front, ValidatedModel, Versus
+from nas.evaluation.baselines import low_reference, measured_references
+from nas.evaluation.record import Evaluation
+from nas.experiment.objectives import Constraint, FloatArray, to_costs
+from nas.experiment.schema import Experiment
+from nas.search.pareto import spread
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A candidate to ship, and the name of its folder."""
+
+    name: str
+    evaluation: Evaluation
+
+
+def pick_models(evaluations: Sequence[Evaluation], experiment: Experiment) -> list[Pick]:
+    """References first, then the front candidates to ship, fastest first.
+
+    At most `export.models` that keep the constraints, spread over the front; the fastest within
+    the accepted accuracy drop is always among them. Raises ValueError before the references are
+    measured.
+    """
+    references = measured_references(evaluations)
+    settings, bar = experiment.export, _accuracy_bar(references, experiment)
+    kept = _within_constraints(searched(evaluations), experiment, references)
+    picked = [kept[i] for i in spread(costs_of(kept, experiment), settings.models)] if kept else []
+    good = [e for e in kept if e.metrics["accuracy"] >= bar]
+    fastest = min(good, key=lambda e: e.metrics["latency_ms"], default=None)
+    if fastest is not None and fastest not in picked:
+        picked[settings.models - 1 :] = [fastest]
+    picked.sort(key=lambda e: e.metrics["latency_ms"])
+    return [
+        *(Pick(name, evaluation) for name, evaluation in references.items()),
+        *(Pick(evaluation.candidate.key, evaluation) for evaluation in picked),
+    ]
+
+
+def recommend(models: Sequence[ValidatedModel], accuracy_drop: float) -> str:
+    """Name of the fastest model whose validation accuracy the accepted drop allows."""
+    names = [model.name for model in models if model.role == "reference"]
+    low = next(model for model in models if model.name == low_reference(names))
+    good = [m for m in models if m.validation_accuracy >= low.validation_accuracy - accuracy_drop]
+    return min(good, key=lambda model: model.latency_ms[0]).name
+
+
+def _accuracy_bar(references: Mapping[str, Evaluation], experiment: Experiment) -> float:
+    low = references[low_reference(references)]
+    return low.metrics["accuracy"] - experiment.export.accuracy_drop
+
+
+def _within_constraints(
+    evaluations: Sequence[Evaluation],
+    experiment: Experiment,
+    references: Mapping[str, Evaluation],
+) -> list[Evaluation]:
+    constraints = resolved_constraints(experiment, references)
+    return [
+        e
+        for e in evaluations
+        if not any(c.violation(np.array(e.metrics[c.metric])) > 0 for c in constraints)
+    ]
+
+
+def resolved_constraints(
+    experiment: Experiment, references: Mapping[str, Evaluation]
+) -> list[Constraint]:
+    """The experiment's constraints, what refers to a reference replaced by what that measured."""
+    metrics = {name: reference.metrics for name, reference in references.items()}
+    return [c.resolve(metrics) for c in experiment.parsed_constraints()]
+
+
+def searched(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Those that a search asked for and that did not fail."""
+    return [e for e in evaluations if e.role == "search" and e.failure is None]
+
+
+def costs_of(evaluations: Sequence[Evaluation], experiment: Experiment) -> FloatArray:
+    """What was measured of the experiment's objectives, as costs `(n, n_objectives)`."""
+    objectives = experiment.parsed_objectives()
+    rows = [[e.metrics[objective.name] for objective in objectives] for e in evaluations]
+    return to_costs(np.array(rows), objectives)
+
+
+def provisional_front(evaluations: Sequence[Evaluation], experiment: Experiment) -> Front:
+    """The best so far by what the search has measured; nothing is exported, no test score."""
+    picks = pick_models(evaluations, experiment)
+    references = [pick for pick in picks if pick.evaluation.role == "reference"]
+    models = [
+        replace(unscored(pick), versus={r.name: _by_search(pick, r) for r in references})
+        for pick in picks
+    ]
+    return Front(
+        models=tuple(models),
+        recommended=recommend(models, experiment.export.accuracy_drop),
+        evaluations=len(evaluations),
+        conditions={"target": experiment.target.target().describe()},
+    )
+
+
+def unscored(pick: Pick) -> ValidatedModel:
+    evaluation = pick.evaluation
+    latency = evaluation.details["latency"]
+    return ValidatedModel(
+        name=pick.name,
+        role="reference" if evaluation.role == "reference" else "front",
+        candidate=evaluation.candidate,
+        validation_accuracy=evaluation.metrics["accuracy"],
+        test_accuracy=None,
+        latency_ms=(latency["median_ms"], latency["q1_ms"], latency["q3_ms"]),
+        size_bytes=int(evaluation.metrics["size_bytes"]),
+        coverage=evaluation.details["coverage"],
+        versus={},
+    )
+
+
+def _by_search(pick: Pick, reference: Pick) -> Versus:
+    ours, theirs = pick.evaluation.metrics, reference.evaluation.metrics
+    faster = theirs["latency_ms"] / ours["latency_ms"]
+    return Versus(
+        accuracy_difference=ours["accuracy"] - theirs["accuracy"],
+        latency_ratio=faster,
+        latency_ratio_low=np.nan,
+        latency_ratio_high=np.nan,
+        size_ratio=theirs["size_bytes"] / ours["size_bytes"],
+    )

@@ -1,0 +1,140 @@
+"""The final front: chosen, exported, scored on the test split, measured together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hardware.graph.verify import PolicyError
+from hardware.kernel_profile import FallbackError
+from hardware.latency import Latency, Seconds, calm, ratio, run_times
+from hardware.session import Arrays, open_session
+from hardware.target import Target
+from nas.delivery.exporter import Exporter, ExportError
+from nas.delivery.model_card import model_card
+from nas.delivery.results import ValidatedModel, Versus
+from nas.delivery.selection import Pick, unscored
+from nas.evaluation.evaluator import split_accuracy
+from nas.run.progress import Reporter
+from nas.run.run_folder import read_json, remove_others, write_atomically
+from nas.training.finetune import Polish
+from nas.workers.remote_latency import LatencyQueue
+
+VALIDATION_REPEATS = 90
+REFUSED = (ExportError, FallbackError, PolicyError)
+"""What keeps one model from being exported, and the others not."""
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Exports chosen candidates and measures the files that were written."""
+
+    exporter: Exporter
+    target: Target
+    seed: int
+    elsewhere: LatencyQueue | None = None
+    polish: Polish | None = None
+    clock: Callable[[], float] = time.perf_counter
+
+    def validate(
+        self, picks: Sequence[Pick], models: Path, reporter: Reporter
+    ) -> list[ValidatedModel]:
+        """Write `models/<name>/` for every pick and measure all of them together."""
+        if self.polish is not None:
+            for pick in picks:
+                if pick.evaluation.role == "search":
+                    self.polish.train(pick.evaluation)
+        stage = reporter.stage("validation")
+        validated = []
+        for number, pick in enumerate(picks):
+            stage.update(number, len(picks) + 1, pick.name)
+            try:
+                validated.append(self._score(pick, models / pick.name))
+            except REFUSED as error:
+                if pick.evaluation.role == "reference":
+                    raise
+                reporter.say(f"{pick.name} is not exported: {error}")
+        stage.update(len(picks), len(picks) + 1, "latency")
+        validated = self._time(validated, models)
+        for model in validated:
+            folder = models / model.name
+            file = folder / "preprocessor_config.json"
+            preprocessing = read_json(file) if file.exists() else None
+            card = model_card(model.name, model.candidate, preprocessing, model)
+            write_atomically(folder / "README.md", card)
+        remove_others(models, {model.name for model in validated})
+        if self.polish is not None:
+            self.polish.forget_others()
+        stage.update(len(picks) + 1, len(picks) + 1, "")
+        return validated
+
+    def _score(self, pick: Pick, folder: Path) -> ValidatedModel:
+        exporter, model = self.exporter, unscored(pick)
+        if self.polish is not None and pick.evaluation.role == "search":
+            builder, accuracy = self.polish.shipped(pick.evaluation)
+            exporter = replace(exporter, builder=builder)
+            before = model.validation_accuracy
+            model = replace(model, validation_accuracy=accuracy, unpolished_accuracy=before)
+        coverage = exporter.write(pick.evaluation.candidate, folder)
+        path = folder / "model.onnx"
+        test_accuracy = split_accuracy(
+            open_session(path, self.target),
+            exporter.builder,
+            pick.evaluation.candidate,
+            exporter.data.test,
+            self.target,
+        )
+        return replace(
+            model,
+            test_accuracy=test_accuracy,
+            size_bytes=path.stat().st_size,
+            coverage=coverage,
+        )
+
+    def _time(self, models: Sequence[ValidatedModel], folder: Path) -> list[ValidatedModel]:
+        """Fill in latencies and the comparison with each reference."""
+        files = {m.name: folder / m.name / "model.onnx" for m in models}
+        builder = self.exporter.builder
+        inputs = {m.name: builder.example(m.candidate, self.target) for m in models}
+        seconds = self._seconds(files, inputs)
+        references = [model for model in models if model.role == "reference"]
+        timed = []
+        for model in models:
+            latency = Latency.of(*calm(seconds[model.name]))
+            versus = {
+                reference.name: self._versus(model, reference, seconds) for reference in references
+            }
+            quartiles = (latency.median_ms, latency.q1_ms, latency.q3_ms)
+            timed.append(replace(model, latency_ms=quartiles, versus=versus))
+        return timed
+
+    def _seconds(
+        self, files: Mapping[str, Path], inputs: Mapping[str, Arrays]
+    ) -> Mapping[str, Seconds]:
+        """Run all models alternately, here or on the other device."""
+        if self.elsewhere is None:
+            sessions = {name: open_session(path, self.target) for name, path in files.items()}
+            return run_times(sessions, inputs, repeats=VALIDATION_REPEATS, clock=self.clock)
+        contents = {name: path.read_bytes() for name, path in files.items()}
+        key = "front of " + ", ".join(sorted(contents))
+        self.elsewhere.submit(key, contents, inputs, self.target, VALIDATION_REPEATS)
+        return self.elsewhere.seconds(key)[0]
+
+    def _versus(
+        self, model: ValidatedModel, reference: ValidatedModel, seconds: Mapping[str, Seconds]
+    ) -> Versus:
+        rng = np.random.default_rng(self.seed)
+        faster = ratio(seconds[reference.name], seconds[model.name], rng)
+        assert model.test_accuracy is not None
+        assert reference.test_accuracy is not None
+        return Versus(
+            accuracy_difference=model.test_accuracy - reference.test_accuracy,
+            latency_ratio=faster.value,
+            latency_ratio_low=faster.low,
+            latency_ratio_high=faster.high,
+            size_ratio=reference.size_bytes / model.size_bytes,
+        )

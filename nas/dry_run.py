@@ -1,0 +1,159 @@
+"""What an experiment would do, found out without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from rich.table import Table
+
+from hardware.formats.precision import Precision
+from hardware.target import Target
+from nas.cost_models import ExactCosts
+from nas.evaluation.candidate_builder import CandidateBuilder, template_of
+from nas.experiment.objectives import Constraint, check_consistent
+from nas.experiment.schema import Experiment
+from nas.search.problem import refuse_single
+from supernets.data.data import TaskData, calibration_batches
+from supernets.load import load_supernet
+from supernets.space.space import Genomes, SearchSpace
+from supernets.tasks import noisy
+
+EXACT = ("size_bytes", "parameters", "macs")
+"""Metrics that are known without measuring."""
+
+
+class Corner(NamedTuple):
+    """The smallest or largest architecture of a space in one precision throughout."""
+
+    architecture: str
+    precision: Precision
+    metrics: Mapping[str, float]
+
+
+def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
+    """Validate checkpoint, space, export and constraints; yields what to print.
+
+    Raises ValueError for anything that would stop the run, unreachable constraints included.
+    """
+    target = experiment.target.target()
+    yield f"target: {target.execution_provider}, {target.threads} thread(s)"
+    yield (
+        f"data: {len(data.train)} training, {len(data.validation)} validation, "
+        f"{len(data.test)} test samples, {len(data.label_names)} labels"
+    )
+    yield from data.notes
+    if experiment.polish is not None:
+        noisy(data, experiment.polish.token_noise)
+    start = load_supernet(experiment.model, data, experiment.seed)
+    yield from start.notes
+    network, space = start.network, start.network.space(experiment.space)
+    refuse_precisions(space, target)
+    refuse_single(space)
+    yield _genes(space)
+    free = sum(len(gene.choices) > 1 for gene in space.genes)
+    yield f"space: {free} genes with a choice, {space.size:.4g} distinct candidates"
+    template = template_of(network, space)
+    builder = CandidateBuilder(
+        network,
+        space,
+        template,
+        experiment.quantization.scheme(),
+        calibration_batches(data.train, samples=64),
+        target.sequence_length,
+    )
+    corners = measure_corners(builder, target.precisions)
+    yield _table(corners)
+    bounds, constraints = exact_bounds(builder), experiment.parsed_constraints()
+    for constraint in constraints:
+        yield check_reachable(constraint, bounds, corners)
+    known = [c.resolve(_references(corners)) for c in constraints if c.metric in bounds]
+    check_consistent(known)
+
+
+def refuse_precisions(space: SearchSpace, target: Target) -> None:
+    """Raise ValueError if the space holds a precision that the target cannot run."""
+    allowed = [precision.value for precision in target.precisions]
+    asked = dict.fromkeys(c for gene in space.genes for c in gene.choices if isinstance(c, str))
+    refused = [choice for choice in asked if choice not in allowed]
+    if refused:
+        raise ValueError(
+            f"space.precision: {', '.join(refused)} cannot run on target {target.provider}; "
+            f"allowed are {', '.join(allowed)}, for example {{'*': [{', '.join(allowed)}]}}"
+        )
+
+
+def _genes(space: SearchSpace) -> Table:
+    """One row per kind of gene: the same choices at the same place of every block."""
+    groups: dict[tuple[str, tuple[object, ...]], list[str]] = {}
+    for gene in space.genes:
+        kind = ".".join("*" if part.isdigit() else part for part in gene.name.split("."))
+        groups.setdefault((kind, gene.choices), []).append(gene.name)
+    table = Table("gene", "count", "choices", title="Genes")
+    for (kind, choices), names in groups.items():
+        name = kind if len(names) > 1 else names[0]
+        table.add_row(name, str(len(names)), ", ".join(map(str, choices)))
+    return table
+
+
+def measure_corners(builder: CandidateBuilder, precisions: Sequence[Precision]) -> list[Corner]:
+    """Build the smallest and the largest network in every precision and weigh the files."""
+    space = builder.space
+    corners = []
+    for name, genome in (("smallest", space.smallest()), ("largest", space.largest())):
+        for precision in sorted(precisions, key=lambda p: p.bits):
+            candidate = builder.uniform(genome, precision)
+            size = float(builder.model(candidate).ByteSize())
+            metrics = {"size_bytes": size, **builder.costs(candidate)}
+            corners.append(Corner(name, precision, metrics))
+    return corners
+
+
+def _table(corners: Sequence[Corner]) -> Table:
+    table = Table("network", "precision", "parameters", "MACs", "file bytes", title="Extremes")
+    for corner in corners:
+        numbers = [f"{corner.metrics[name]:,.0f}" for name in ("parameters", "macs", "size_bytes")]
+        table.add_row(corner.architecture, corner.precision.value, *numbers)
+    return table
+
+
+def exact_bounds(builder: CandidateBuilder) -> dict[str, tuple[float, float]]:
+    """Least and greatest value of every metric that is computed exactly, over the whole space."""
+    space, exact = builder.space, ExactCosts(builder)
+    rows = np.concatenate([_uniform_choices(space, space.smallest()), space.largest()[None]])
+    values = {name: getattr(exact, name)(rows) for name in EXACT}
+    return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
+
+
+def _uniform_choices(space: SearchSpace, sizes: Genomes) -> Genomes:
+    """A genome's sizes under every rank of precision: int4 stores least but for tiny layers."""
+    named = np.array([isinstance(gene.choices[0], str) for gene in space.genes])
+    ranks = range(int(space.n_choices.max()))
+    rows = [np.where(named, np.minimum(rank, space.n_choices - 1), sizes) for rank in ranks]
+    return space.canonical(np.array(rows))
+
+
+def check_reachable(
+    constraint: Constraint, bounds: Mapping[str, tuple[float, float]], corners: Sequence[Corner]
+) -> str:
+    """Say whether a constraint can be kept, as far as that is known without measuring.
+
+    Raises ValueError, with the best value that can be reached, when it cannot.
+    """
+    if constraint.metric not in bounds:
+        return f"constraint {constraint}: depends on measurements; judged after the first round"
+    limit = constraint.resolve(_references(corners))
+    least, greatest = bounds[constraint.metric]
+    best, missing = (least, "smaller") if limit.relation == "<=" else (greatest, "larger")
+    if limit.violation(np.array(best)) > 0:
+        raise ValueError(
+            f"constraints: {constraint} cannot be kept; the best the space holds is {best:,.0f} "
+            f"{limit.unit}; relax the constraint or add {missing} choices to space"
+        )
+    return f"constraint {constraint}: reachable (the space holds {least:,.0f} to {greatest:,.0f})"
+
+
+def _references(corners: Sequence[Corner]) -> dict[str, Mapping[str, float]]:
+    """Reference name -> what is known of it without measuring."""
+    return {c.precision.value: c.metrics for c in corners if c.architecture == "largest"}

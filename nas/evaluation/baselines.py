@@ -1,0 +1,35 @@
+"""The rows every model is compared with: the largest network in FP32 and fully INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hardware.target import Target
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.evaluation.record import Evaluation
+
+PLAIN = "fp32"
+"""The reference no precision was taken from."""
+
+
+def reference_candidates(builder: CandidateBuilder, target: Target) -> dict[str, Candidate]:
+    """Reference name -> the largest network of the space in one precision throughout."""
+    largest = builder.space.largest()
+    return {row.value: builder.uniform(largest, row) for row in target.references}
+
+
+def measured_references(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
+    """Reference name -> its evaluation, FP32 first. Raises ValueError before both are measured."""
+    rows = [e for e in evaluations if e.role == "reference" and e.failure is None]
+    found = {next(iter(row.candidate.policy.values())).value: row for row in rows}
+    if len(found) < 2:
+        raise ValueError(
+            "the two references are not measured yet; `simqnas run` measures them after tuning"
+        )
+    return dict(sorted(found.items(), key=lambda item: item[0] != PLAIN))
+
+
+def low_reference(names: Iterable[str]) -> str:
+    """The reference in low precision among the names of both."""
+    return next(name for name in names if name != PLAIN)

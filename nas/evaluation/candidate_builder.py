@@ -1,0 +1,166 @@
+"""Candidate -> network -> ONNX model, for one super-network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hardware.formats.precision import Int4Kernel, Precision, QuantScheme
+from hardware.graph.export import Template, export_template
+from hardware.kernel_choice import choose_int4_kernel
+from hardware.target import Target
+from hardware.writing.activation_ranges import rounding_of
+from hardware.writing.calibrate import calibrate
+from hardware.writing.materialize import Weights, arrays, materialize
+from hardware.writing.static_activations import Ranges
+from hardware.writing.weight_memo import WeightMemo
+from nas.evaluation.candidate import Candidate
+from supernets.data.data import Batch
+from supernets.families.super_network import SuperNetwork
+from supernets.layers.fake_quantize import fake_quantize
+from supernets.space.cost import Cost
+from supernets.space.space import Genomes, SearchSpace
+
+Inputs = dict[str, NDArray[np.generic]]
+INTEGER = (Precision.INT8, Precision.INT4)
+
+
+def template_of(supernet: SuperNetwork, space: SearchSpace) -> Template:
+    """The exported graph from which every candidate of the space is cut."""
+    supernet.activate({})
+    return export_template(
+        supernet.deploy(),
+        supernet.example_inputs(),
+        dynamic_axes=supernet.dynamic_axes,
+        free_axes=supernet.free_axes(space),
+    )
+
+
+@dataclass(frozen=True)
+class CandidateBuilder:
+    """Builds candidates from one tuned super-network and its exported template.
+
+    calibration: training batches, for BatchNorm statistics and static activation ranges.
+    sequence_length: tokens per text at which MACs are counted.
+    """
+
+    supernet: SuperNetwork
+    space: SearchSpace
+    template: Template
+    scheme: QuantScheme
+    calibration: Sequence[Batch]
+    sequence_length: int | None = None
+    memo: WeightMemo = field(default_factory=WeightMemo)
+    _ranges: dict[tuple[tuple[str, int], ...], Ranges] = field(default_factory=dict)
+
+    def with_fastest_int4(self, target: Target, cache: Path) -> Self:
+        """The same with the INT4 kernel that the target runs faster.
+
+        Both are measured on the largest network; the answer is kept in `cache` / int4_kernel.json.
+        Where the group size rules one out, or no layer may be INT4, nothing is measured.
+        """
+        int4 = any(Precision.INT4.value in gene.choices for gene in self.space.genes)
+        if not int4 or self.scheme.group_size is None:
+            return self
+        largest = self.uniform(self.space.largest(), Precision.INT4)
+        weights = arrays(self.network(largest).state_dict())
+        choice = choose_int4_kernel(
+            self.template,
+            weights,
+            self.scheme,
+            target,
+            self.example(largest, target),
+            ranges=self._calibrated(largest, weights) if self._is_static(largest) else None,
+            cache=cache / "int4_kernel.json",
+        )
+        return self.with_int4_kernel(choice.kernel)
+
+    def with_int4_kernel(self, kernel: Int4Kernel) -> Self:
+        """The same with this kernel for every INT4 linear layer."""
+        return replace(self, scheme=replace(self.scheme, int4_kernel=kernel))
+
+    def network(self, candidate: Candidate) -> nn.Module:
+        """The plain FP32 torch network of the candidate's architecture, as it is exported."""
+        self.supernet.activate(dict(candidate.architecture))
+        return self.supernet.deploy(self._adapted())
+
+    def adapted(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Inputs of the full network as the candidate takes them."""
+        self.supernet.activate(dict(candidate.architecture))
+        return self.supernet.adapt_inputs(inputs)
+
+    def inputs(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> Inputs:
+        """The same for ONNX Runtime."""
+        adapted = self.adapted(candidate, inputs)
+        return {name: tensor.numpy() for name, tensor in adapted.items()}
+
+    def example(self, candidate: Candidate, target: Target) -> Inputs:
+        """Inputs at the target's batch size and sequence length, to measure latency with."""
+        self.supernet.activate(dict(candidate.architecture))
+        tensors = self.supernet.example_inputs(target.batch_size, target.sequence_length)
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    def uniform(self, genome: Genomes, precision: Precision) -> Candidate:
+        """The architecture of a genome `(n_genes,)`, one precision for every quantizable layer."""
+        candidate = Candidate.from_genome(self.space, genome)
+        return candidate.with_precision(precision)
+
+    def cost(self, genomes: Genomes) -> Cost:
+        """Sizes, MACs and parameters of genomes `(n_samples, n_genes)`."""
+        return self.supernet.cost(self.space, genomes, self.sequence_length)
+
+    def costs(self, candidate: Candidate) -> dict[str, float]:
+        """Parameters, and multiply-accumulates of one sample."""
+        genome = self.space.smallest()
+        for name, size in candidate.architecture:
+            column = self.space.column[name]
+            genome[column] = self.space.genes[column].index(size)
+        cost = self.cost(genome[None])
+        return {"parameters": float(cost.parameters[0]), "macs": float(cost.macs[0])}
+
+    def model(self, candidate: Candidate) -> onnx.ModelProto:
+        """The candidate's ONNX model, byte for byte what is measured and exported."""
+        weights = arrays(self.network(candidate).state_dict())
+        ranges = self._calibrated(candidate, weights) if self._is_static(candidate) else None
+        policy = candidate.policy
+        return materialize(self.template, weights, policy, self.scheme, ranges, self.memo)
+
+    def imitation(self, candidate: Candidate, served: int | None) -> nn.Module:
+        """A torch network that computes what the candidate's ONNX model computes.
+
+        served: batch entries that share a dynamic range; None for the whole batch.
+        """
+        network, policy = self.network(candidate), candidate.policy
+        if not self._is_static(candidate):
+            return fake_quantize(network, policy, self.scheme, served=served)
+        weights = arrays(network.state_dict())
+        ranges = self._calibrated(candidate, weights)
+        where = rounding_of(self.template, weights, policy, self.scheme, ranges)
+        return fake_quantize(network, policy, self.scheme, where.inputs, where.outputs, served)
+
+    def _is_static(self, candidate: Candidate) -> bool:
+        """Whether a layer of the candidate takes its activation range from calibration."""
+        low = {name for name, p in candidate.policy.items() if p in INTEGER}
+        kinds = {layer.kind for layer in self.template.layers if layer.name in low}
+        return "conv" in kinds or ("linear" in kinds and self.scheme.linear != "dynamic")
+
+    def _calibrated(self, candidate: Candidate, weights: Weights) -> Ranges:
+        """Ranges of the candidate's architecture; they do not depend on the policy."""
+        key = candidate.architecture
+        if key not in self._ranges:
+            batches = (self.inputs(candidate, batch.inputs) for batch in self.calibration)
+            self._ranges[key] = calibrate(self.template, weights, self.scheme, batches)
+        return self._ranges[key]
+
+    def _adapted(self) -> list[Batch]:
+        return [
+            replace(batch, inputs=self.supernet.adapt_inputs(batch.inputs))
+            for batch in self.calibration
+        ]

@@ -1,0 +1,164 @@
+"""Reading an experiment file: YAML, overrides, and one message per mistake."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from nas.experiment.schema import Experiment
+
+
+class ExperimentError(ValueError):
+    """Everything that is wrong with an experiment file, one line per mistake."""
+
+    def __init__(self, problems: Sequence[str]):
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problems))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and aliases (a file of this size needs none)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call] # untyped in PyYAML's stubs
+            raise yaml.constructor.ConstructorError(
+                None, None, "aliases (*name) are not allowed; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} must be text", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read, override (`search.evaluations=80`), validate and resolve an experiment file.
+
+    Paths in it are taken relative to the file. Raises ExperimentError with every mistake at once.
+    """
+    data = _parse(path)
+    for override in overrides:
+        _apply(data, override)
+    _resolve_paths(data, path.parent)
+    try:
+        return Experiment.model_validate(data)
+    except ValidationError as error:
+        problems = [_explain(detail, data) for detail in error.errors(include_url=False)]
+        raise ExperimentError([f"{path}: {problem}" for problem in problems]) from None
+
+
+def dump_experiment(experiment: Experiment) -> str:
+    """The resolved experiment as YAML, defaults included."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ExperimentError([f"{path}: cannot be read ({error.strerror})"]) from None
+    except UnicodeDecodeError:
+        raise ExperimentError([f"{path}: is not UTF-8 text; give a YAML file"]) from None
+    return _yaml_mapping(text, str(path))
+
+
+def _yaml_mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        data = yaml.load(text, Loader=_StrictLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ExperimentError([f"{where}: is not valid YAML: {reason}"]) from None
+    if not isinstance(data, dict):
+        given = type(data).__name__
+        raise ExperimentError([f"{where}: must hold keys and values, got {given}; see examples/"])
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ExperimentError(
+            [f"--set {override}: must read key.key=value, for example search.evaluations=80"]
+        )
+    value = _yaml_mapping(f"value: {text}", f"--set {override}")["value"]
+    section: Any = data
+    for key in keys[:-1]:
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise ExperimentError([f"--set {override}: {key} is a value, not a section"])
+    section[keys[-1]] = value
+
+
+def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
+    """Make a checkpoint or data set that lies beside the file absolute; other names are hub ids."""
+    for section, key in (("model", "checkpoint"), ("data", "name")):
+        values = data.get(section)
+        if not isinstance(values, dict):
+            continue
+        value = values.get(key)
+        if isinstance(value, str) and value and "\0" not in value:
+            beside = folder / Path(value).expanduser()
+            if beside.exists():
+                values[key] = str(beside.resolve())
+
+
+def _explain(detail: Any, data: Any) -> str:
+    """One mistake as `key: rule (given: value)`, with what is allowed."""
+    location = [part for part in detail["loc"] if _is_key(part)]
+    where = ".".join(str(part) for part in location) or "experiment"
+    if detail["type"] == "extra_forbidden":
+        *parents, key = detail["loc"]
+        location = [part for part in parents if _is_key(part)]
+        where = ".".join(str(part) for part in (*location, key))[:80]
+        allowed = _allowed_keys(location)
+        close = difflib.get_close_matches(str(key), allowed, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{where}: unknown key; {hint}allowed are {', '.join(allowed)}"
+    if detail["type"] == "missing":
+        return f"{where}: missing; add it (`simqnas schema` describes it)"
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail.get("input")
+    hidden = isinstance(given, dict | BaseModel) or where == "storage"  # it may hold a password
+    shown = "" if hidden else f" (given: {_shorten(given)})"
+    return f"{where}: {message[0].lower() + message[1:]}{shown}"
+
+
+def _is_key(part: object) -> bool:
+    """Whether a step of pydantic's location is a key or index, not the name of a union branch."""
+    return isinstance(part, int) or str(part).replace("_", "").isidentifier()
+
+
+def _allowed_keys(location: Sequence[Any]) -> list[str]:
+    model: Any = Experiment
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        models = [a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_model(a)]
+        model = models[0]
+    return list(model.model_fields)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _shorten(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

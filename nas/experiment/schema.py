@@ -1,0 +1,201 @@
+"""The experiment: everything one YAML file says, typed."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hardware.formats.precision import QuantScheme
+from hardware.target import Target
+from nas.experiment.objectives import (
+    Constraint,
+    Objective,
+    check_consistent,
+    find_objective,
+    parse_constraint,
+)
+from nas.experiment.search_settings import SearchSettings
+from supernets.settings import (
+    DataSettings,
+    ModelSettings,
+    PolishSettings,
+    SpaceSettings,
+    TuneSettings,
+)
+
+
+class Settings(BaseModel):
+    """Strict and frozen: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TargetSettings(Settings):
+    """The device the models are for, and how they are served there."""
+
+    provider: Literal["cpu", "cuda", "tensorrt"] = Field(
+        "cpu", description="ONNX Runtime execution provider; a missing one is an error."
+    )
+    threads: int = Field(1, ge=1, le=1024, description="Threads of one inference.")
+    batch_size: int = Field(
+        1, ge=1, le=4096, description="Inputs per inference, for latency and for accuracy."
+    )
+    sequence_length: int | None = Field(
+        None, ge=1, description="Tokens per text at which latency is measured (text only)."
+    )
+    image_size: int | None = Field(
+        None, ge=1, description="Image height and width in pixels; default: the checkpoint's."
+    )
+
+    allow_fallback: bool = Field(
+        False,
+        description="Ship models of which a layer ran in float or on another provider than asked, "
+        "and report it, instead of refusing them.",
+    )
+
+    def target(self) -> Target:
+        """The target these settings describe."""
+        return Target(**self.model_dump(exclude={"allow_fallback"}))
+
+
+class QuantizationSettings(Settings):
+    """How `int8` and `int4` layers are realised."""
+
+    linear: Literal["dynamic", "static", "qdq"] = Field(
+        "dynamic",
+        description="Activation ranges of linear layers: at run time, or calibrated; `qdq` is the "
+        "calibrated form that TensorRT fuses. Convolutions are always calibrated.",
+    )
+    group_size: Literal[16, 32, 64, 128] | None = Field(
+        32, description="Weights that share an INT4 multiplier; null for the whole channel."
+    )
+    int4_kernel: Literal["auto", "w4a8", "matmulnbits"] = Field(
+        "auto",
+        description="INT4 storage with INT8 compute, or ONNX Runtime's MatMulNBits; `auto` "
+        "measures both on the target and takes the faster.",
+    )
+    reduce_range: bool = Field(
+        False,
+        description="INT8 weights in half their range, for processors without VNNI, on which "
+        "full ones can overflow.",
+    )
+    calibration: Literal["minmax", "percentile", "entropy"] = Field(
+        "minmax", description="How a static range is taken from training activations."
+    )
+
+    def scheme(self) -> QuantScheme:
+        """The scheme these settings describe, W4A8 standing in for a kernel not chosen yet."""
+        chosen = "w4a8" if self.int4_kernel == "auto" else self.int4_kernel
+        return QuantScheme(**{**self.model_dump(), "int4_kernel": chosen})
+
+
+class ExportSettings(Settings):
+    """What is written at the end."""
+
+    models: int = Field(8, ge=1, le=1000, description="At most this many models of the front.")
+    accuracy_drop: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="The recommended model is the fastest whose validation accuracy is at most "
+        "this far below the fully INT8 reference's.",
+    )
+
+
+class Experiment(Settings):
+    """A simqnas experiment file."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=100,
+        description="Name of the run; results go to runs/<name>.",
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice.")
+    model: ModelSettings = Field(description="The checkpoint to start from.")
+    data: DataSettings = Field(description="The data set.")
+    space: SpaceSettings = Field(
+        default_factory=SpaceSettings, description="What the search may change."
+    )
+    tune: TuneSettings = Field(
+        default_factory=TuneSettings, description="How the super-network is fine-tuned."
+    )
+    search: SearchSettings = Field(
+        default_factory=SearchSettings, description="How candidates are found."
+    )
+    objectives: tuple[
+        Literal["accuracy", "latency_ms", "size_bytes", "parameters", "macs"], ...
+    ] = Field(
+        ("accuracy", "latency_ms", "size_bytes"), min_length=1, description="What is traded off."
+    )
+    constraints: tuple[str, ...] = Field(
+        (),
+        description="Limits on metrics, absolute or relative to a reference row: "
+        "'size_bytes <= 8 MB', 'accuracy >= int8 - 0.005'.",
+    )
+    target: TargetSettings = Field(
+        default_factory=TargetSettings, description="Where the models will run."
+    )
+    quantization: QuantizationSettings = Field(
+        default_factory=QuantizationSettings, description="How low precision is realised."
+    )
+    evaluate: Literal["onnxruntime", "torch"] = Field(
+        "onnxruntime",
+        description="Accuracy during the search: of the exported model in ONNX Runtime (exact), "
+        "or of its fake-quantized twin in torch (batched). The final front is always exact.",
+    )
+    export: ExportSettings = Field(
+        default_factory=ExportSettings, description="What is written at the end."
+    )
+
+    polish: PolishSettings | None = Field(
+        None,
+        description="Fine-tune every chosen sub-network alone, its policy fake-quantized, before "
+        "it is exported; what validation then finds worse by more than a standard error is "
+        "exported as it was found.",
+    )
+    storage: str | None = Field(
+        None,
+        pattern=r"^(postgresql|mysql|sqlite)(\+[a-z0-9]+)?://",
+        description="Database URL of the ledger, such as postgresql://user@host/name; null: a "
+        "journal file in the run folder. A password belongs into $SIMQNAS_STORAGE or ~/.pgpass.",
+    )
+    artifacts: str | None = Field(
+        None,
+        min_length=1,
+        description="Where model files travel between machines: a folder that all of them see, or "
+        "s3://bucket; null: in the run folder.",
+    )
+    isolate: bool = Field(
+        False,
+        description="Evaluate candidates in a process of its own, so that one that is killed for "
+        "its memory fails alone.",
+    )
+
+    @field_validator("objectives")
+    @classmethod
+    def _differ(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(objectives)) != len(objectives):
+            raise ValueError("objectives repeat; name each once")
+        return objectives
+
+    @field_validator("constraints")
+    @classmethod
+    def _hold_together(cls, constraints: tuple[str, ...]) -> tuple[str, ...]:
+        check_consistent([parse_constraint(text) for text in constraints])
+        return constraints
+
+    @model_validator(mode="after")
+    def _references_are_measured(self) -> Self:
+        rows = [row.value for row in self.target.target().references]
+        for text in self.constraints:
+            parse_constraint(text, rows)
+        return self
+
+    def parsed_objectives(self) -> tuple[Objective, ...]:
+        """The objectives with direction and unit."""
+        return tuple(find_objective(name) for name in self.objectives)
+
+    def parsed_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints, parsed. Raises ValueError for one that cannot be read."""
+        return tuple(parse_constraint(text) for text in self.constraints)

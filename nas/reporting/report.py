@@ -1,0 +1,228 @@
+"""report.md and report.html: the front, the recommendation, and why to believe them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from nas.delivery.markdown import markdown_text
+from nas.delivery.results import Front, ValidatedModel
+from nas.evaluation.baselines import low_reference
+from nas.evaluation.record import Evaluation
+from nas.search.predictor_report import PredictorReport
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report shows; `title` is the experiment's name."""
+
+    title: str
+    front: Front
+    evaluations: Sequence[Evaluation]
+    predictors: Sequence[PredictorReport]
+    finished: bool
+
+
+def columns(front: Front) -> tuple[str, ...]:
+    """Headers of the front's table."""
+    return (
+        "model",
+        "test accuracy",
+        "validation",
+        "latency ms (quartiles)",
+        "size kB",
+        *(f"vs {reference.name}: accuracy, faster, smaller" for reference in front.references),
+        "layers by precision",
+    )
+
+
+def row(model: ValidatedModel, front: Front) -> tuple[str, ...]:
+    """One model as cells under `columns`."""
+    median, low, high = model.latency_ms
+    marks = " (recommended)" if model.name == front.recommended else ""
+    kinds = Counter(precision.value for precision in model.candidate.policy.values())
+    return (
+        model.name + marks,
+        _share(model.test_accuracy),
+        _validation(model),
+        f"{median:.3f} ({low:.3f}-{high:.3f})",
+        f"{model.size_bytes / 1000:.1f}",
+        *(_versus(model, reference.name) for reference in front.references),
+        ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+    )
+
+
+def _validation(model: ValidatedModel) -> str:
+    before = model.unpolished_accuracy
+    polished = "" if before is None else f" ({before:.4f} before polishing)"
+    return f"{model.validation_accuracy:.4f}{polished}"
+
+
+def _share(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{accuracy:.4f}"
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1000:.4g}" if size < 1e6 else f"{size / 1000:,.0f}"
+
+
+def _versus(model: ValidatedModel, reference: str) -> str:
+    if model.name == reference or reference not in model.versus:
+        return "-"
+    versus = model.versus[reference]
+    difference = versus.accuracy_difference
+    ratio, size = versus.latency_ratio, versus.size_ratio
+    return f"{difference:+.3f} {ratio:.3g}x {size:.3g}x"
+
+
+def front_table(front: Front) -> Table:
+    """The front and the references for a terminal of 80 columns."""
+    table = Table(
+        title="Pareto front, measured in ONNX Runtime",
+        caption="vs: difference in test accuracy, times faster, times smaller",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("model", no_wrap=True)
+    references = [reference.name for reference in front.references]
+    for column in ("test", "ms", "kB", *(f"vs {name}" for name in references)):
+        table.add_column(column, justify="right", no_wrap=True)
+    for model in front.models:
+        chosen = model.name == front.recommended
+        table.add_row(
+            model.name,
+            _share(model.test_accuracy),
+            f"{model.latency_ms[0]:.3g}",
+            _kilobytes(model.size_bytes),
+            *(_versus(model, name) for name in references),
+            style="bold green" if chosen else None,
+        )
+    return table
+
+
+def recommendation(front: Front) -> str:
+    """One sentence that names a model and says what it gains."""
+    model = front.model(front.recommended)
+    if model.role == "reference":
+        return (
+            f"No measured model within the accepted accuracy drop is faster than "
+            f"`{model.name}`; take that one."
+        )
+    low = low_reference(reference.name for reference in front.references)
+    versus = model.versus[low]
+    if model.test_accuracy is None:
+        return (
+            f"Best so far is `{model.name}`: {versus.latency_ratio:.2f}x lower latency and "
+            f"{versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, validation "
+            f"accuracy {model.validation_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
+        )
+    return (
+        f"Take `{model.name}`: {versus.latency_ratio:.2f}x lower latency (95 % interval "
+        f"{versus.latency_ratio_low:.2f} to {versus.latency_ratio_high:.2f}) and "
+        f"{versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, test accuracy "
+        f"{model.test_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
+    )
+
+
+def markdown(report: Report) -> str:
+    """The report as text."""
+    front = report.front
+    lines = [f"# {markdown_text(report.title)}", "", recommendation(front), ""]
+    if not report.finished:
+        lines += [f"The run is not finished: {front.evaluations} candidates measured so far.", ""]
+    lines += _markdown_table(columns(front), [row(model, front) for model in front.models])
+    lines += ["", "## Predictors", ""]
+    lines += _markdown_table(PredictorReport.COLUMNS, [p.row() for p in report.predictors])
+    lines += ["", "## Quantized layers", ""]
+    lines += [f"- {markdown_text(f'{model.name}: {model.coverage}')}" for model in front.models]
+    lines += ["", "## Conditions", ""]
+    lines += [f"- {markdown_text(f'{name}: {value}')}" for name, value in _flat(front.conditions)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return head + ["| " + " | ".join(map(markdown_text, cells)) + " |" for cells in rows]
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+       color: #1c2733; }
+h1 { margin-bottom: .2rem; } h2 { margin-top: 2.2rem; }
+.recommendation { background: #e8f3ee; border-left: 4px solid #0b6e4f; padding: .8rem 1rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .7rem; border-bottom: 1px solid #dde3e8; text-align: left; }
+th { background: #f4f6f8; } tr.recommended { font-weight: 600; background: #e8f3ee; }
+"""
+
+
+def html(report: Report) -> str:
+    """The report as one self-contained page; nothing is loaded from elsewhere."""
+    from plotly.offline import get_plotlyjs
+
+    from nas.reporting.plots import precision_map, predicted_and_measured, trade_off
+
+    front = report.front
+    figures = [
+        trade_off(front, report.evaluations, "latency_ms", "latency (ms)"),
+        trade_off(front, report.evaluations, "size_bytes", "size (bytes)"),
+        precision_map(front.models),
+        *(predicted_and_measured(p) for p in report.predictors if p.measured),
+    ]
+    plots = [f.to_html(full_html=False, include_plotlyjs=False) for f in figures]
+    rows = [row(model, front) for model in front.models]
+    chosen = [model.name for model in front.models].index(front.recommended)
+    unfinished = "" if report.finished else "<p>The run is not finished.</p>"
+    return "\n".join(
+        [
+            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+            "<meta name='viewport' content='width=device-width'>",
+            f"<title>{escape(report.title)}</title><style>{STYLE}</style>",
+            f"<script>{get_plotlyjs()}</script></head><body>",
+            f"<h1>{escape(report.title)}</h1>{unfinished}",
+            f"<p class='recommendation'>{escape(recommendation(front))}</p>",
+            "<h2>Front</h2>" + _html_table(columns(front), rows, chosen),
+            "<h2>Trade-offs</h2>" + plots[0] + plots[1],
+            "<h2>Precision policies</h2>" + plots[2],
+            "<h2>Predictors</h2>",
+            _html_table(PredictorReport.COLUMNS, [p.row() for p in report.predictors], None),
+            *plots[3:],
+            "<h2>Quantized layers</h2>",
+            _html_table(("model", "coverage"), [(m.name, m.coverage) for m in front.models], None),
+            "<h2>Conditions</h2>",
+            _html_table(("condition", "value"), list(_flat(front.conditions)), None),
+            "</body></html>",
+        ]
+    )
+
+
+def _html_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], highlighted: int | None
+) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(
+        f"<tr{' class=recommended' if i == highlighted else ''}>"
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for i, cells in enumerate(rows)
+    )
+    return f"<div class='scroll'><table><tr>{head}</tr>{body}</table></div>"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as `outer.inner` names with printable values."""
+    flat: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{name}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            flat.append((prefix + name, text))
+    return flat

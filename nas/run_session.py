@@ -1,0 +1,185 @@
+"""Everything one run needs to measure and ship candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+
+from hardware.graph.template import Template
+from hardware.session import open_session
+from hardware.target import Target
+from nas.cost_models import supernet_problem
+from nas.delivery.exporter import Exporter
+from nas.delivery.results import Front
+from nas.delivery.selection import pick_models, recommend
+from nas.delivery.validator import VALIDATION_REPEATS, Validator
+from nas.evaluation.baselines import PLAIN, low_reference, measured_references, reference_candidates
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.candidate_builder import CandidateBuilder, template_of
+from nas.evaluation.evaluator import LATENCY_REPEATS, Evaluator, split_accuracy
+from nas.evaluation.latency_cache import LatencyCache
+from nas.evaluation.record import Evaluation
+from nas.experiment.schema import Experiment
+from nas.ledger.ledger import Ledger
+from nas.ledger.study import open_ledger
+from nas.run.progress import Reporter
+from nas.run.run_folder import RunFolder, cache_folder
+from nas.search.problem import SearchProblem
+from nas.training.finetune import Polish
+from nas.training.train_supernet import Preparation
+from nas.workers.executors import Executor, InProcess, WorkerPool
+from nas.workers.handover import open_latency_queue
+from nas.workers.remote_latency import LatencyQueue
+from supernets.data.data import TaskData, calibration_batches
+from supernets.families.super_network import SuperNetwork
+from supernets.space.space import SearchSpace
+from supernets.tasks import noisy
+
+
+@dataclass(frozen=True)
+class RunSession:
+    """A tuned super-network with everything that is needed to measure and ship its candidates."""
+
+    experiment: Experiment
+    folder: RunFolder
+    data: TaskData
+    builder: CandidateBuilder
+    ledger: Ledger
+
+    @classmethod
+    def prepare(
+        cls, experiment: Experiment, folder: RunFolder, data: TaskData, reporter: Reporter
+    ) -> RunSession:
+        """Load or make the super-network, export its template and open the ledger."""
+        supernet, space = Preparation(experiment, data, folder, reporter).supernet()
+        template = cls._template(supernet, space, folder, reporter)
+        builder = CandidateBuilder(
+            supernet,
+            space,
+            template,
+            experiment.quantization.scheme(),
+            calibration_batches(data.train),
+            experiment.target.sequence_length,
+        )
+        ledger = open_ledger(experiment, folder, space)
+        if experiment.quantization.int4_kernel == "auto":
+            builder = cls._with_int4_kernel(builder, experiment, ledger)
+        return cls(experiment, folder, data, builder, ledger)
+
+    @staticmethod
+    def _with_int4_kernel(
+        builder: CandidateBuilder, experiment: Experiment, ledger: Ledger
+    ) -> CandidateBuilder:
+        """The builder with the run's INT4 kernel: one for all its machines and resumptions."""
+        if (noted := ledger.notes.get("int4_kernel")) is not None:
+            return builder.with_int4_kernel(noted)
+        builder = builder.with_fastest_int4(experiment.target.target(), cache_folder())
+        ledger.note(int4_kernel=builder.scheme.int4_kernel)
+        return builder
+
+    @staticmethod
+    def _template(
+        supernet: SuperNetwork, space: SearchSpace, folder: RunFolder, reporter: Reporter
+    ) -> Template:
+        path = folder.supernet / "template.onnx"
+        if not path.exists():
+            reporter.stage("exporting the template").update(0, 1)
+            template = template_of(supernet, space)
+            part = path.with_suffix(".part")
+            template.save(part)
+            part.replace(path)
+        return Template.load(path)
+
+    @property
+    def target(self) -> Target:
+        """Where the models will run."""
+        return self.experiment.target.target()
+
+    @cached_property
+    def references(self) -> dict[str, Candidate]:
+        """Reference name -> candidate."""
+        return reference_candidates(self.builder, self.target)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Measures candidates on the validation split."""
+        cache = LatencyCache(cache_folder() / "latency")
+        # Not the one in FP32: beside other work its many more bytes slow it more than candidates.
+        baseline = self.references[low_reference(self.references)]
+        fast = self.experiment.evaluate == "torch"
+        split, target, elsewhere = self.data.validation, self.target, self.elsewhere
+        return Evaluator(self.builder, split, target, cache, baseline, fast, elsewhere)
+
+    @cached_property
+    def elsewhere(self) -> LatencyQueue | None:
+        """Where latency is measured, None for here; the driver has noted it in the ledger."""
+        if self.ledger.notes.get("latency") != "elsewhere":
+            return None
+        return open_latency_queue(self.experiment, self.folder)
+
+    def executor(self, workers: int | None) -> AbstractContextManager[Executor]:
+        """Who evaluates candidates; see `run` in the pipeline for `workers`."""
+        if workers is None and not self.experiment.isolate:
+            return nullcontext(InProcess(self.evaluator))
+        number = 1 if workers is None else workers
+        return WorkerPool(self.folder.path, number, self.experiment.storage)
+
+    def problem(self, references: Mapping[str, Mapping[str, float]]) -> SearchProblem:
+        """The search problem, relative constraints resolved."""
+        return supernet_problem(self.experiment, self.builder, references)
+
+    @property
+    def exporter(self) -> Exporter:
+        """Writes candidates as model folders."""
+        allow_fallback = self.experiment.target.allow_fallback
+        return Exporter(self.builder, self.data, self.target, allow_fallback)
+
+    @property
+    def front_settings(self) -> dict[str, object]:
+        """What the experiment says about the front; it may change after the search."""
+        return self.experiment.model_dump(mode="json", include={"export", "polish", "constraints"})
+
+    def _polish(self, full: Evaluation, reporter: Reporter) -> Polish | None:
+        settings = self.experiment.polish
+        if settings is None:
+            return None
+        validation = self.data.validation
+
+        def score(builder: CandidateBuilder, candidate: Candidate) -> float:
+            session = open_session(builder.model(candidate).SerializeToString(), self.target)
+            return split_accuracy(session, builder, candidate, validation, self.target)
+
+        train, seed = noisy(self.data, settings.token_noise), self.experiment.seed
+        bench, samples, folder = self.builder, len(validation), self.folder
+        return Polish(settings, bench, full, train, score, samples, folder, seed, reporter)
+
+    def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
+        """Choose, export and measure the front of what has been evaluated."""
+        picks = pick_models(evaluations, self.experiment)
+        if all(pick.evaluation.role == "reference" for pick in picks):
+            reporter.say(
+                "no candidate that was measured keeps the constraints "
+                f"({', '.join(self.experiment.constraints)}): only the references are exported; "
+                "loosen one in constraints, or raise search.evaluations, and run again"
+            )
+        sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
+        self.folder.require_room(sum(sizes) + max(sizes), "validation")
+        full = measured_references(evaluations)[PLAIN]
+        seed, polish = self.experiment.seed, self._polish(full, reporter)
+        validator = Validator(self.exporter, self.target, seed, self.elsewhere, polish)
+        models = tuple(validator.validate(picks, self.folder.models, reporter))
+        return Front(
+            models=models,
+            recommended=recommend(models, self.experiment.export.accuracy_drop),
+            evaluations=len(evaluations),
+            conditions={
+                **self.front_settings,
+                "target": self.target.describe(),
+                "latency repeats in the search": LATENCY_REPEATS,
+                "latency repeats of the front": VALIDATION_REPEATS,
+                "validation samples": len(self.data.validation),
+                "test samples": len(self.data.test),
+            },
+        )

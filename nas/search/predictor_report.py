@@ -1,0 +1,80 @@
+"""predictors.json: how well each metric could be predicted from the genome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from nas.search.problem import History, SearchProblem
+from nas.search.surrogate import Surrogate
+from predictors.selection import Predictor
+
+
+@dataclass(frozen=True)
+class PredictorReport:
+    """One metric's chosen predictor beside the measurements it was judged on."""
+
+    metric: str
+    predictor: Predictor
+    measured: tuple[float, ...]
+
+    @property
+    def predicted(self) -> tuple[float, ...]:
+        """Cross-validated: each by a predictor that had not seen that candidate."""
+        return self.predictor.held_out
+
+    COLUMNS: ClassVar = (
+        "metric",
+        "predictor",
+        "Kendall tau",
+        "error (RMSE)",
+        "mean baseline's error",
+        "tau from MACs and bytes alone",
+        "verdict",
+    )
+
+    def row(self) -> tuple[str, ...]:
+        """Cells under `COLUMNS`."""
+        predictor, baselines = self.predictor, self.predictor.baselines
+        verdict = "better than its baselines" if predictor.beats_baselines else "no better"
+        costs = f"{baselines['costs'].kendall_tau:.3f}" if "costs" in baselines else "-"
+        return (
+            self.metric,
+            predictor.name,
+            f"{predictor.score.kendall_tau:.3f}",
+            f"{predictor.score.rmse:.4g}",
+            f"{baselines['mean'].rmse:.4g}",
+            costs,
+            verdict,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, read back by `from_json`."""
+        return {
+            "metric": self.metric,
+            "predictor": self.predictor.to_json(),
+            "measured": list(self.measured),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        return cls(
+            data["metric"],
+            Predictor.from_json(data["predictor"]),
+            tuple(data["measured"]),
+        )
+
+
+def report_predictors(problem: SearchProblem, history: History, seed: int) -> list[PredictorReport]:
+    """Fit every predicted metric on all measurements and keep the held-out predictions."""
+    surrogate = Surrogate.fit(problem, history, seed)
+    return [
+        PredictorReport(
+            metric,
+            predictor,
+            tuple(history.good.values[:, problem.column(metric)].tolist()),
+        )
+        for metric, predictor in surrogate.predictors.items()
+    ]

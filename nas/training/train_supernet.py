@@ -1,0 +1,144 @@
+"""From a checkpoint to a tuned super-network, continuing whatever a run folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from nas.experiment.schema import Experiment
+from nas.run.interrupts import Stopped
+from nas.run.progress import Reporter, Stage
+from nas.run.run_folder import RunFolder, RunFolderError, read_json
+from nas.training.training_checkpoints import KEPT, Checkpoints
+from supernets.data.data import TaskData
+from supernets.families.super_network import SPACE_FILE, WEIGHTS_FILE, SuperNetwork
+from supernets.load import load_saved, load_supernet
+from supernets.settings import TrainSettings
+from supernets.space.space import SearchSpace
+from supernets.training.distributed import Ranks
+from supernets.training.order_by_importance import order_by_importance
+from supernets.training.train import Trainer, accuracy, training_device
+from supernets.training.tune import InstaTuner
+
+ROOM = (KEPT + 1) * 3 + 3
+"""Times the weights' bytes that training writes: checkpoints with the optimizer's two moments, one
+of them under way; the network before and after, and the template."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The stages that end in `supernet/`."""
+
+    experiment: Experiment
+    data: TaskData
+    folder: RunFolder
+    reporter: Reporter
+    ranks: Ranks = field(default_factory=Ranks.of_environment)
+
+    def supernet(self) -> tuple[SuperNetwork, SearchSpace]:
+        """The tuned super-network and its space, read back if they are there."""
+        folder = self.folder.supernet
+        self.tune()
+        return read_network(folder), SearchSpace.from_json(read_json(folder / SPACE_FILE))
+
+    def tune(self) -> None:
+        """Make `supernet/` unless it is there.
+
+        Under torchrun every process calls this and sees the same run folder; the leading one alone
+        writes there.
+        """
+        settings, seed = self.experiment.tune, self.experiment.seed
+        self.ranks.join(training_device(settings.device))
+        if not self._agreed(self.folder.supernet):
+            network = self._start()
+            self._order(network)
+            space = network.space(self.experiment.space)
+            scheme = self.experiment.quantization.scheme()
+            split = self.data.train
+            tuner = InstaTuner(network, space, split, settings, seed, scheme, self.ranks)
+            self._train(tuner, "tuning", self.folder.supernet, space)
+        self.ranks.leave()
+
+    def _agreed(self, folder: Path) -> bool:
+        """Whether the leading process finds a saved network, so that all do the same."""
+        there = (folder / WEIGHTS_FILE).exists()
+        return bool(self.ranks.agree(there, training_device(self.experiment.tune.device)))
+
+    def _start(self) -> SuperNetwork:
+        """The network to tune: from a checkpoint, or trained here first."""
+        experiment, trained = self.experiment, self.folder.trained
+        if self._agreed(trained):
+            return read_network(trained)
+        start = load_supernet(experiment.model, self.data, experiment.seed)
+        for note in (*self.data.notes, *start.notes):
+            self.reporter.say(note)
+        network = start.network
+        settings = experiment.model.training
+        if settings is None and experiment.model.checkpoint is None:
+            settings = TrainSettings()
+        if settings is not None:
+            trainer = Trainer(network, self.data.train, settings, experiment.seed, self.ranks)
+            self._train(trainer, "training", trained, network.space(experiment.space))
+        return network
+
+    def _order(self, network: SuperNetwork) -> None:
+        settings, train = self.experiment.tune, self.data.train
+        device = training_device(settings.device)
+        generator = torch.Generator().manual_seed(self.experiment.seed)
+        batches = train.batches(settings.batch_size, generator=generator, device=device)
+        order_by_importance(network.to(device), islice(batches, settings.importance_batches))
+
+    def _train(self, trainer: Trainer, name: str, folder: Path, space: SearchSpace) -> None:
+        """Train to the end, from the newest checkpoint if there is one, and save to `folder`."""
+        if not self.ranks.leads:
+            trainer.run()
+            return
+        with resumable(trainer, name, self.folder, self.reporter):
+            network = trainer.network.to(training_device(trainer.settings.device))
+            reached = accuracy(network, self.data.validation)
+            self.reporter.say(f"after {name}: {reached:.4f} on validation")
+            network.cpu().save(folder, space)
+
+
+@contextmanager
+def resumable(trainer: Trainer, name: str, folder: RunFolder, reporter: Reporter) -> Iterator[None]:
+    """Train to the end, from the newest checkpoint of this name if there is one.
+
+    The checkpoints go when the body, which keeps the trained network, has ended.
+    """
+    weights = sum(p.numel() * p.element_size() for p in trainer.network.parameters())
+    folder.require_room(ROOM * weights, name)
+    checkpoints = Checkpoints(folder.supernet / f"{name}-checkpoints")
+    for path in checkpoints.restore(trainer):
+        reporter.say(f"{path} is damaged; continuing from the checkpoint before it")
+    try:
+        trainer.run(progress=_progress(reporter.stage(name)), checkpoint=checkpoints)
+    except Stopped:
+        checkpoints.write(trainer)
+        raise
+    yield
+    checkpoints.clear()
+
+
+def read_network(folder: Path) -> SuperNetwork:
+    """A saved network. Raises RunFolderError naming the folder when it is damaged."""
+    try:
+        return load_saved(folder)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise RunFolderError(
+            f"{folder}: damaged ({error}); delete {folder / WEIGHTS_FILE} and run the same command "
+            "again: the same seed gives the same network, and what was measured stays"
+        ) from None
+
+
+def _progress(stage: Stage) -> Callable[[int, int, Mapping[str, float]], None]:
+    def show(step: int, total: int, losses: Mapping[str, float]) -> None:
+        stage.update(step, total, ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items()))
+
+    return show

@@ -1,0 +1,186 @@
+"""Texts as token ids: tokenizer, batches padded to their longest text, splits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from supernets.data.data import CPU, Batch, batch_indices
+
+PAD, UNKNOWN, CLASSIFY, SEPARATE = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+
+
+@dataclass(frozen=True)
+class TextPreprocessor:
+    """A tokenizer and the most tokens a text may have; longer texts are cut."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries of the vocabulary, added ones included."""
+        return len(self.tokenizer)
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Tensor]:
+        """Token ids and token types of each text (and its pair), `(2, T)`."""
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            list(texts),
+            None if pairs is None else list(pairs),
+            truncation=True,
+            max_length=self.max_length,
+            return_token_type_ids=True,
+        )
+        rows = zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
+        return [torch.tensor(row) for row in rows]
+
+    def save(self, folder: Path, image_size: int | None = None) -> None:
+        """Write the tokenizer files that AutoTokenizer reads, in any version of transformers."""
+        self.tokenizer.save_pretrained(folder)
+        file = folder / "tokenizer_config.json"
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config["model_max_length"] = self.max_length
+        if config.get("tokenizer_class") == "TokenizersBackend":
+            config["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name before version 5
+        file.write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class TokenNoise:
+    """Replaces tokens of texts at random: half by `mask_id`, half by tokens of other texts.
+
+    Each text has its own rate between none and twice `part`. special: ids that stay. common: ids
+    to draw from, as often as texts have them.
+    """
+
+    part: float
+    mask_id: int
+    special: Tensor
+    common: Tensor
+
+    def __call__(self, ids_BT: Tensor, generator: torch.Generator) -> Tensor:
+        """Ids of the changed texts."""
+        rate_B1 = 2 * self.part * torch.rand(len(ids_BT), 1, generator=generator)
+        chance, half, pick = torch.rand(3, *ids_BT.shape, generator=generator)
+        other = self.common[(pick * len(self.common)).long()]
+        noise = torch.where(half < 0.5, self.mask_id, other)
+        replaced = (chance < rate_B1) & ~torch.isin(ids_BT, self.special)
+        return torch.where(replaced, noise, ids_BT)
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """Encoded texts `(2, T)` with labels `(n,)`."""
+
+    texts: Sequence[Tensor]
+    labels: Tensor
+    pad_id: int
+    noise: TokenNoise | None = None
+
+    @property
+    def augmented(self) -> bool:
+        """Whether tokens are replaced."""
+        return self.noise is not None
+
+    def noisy(self, part: float, tokenizer: PreTrainedTokenizerBase) -> TextSplit:
+        """The same texts with `part` of their tokens replaced each time they are shuffled."""
+        special = torch.tensor(tokenizer.all_special_ids)
+        ids = torch.cat([text[0] for text in self.texts])
+        mask_id = tokenizer.mask_token_id
+        noise = TokenNoise(
+            part,
+            tokenizer.unk_token_id if mask_id is None else mask_id,
+            special,
+            ids[~torch.isin(ids, special)],
+        )
+        return replace(self, noise=noise)
+
+    @cached_property
+    def _lengths(self) -> Tensor:
+        return torch.tensor([text.shape[1] for text in self.texts])
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.labels)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augment: bool = True,
+        start: int = 0,
+        device: torch.device = CPU,
+    ) -> Iterator[Batch]:
+        """Yield batches padded to their longest text, see `Split`; shuffled ones of like length."""
+        for rows, own in batch_indices(len(self), batch_size, generator, start, self._lengths):
+            inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id)
+            if own is not None and augment and self.noise is not None:
+                inputs["input_ids"] = self.noise(inputs["input_ids"], own)
+            yield Batch(inputs, self.labels[rows], rows).to(device)
+
+
+def pad(texts: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:
+    """Stack texts `(2, T)` of different length into BERT's inputs `(B, longest)`."""
+    shape = (len(texts), max(text.shape[1] for text in texts))
+    ids = torch.full(shape, pad_id)
+    types, mask = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
+    for row, text in enumerate(texts):
+        length = text.shape[1]
+        ids[row, :length], types[row, :length] = text
+        mask[row, :length] = 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A checkpoint's tokenizer, without what a classifier has no use for: its code and templates.
+
+    Raises ValueError for a tokenizer that only code of the checkpoint could make.
+    """
+    try:
+        # False, not the default: that asks at the terminal whether to run the code.
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"model.checkpoint: the tokenizer in {folder} cannot be opened "
+            f"({str(error).strip().splitlines()[0]}); code that comes with a checkpoint is never "
+            "run: save the tokenizer as one of transformers' own (tokenizer.json)"
+        ) from error
+    tokenizer.chat_template = None  # its parts would name the files that saving writes
+    tokenizer.init_kwargs.pop("auto_map", None)
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+    """Learn a lower-case WordPiece vocabulary of at most `vocab_size` entries."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = [PAD, UNKNOWN, CLASSIFY, SEPARATE]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{CLASSIFY} $A {SEPARATE}",
+        pair=f"{CLASSIFY} $A {SEPARATE} $B:1 {SEPARATE}:1",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (CLASSIFY, SEPARATE)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        cls_token=CLASSIFY,
+        sep_token=SEPARATE,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )

@@ -1,0 +1,249 @@
+"""What every super-network can do, whatever its family."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from supernets.data.data import Batch
+from supernets.layers.coupled_units import Units
+from supernets.layers.elastic import ElasticConv2d, ElasticEmbedding, ElasticLinear, Quantizable
+from supernets.settings import (
+    DEFAULT_PRECISION,
+    BertConfig,
+    ResNetConfig,
+    SpaceSettings,
+    VitConfig,
+)
+from supernets.space.cost import Cost, LayerSpec
+from supernets.space.dimensions import Axis, problems
+from supernets.space.space import PRECISION_SUFFIX, Choice, Gene, Genomes, Requires, SearchSpace
+
+Architecture = Mapping[str, int]
+
+CONFIG_FILE = "config.json"
+SPACE_FILE = "space.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+def split_values(values: Mapping[str, Choice]) -> tuple[dict[str, int], QuantPolicy]:
+    """Part gene values into the architecture and the precision policy."""
+    sizes = {name: int(v) for name, v in values.items() if not name.endswith(PRECISION_SUFFIX)}
+    precisions = {
+        name.removesuffix(PRECISION_SUFFIX): Precision(str(value))
+        for name, value in values.items()
+        if name.endswith(PRECISION_SUFFIX)
+    }
+    return sizes, QuantPolicy(precisions)
+
+
+def layer_spec(name: str, module: nn.Module) -> LayerSpec | None:
+    """Describe a layer that can be quantized, None for other modules."""
+    if isinstance(module, ElasticLinear):
+        has_bias = module.bias is not None
+        return LayerSpec(name, "linear", module.in_features, module.out_features, bias=has_bias)
+    if isinstance(module, ElasticConv2d):
+        channels, size = (module.in_channels, module.out_channels), module.kernel_size[0]
+        return LayerSpec(name, "conv", *channels, kernel_size=size)
+    if isinstance(module, ElasticEmbedding):
+        rows, width = module.num_embeddings, module.embedding_dim
+        return LayerSpec(name, "embedding", rows, width, bias=False)
+    return None
+
+
+class SuperNetwork(nn.Module, ABC):
+    """A network whose sub-networks share its weights.
+
+    `features` gives what `head` reads of each sample, `(B, width)`; that of a narrower sub-network
+    is meant as a prefix. `path` gives the active blocks in the order they run. `block_order` maps
+    each depth gene to its blocks, the most important first: depth d keeps the first d of them, run
+    in their original order.
+    """
+
+    config: VitConfig | BertConfig | ResNetConfig
+    num_labels: int
+    features: Callable[..., Tensor]
+    path: Callable[[], Iterable[nn.Module]]
+    head: ElasticLinear
+    block_order: dict[str, list[int]]
+
+    @property
+    @abstractmethod
+    def dynamic_axes(self) -> dict[str, dict[int, str]]:
+        """Input or output name -> axis -> symbol, for the ONNX graph."""
+
+    def free_axes(self, space: SearchSpace) -> dict[str, dict[int, str]]:
+        """Input axes in which the sub-networks of a space differ, named like `dynamic_axes`."""
+        return {}
+
+    @abstractmethod
+    def example_inputs(
+        self, batch_size: int = 2, sequence_length: int | None = None
+    ) -> dict[str, Tensor]:
+        """Inputs of the right names, types and sizes for the active sub-network."""
+
+    @abstractmethod
+    def activate(self, architecture: Architecture) -> None:
+        """Use the sub-network of these sizes; a gene left out is at full size."""
+
+    @abstractmethod
+    def extract(self) -> nn.Module:
+        """Copy the active sub-network into a plain network, in evaluation mode."""
+
+    @property
+    @abstractmethod
+    def axes(self) -> Mapping[str, Axis]:
+        """What the family can vary, by the settings' field."""
+
+    @abstractmethod
+    def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
+        """Genes for sizes, from settings without problems."""
+
+    @abstractmethod
+    def block_path(self, depth_gene: str, index: int) -> str:
+        """Module path of one droppable block."""
+
+    @abstractmethod
+    def units(self) -> list[Units]:
+        """The groups of units that can be put in another order without changing the function."""
+
+    @abstractmethod
+    def branch_outputs(self, block: str) -> list[Tensor]:
+        """Parameters that end a block's branches: all zero means that the block does nothing."""
+
+    @abstractmethod
+    def aligned(
+        self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """What a block put out and what the full network has in its place: `(n, width)` each.
+
+        `inputs` are the active sub-network's. Rows stand for the same token or pixel.
+        """
+
+    @abstractmethod
+    def cost(
+        self, space: SearchSpace, genomes: Genomes, sequence_length: int | None = None
+    ) -> Cost:
+        """Sizes, MACs and parameters of the sub-networks of `genomes` `(n, n_genes)`.
+
+        MACs are for one sample; of texts, one of `sequence_length` tokens.
+        """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def deploy(self, calibration: Iterable[Batch] = ()) -> nn.Module:
+        """The active sub-network as it is exported.
+
+        `calibration` are training batches from which a network with BatchNorm takes its statistics.
+        """
+        return self.extract()
+
+    def adapt_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Inputs as the active sub-network takes them, from those of the full network."""
+        return dict(inputs)
+
+    def indispensable(self, block: str) -> bool:
+        """Whether every depth keeps this block."""
+        return False
+
+    @property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """Every layer that can be quantized, at full size."""
+        found = ((name, layer_spec(name, module)) for name, module in self.named_modules())
+        return tuple(spec for _, spec in found if spec is not None)
+
+    def apply_policy(self, policy: Mapping[str, Precision], scheme: QuantScheme) -> None:
+        """Imitate low precision from now on; layers the policy does not name compute in FP32."""
+        for layer in self.layers:
+            module = self.get_submodule(layer.name)
+            assert isinstance(module, Quantizable)
+            module.precision = policy.get(layer.name, Precision.FP32)
+            module.scheme = scheme
+
+    def kept_blocks(self, depth_gene: str, depth: int) -> list[int]:
+        """Indices of the blocks that a depth keeps, in order of execution."""
+        return sorted(self.block_order[depth_gene][:depth])
+
+    def rank(self, depth_gene: str, index: int) -> int:
+        """The smallest depth that keeps a block."""
+        return self.block_order[depth_gene].index(index) + 1
+
+    def requirement(self, layer: str, genes: Mapping[str, Gene]) -> Requires | None:
+        """The depth that a layer or size gene needs; None if every choice keeps it."""
+        for depth_gene, order in self.block_order.items():
+            for rank, index in enumerate(order, start=1):
+                if layer.startswith(self.block_path(depth_gene, index) + "."):
+                    smallest = min(map(int, genes[depth_gene].choices))
+                    return Requires(depth_gene, rank) if rank > smallest else None
+        return None
+
+    def space(self, settings: SpaceSettings) -> SearchSpace:
+        """All genes: sizes first, then a precision per layer; one no pattern fits stays FP32.
+
+        Raises ValueError with a line for each size the network does not have and each pattern that
+        fits no layer.
+        """
+        settings = settings.resolved()
+        names = [layer.name for layer in self.layers]
+        wrong = problems(settings, self.axes, names, self.config.family)
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        sizes = {gene.name: gene for gene in self.architecture_genes(settings)}
+        required = [
+            Gene(gene.name, gene.choices, self.requirement(gene.name, sizes))
+            for gene in sizes.values()
+        ]
+        return SearchSpace((*required, *self._precision_genes(settings, sizes)))
+
+    def _precision_genes(
+        self, settings: SpaceSettings, sizes: Mapping[str, Gene]
+    ) -> Iterator[Gene]:
+        patterns = settings.precision or DEFAULT_PRECISION
+        for name in (layer.name for layer in self.layers):
+            fitting = [c for pattern, c in patterns.items() if fnmatchcase(name, pattern)]
+            allowed = fitting[-1] if fitting else (Precision.FP32,)
+            choices = sorted(set(allowed), key=lambda precision: precision.bits)
+            yield Gene(
+                name + PRECISION_SUFFIX,
+                tuple(precision.value for precision in choices),
+                self.requirement(name, sizes),
+            )
+
+    def save(self, folder: Path, space: SearchSpace) -> None:
+        """Write config.json, space.json and model.safetensors; each appears whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        description = {
+            "config": self.config.model_dump(mode="json"),
+            "num_labels": self.num_labels,
+            "block_order": self.block_order,
+        }
+        _write_text(folder / CONFIG_FILE, json.dumps(description, indent=2))
+        _write_text(folder / SPACE_FILE, json.dumps(space.to_json()))
+        partial = folder / (WEIGHTS_FILE + ".part")
+        save_file({name: t.contiguous() for name, t in self.state_dict().items()}, partial)
+        _put(partial, folder / WEIGHTS_FILE)
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    _put(partial, path)
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Rename a whole file into place, its content on the disk first."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,151 @@
+"""What vision and text transformers share as super-networks: elastic depth, heads and neurons."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from supernets.families.super_network import Architecture, SuperNetwork
+from supernets.layers.attention import (
+    ElasticAttention,
+    ElasticFeedForward,
+    head_units,
+    neuron_units,
+    transformer_extents,
+)
+from supernets.layers.coupled_units import Units
+from supernets.layers.elastic import ElasticLayerNorm
+from supernets.settings import BertConfig, SpaceSettings, VitConfig
+from supernets.space.cost import Counts, Extent, Values
+from supernets.space.dimensions import Axis
+from supernets.space.space import Gene
+
+
+def reading(blocks: Sequence[nn.Module], tokens: int) -> Iterator[tuple[nn.Module, int | None]]:
+    """Each block with how many tokens it is to compute: all (None), and in the last block `tokens`.
+
+    An exported graph computes all of them: every block can be the last one of a candidate that is
+    cut from it, and `hardware.first_tokens` narrows that one.
+    """
+    whole = torch.compiler.is_exporting()
+    for number, block in enumerate(blocks, start=1):
+        yield block, tokens if number == len(blocks) and not whole else None
+
+
+class ElasticBlock(nn.Module):
+    """A transformer block of elastic layers; families differ in where the norms are."""
+
+    attention: ElasticAttention
+    mlp: ElasticFeedForward
+
+    @property
+    @abstractmethod
+    def norms(self) -> tuple[ElasticLayerNorm, ElasticLayerNorm]:
+        """The norms of attention and feed-forward part."""
+
+    @abstractmethod
+    def extract(self) -> nn.Module:
+        """Copy the active part into a plain block."""
+
+    def activate(self, embed_dim: int, num_heads: int, hidden_dim: int) -> None:
+        """Use the first heads and neurons on a stream of width `embed_dim`."""
+        for norm in self.norms:
+            norm.activate(embed_dim)
+        self.attention.activate(embed_dim, num_heads)
+        self.mlp.activate(embed_dim, hidden_dim)
+
+
+class TransformerSuperNetwork(SuperNetwork):
+    """A transformer whose blocks, heads and neurons can be left out."""
+
+    config: VitConfig | BertConfig
+    blocks: nn.ModuleDict
+
+    def block(self, index: int) -> ElasticBlock:
+        """One block by its index."""
+        block = self.blocks[str(index)]
+        assert isinstance(block, ElasticBlock)
+        return block
+
+    def path(self) -> Sequence[nn.Module]:
+        """The active blocks, in order."""
+        return [self.block(index) for index in self.active_blocks]
+
+    def activate_blocks(self, architecture: Architecture) -> None:
+        """Set depth, and the sizes of every block that it keeps."""
+        config = self.config
+        self.active_blocks = self.kept_blocks("depth", architecture.get("depth", config.depth))
+        for index in self.active_blocks:
+            self.block(index).activate(
+                architecture.get("embed_dim", config.embed_dim),
+                architecture.get(f"blocks.{index}.attention.num_heads", config.num_heads),
+                architecture.get(f"blocks.{index}.mlp.hidden_dim", config.hidden_dim),
+            )
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """Blocks, heads and neurons."""
+        config = self.config
+        return {
+            "depth": Axis(config.depth, (0.5, 0.67, 0.83, 1.0)),
+            "num_heads": Axis(config.num_heads, (0.5, 0.75, 1.0)),
+            "hidden_dim": Axis(config.hidden_dim, (0.25, 0.5, 0.75, 1.0), multiple=8),
+        }
+
+    def block_genes(self, settings: SpaceSettings) -> list[Gene]:
+        """Depth, then heads and neurons of every block."""
+        config, axes = self.config, self.axes
+        heads = axes["num_heads"].sizes(settings.num_heads)
+        hidden = axes["hidden_dim"].sizes(settings.hidden_dim)
+        genes = [Gene("depth", axes["depth"].sizes(settings.depth))]
+        for index in range(config.depth):
+            genes.append(Gene(f"blocks.{index}.attention.num_heads", heads))
+            genes.append(Gene(f"blocks.{index}.mlp.hidden_dim", hidden))
+        return genes
+
+    def block_path(self, depth_gene: str, index: int) -> str:
+        """Module path of one droppable block."""
+        return f"blocks.{index}"
+
+    def units(self) -> list[Units]:
+        """Heads and neurons of every block."""
+        return [
+            group
+            for index in range(self.config.depth)
+            for group in (
+                head_units(f"blocks.{index}", self.block(index).attention),
+                neuron_units(f"blocks.{index}", self.block(index).mlp),
+            )
+        ]
+
+    def branch_outputs(self, block: str) -> list[Tensor]:
+        """Weights and biases that end attention and feed-forward part."""
+        module = self.get_submodule(block)
+        assert isinstance(module, ElasticBlock)
+        return [*module.attention.out.parameters(), *module.mlp.fc2.parameters()]
+
+    def block_costs(
+        self, values: Values, embed_dim: Counts, tokens: Counts, read: int
+    ) -> tuple[dict[str, Extent], Counts]:
+        """Extents of all blocks' layers, and their other MACs; the last block's for `read` tokens.
+
+        embed_dim, tokens: `(n,)`.
+        """
+        config = self.config
+        extents: dict[str, Extent] = {}
+        macs = np.zeros_like(embed_dim)
+        depth = values.sizes("depth", config.depth)
+        is_last = np.ones(len(values), dtype=bool)
+        for index in reversed(range(config.depth)):
+            path, kept = f"blocks.{index}", depth >= self.rank("depth", index)
+            heads = values.sizes(f"{path}.attention.num_heads", config.num_heads)
+            hidden = values.sizes(f"{path}.mlp.hidden_dim", config.hidden_dim)
+            inner, queries = heads * config.head_dim, np.where(is_last, read, tokens)
+            extents |= transformer_extents(path, embed_dim, inner, hidden, tokens, queries, kept)
+            macs += 2 * tokens * queries * inner * kept
+            is_last &= ~kept
+        return extents, macs

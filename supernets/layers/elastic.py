@@ -1,0 +1,191 @@
+"""Leaf layers that work at any smaller size: the first rows and columns of their weights.
+
+Each subclasses the torch layer, keeps its active sizes as plain attributes and has three verbs:
+`activate` sets the sizes, `forward` computes with slices, `extract` returns the plain torch layer.
+Layers with a weight matrix also have a `precision`, which `forward` imitates.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hardware.formats.precision import Precision, QuantScheme
+from supernets.layers import fake_quant
+
+
+def _copy(target: Tensor | None, source: Tensor | None) -> None:
+    if target is not None and source is not None:
+        with torch.no_grad():
+            target.copy_(source)
+
+
+class Quantizable:
+    """The precision a layer imitates; FP32 until a policy is applied."""
+
+    precision: Precision = Precision.FP32
+    scheme: QuantScheme = QuantScheme()
+
+
+class ElasticLinear(nn.Linear, Quantizable):
+    """A linear layer that can use its first inputs and first outputs only."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.activate(in_features, out_features)
+
+    def activate(self, in_features: int, out_features: int) -> None:
+        """Use the first `in_features` columns and `out_features` rows."""
+        assert 0 < in_features <= self.in_features
+        assert 0 < out_features <= self.out_features
+        self.active_in, self.active_out = in_features, out_features
+
+    def active_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """Weight `(out, in)` and bias `(out,)` at the active size, as views."""
+        bias = None if self.bias is None else self.bias[: self.active_out]
+        return self.weight[: self.active_out, : self.active_in], bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., active_in)` to `(..., active_out)`."""
+        weight, bias = self.active_parameters()
+        if self.precision is Precision.FP32:
+            return F.linear(x, weight, bias)
+        # Under autocast the product alone is taken in bfloat16, rounding stays exact.
+        return fake_quant.linear(x.float(), weight, bias, self.precision, self.scheme)
+
+    def extract(self) -> nn.Linear:
+        """Copy the active part into a plain layer."""
+        weight, bias = self.active_parameters()
+        plain: nn.Linear = nn.utils.skip_init(
+            nn.Linear, self.active_in, self.active_out, bias=bias is not None
+        )
+        _copy(plain.weight, weight)
+        _copy(plain.bias, bias)
+        return plain
+
+
+class ElasticEmbedding(nn.Embedding, Quantizable):
+    """A table of rows; its sizes are fixed, only its precision varies."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up rows, `(...)` to `(..., width)`."""
+        if self.precision is Precision.FP32:
+            return F.embedding(ids, self.weight)
+        return fake_quant.embedding(ids, self.weight, self.precision, self.scheme)
+
+    def extract(self) -> nn.Embedding:
+        """Copy into a plain layer."""
+        weight = self.weight.detach().clone()
+        return nn.Embedding(self.num_embeddings, self.embedding_dim, _weight=weight)
+
+
+class ElasticLayerNorm(nn.LayerNorm):
+    """Layer normalisation over the first features only."""
+
+    def __init__(self, features: int, eps: float) -> None:
+        super().__init__(features, eps=eps)
+        self.activate(features)
+
+    def activate(self, features: int) -> None:
+        """Normalise over `features` values."""
+        assert 0 < features <= self.normalized_shape[0]
+        self.active = features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `(..., active)` over its last axis."""
+        weight, bias = self.weight[: self.active], self.bias[: self.active]
+        return F.layer_norm(x, (self.active,), weight, bias, self.eps)
+
+    def extract(self) -> nn.LayerNorm:
+        """Copy the active part into a plain layer."""
+        plain = nn.LayerNorm(self.active, eps=self.eps)
+        _copy(plain.weight, self.weight[: self.active])
+        _copy(plain.bias, self.bias[: self.active])
+        return plain
+
+
+class ElasticConv2d(nn.Conv2d, Quantizable):
+    """A square convolution that can use its first input and output channels only."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+        )
+        self.activate(in_channels, out_channels)
+
+    def activate(self, in_channels: int, out_channels: int) -> None:
+        """Use the first `in_channels` and `out_channels`."""
+        assert 0 < in_channels <= self.in_channels
+        assert 0 < out_channels <= self.out_channels
+        self.active_in, self.active_out = in_channels, out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `(B, active_in, H, W)` to `(B, active_out, H', W')`."""
+        weight = self.weight[: self.active_out, : self.active_in]
+        stride, padding = self.stride[0], self.kernel_size[0] // 2
+        if self.precision is Precision.FP32:
+            return F.conv2d(x, weight, None, stride, padding)
+        return fake_quant.conv2d(
+            x.float(), weight, None, self.precision, self.scheme, stride=stride, padding=padding
+        )
+
+    def extract(self) -> nn.Conv2d:
+        """Copy the active part into a plain layer."""
+        size, stride = self.kernel_size[0], self.stride[0]
+        plain: nn.Conv2d = nn.utils.skip_init(
+            nn.Conv2d,
+            self.active_in,
+            self.active_out,
+            size,
+            stride,
+            padding=size // 2,
+            bias=False,
+        )
+        _copy(plain.weight, self.weight[: self.active_out, : self.active_in])
+        return plain
+
+
+class ElasticBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation of the first channels only.
+
+    In training only the full network moves the running statistics: those of a sub-network are
+    taken anew from its own activations before it is judged.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.activate(channels)
+
+    def activate(self, channels: int) -> None:
+        """Normalise the first `channels`."""
+        assert 0 < channels <= self.num_features
+        self.active = channels
+        self.track = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `(B, active, H, W)` per channel."""
+        n = self.active
+        mean, var = self.running_mean, self.running_var
+        assert mean is not None
+        assert var is not None
+        moving = not self.training or self.track
+        return F.batch_norm(
+            x,
+            mean[:n] if moving else None,
+            var[:n] if moving else None,
+            self.weight[:n],
+            self.bias[:n],
+            training=self.training,
+            momentum=self.momentum or 0.0,
+            eps=self.eps,
+        )
+
+    def extract(self) -> nn.BatchNorm2d:
+        """Copy the active part into a plain layer."""
+        plain = nn.BatchNorm2d(self.active, eps=self.eps)
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            _copy(getattr(plain, name), getattr(self, name)[: self.active])
+        return plain

@@ -1,0 +1,259 @@
+"""Training of one network, resumable at every step.
+
+Batches, sub-networks and learning rate follow from the seed and the step number alone, so a
+trainer's state is the weights, the optimizer's moments and that number.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from supernets.data.data import Batch, Split
+from supernets.families.super_network import SuperNetwork
+from supernets.settings import TrainSettings
+from supernets.training.distributed import Ranks
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt."""
+KEPT_BYTES, KEPT_BLOCK_BYTES = (1 << 31) - 1, 1 << 30
+"""Freed memory that stays with the process, and the largest block that does."""
+
+
+def schedule(step: int, total: int, warmup_fraction: float) -> float:
+    """Part of the highest learning rate at a step: linear warm-up, then a cosine down to zero."""
+    warmup = round(total * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def _epochs(
+    split: Split, batch_size: int, seed: int, epoch: int, start: int, device: torch.device
+) -> Iterator[Batch]:
+    """Epoch after epoch without end. Knows no trainer: a finished one frees its memory at once."""
+    while True:
+        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        yield from split.batches(batch_size, generator=generator, start=start, device=device)
+        epoch, start = epoch + 1, 0
+
+
+def training_device(name: str) -> torch.device:
+    """The device of that name. Raises ValueError for a GPU that is not there."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ValueError(
+            "device: cuda is asked for, but torch finds no GPU; install a torch built for CUDA, or "
+            "use cpu or auto"
+        )
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def keep_freed_memory() -> None:
+    """Let the allocator keep freed tensors for the next step, where it is glibc's.
+
+    By default it returns every block over 32 MiB (an embedding table's gradient, a batch's
+    activations) to the kernel, which maps and zeroes its pages anew in the next step: a tenth to a
+    quarter of a step that polishes a small text network (benchmarks/tuning_cost.py).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def _decays(parameter: Tensor) -> bool:
+    """Matrices and kernels are decayed; norms, biases and learned tokens `(1, T, D)` are not."""
+    return parameter.ndim in (2, 4)
+
+
+def lay_out(network: nn.Module, order: torch.memory_format) -> None:
+    """Store kernels in this order of dimensions."""
+    for parameter in network.parameters():
+        parameter.data = _ordered(parameter.data, order)
+
+
+def _ordered(tensor: Tensor, order: torch.memory_format) -> Tensor:
+    return tensor.contiguous(memory_format=order) if tensor.ndim == 4 else tensor
+
+
+class Trainer:
+    """Trains the full network on the labels."""
+
+    def __init__(
+        self,
+        network: SuperNetwork,
+        split: Split,
+        settings: TrainSettings,
+        seed: int,
+        ranks: Ranks | None = None,
+    ) -> None:
+        if not len(split):
+            raise ValueError("data: the training split is empty; give at least one sample")
+        self.network = network.to(training_device(settings.device))
+        lay_out(self.network, torch.channels_last)  # ResNets train up to three times as fast
+        self.split, self.settings, self.seed = split, settings, seed
+        self.ranks = ranks or Ranks()
+        self.step_number = 0
+        self.steps_per_epoch = -(-len(split) // settings.batch_size)
+        self.total_steps = settings.epochs * self.steps_per_epoch
+        self.optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": [p for p in network.parameters() if _decays(p)],
+                    "weight_decay": settings.weight_decay,
+                },
+                {
+                    "params": [p for p in network.parameters() if not _decays(p)],
+                    "weight_decay": 0.0,
+                },
+            ],
+            lr=settings.learning_rate,
+            fused=True,
+        )
+        self._batches = self._stream()
+
+    def _stream(self) -> Iterator[Batch]:
+        """Batches from the current step on."""
+        epoch, start = divmod(self.step_number, self.steps_per_epoch)
+        device = self.network.device
+        return _epochs(self.split, self.settings.batch_size, self.seed, epoch, start, device)
+
+    def step(self) -> dict[str, float]:
+        """Train on the next batch; returns the step's losses by name."""
+        rate = schedule(self.step_number, self.total_steps, self.settings.warmup_fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * rate
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self._backward_parts(next(self._batches))
+        self.ranks.add_up_gradients(self.network)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
+        self.optimizer.step()
+        self.step_number += 1
+        return {name: float(loss) for name, loss in losses.items()}
+
+    def _backward_parts(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradients of this process's share of a batch; returns the whole batch's losses.
+
+        Parts of different sizes count by their samples, as they would in one piece.
+        """
+        parts = self.ranks.count * self.settings.accumulate
+        mine = batch.parts(parts)[self.ranks.rank :: self.ranks.count]
+        losses = torch.zeros(len(self.loss_names), device=self.network.device)
+        for part in mine:
+            share = len(part.labels) / len(batch.labels)
+            if share:
+                losses += torch.stack(self.backward(part, share))
+        self.ranks.add_up([losses])
+        return dict(zip(self.loss_names, losses, strict=True))
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Names of what `backward` returns."""
+        return ("loss",)
+
+    def backward(self, batch: Batch, share: float = 1.0) -> list[Tensor]:
+        """Add the gradients of `share` times the losses of a batch; returns those."""
+        with self.autocast():
+            logits = self.network(**batch.inputs)
+        loss = self.cross_entropy(logits.float(), batch.labels) * share
+        loss.backward()
+        return [loss.detach()]
+
+    def autocast(self) -> torch.autocast:
+        """Where matrix products are computed in bfloat16, if the settings say so."""
+        enabled = self.settings.precision == "bf16"
+        return torch.autocast(self.network.device.type, torch.bfloat16, enabled=enabled)
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss on the labels, smoothed as the settings say."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+
+    def run(
+        self,
+        progress: Progress | None = None,
+        checkpoint: Callable[[Trainer], None] | None = None,
+    ) -> None:
+        """Train to the end; `checkpoint` is called after every step and decides what to do.
+
+        The network comes back on the CPU, all of it active.
+        """
+        keep_freed_memory()
+        self._synchronise()
+        while self.step_number < self.total_steps:
+            losses = self.step()
+            if progress is not None:
+                progress(self.step_number, self.total_steps, losses)
+            if checkpoint is not None:
+                checkpoint(self)
+        self.network.activate({})
+        lay_out(self.network.eval().cpu(), torch.contiguous_format)
+
+    def _synchronise(self) -> None:
+        """Start all processes from the leading one's state."""
+        if self.ranks.count == 1:
+            return
+        device = self.network.device
+        self.ranks.join(device)
+        step = self.ranks.agree(self.step_number, device)
+        self.ranks.broadcast(self.network.state_dict().values())
+        moments = ("exp_avg", "exp_avg_sq")
+        for parameter in self.network.parameters():
+            state = self.optimizer.state[parameter]
+            if not self.ranks.agree("step" in state, device):
+                continue
+            if not self.ranks.leads:
+                state |= {name: torch.zeros_like(parameter) for name in moments}
+                state["step"] = torch.tensor(float(step))
+            self.ranks.broadcast(state[name] for name in moments)
+        self.step_number = step
+        self._batches = self._stream()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to continue, as flat tensors for a safetensors file."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        tensors["step"] = torch.tensor(self.step_number)
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from what `state` gave."""
+        network: dict[str, Tensor] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(".")
+            if kind == "network":
+                network[name] = tensor
+            elif kind == "optimizer":
+                index, _, moment = name.partition(".")
+                # The fused optimizer walks through memory: moments lie as their kernels do.
+                ordered = _ordered(tensor, torch.channels_last)
+                moments.setdefault(int(index), {})[moment] = ordered
+        self.network.load_state_dict(network)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.step_number = int(tensors["step"])
+        self._batches = self._stream()
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, split: Split, batch_size: int = 128) -> float:
+    """Part of the samples classified correctly."""
+    network.eval()
+    device, correct = next(network.parameters()).device, 0
+    for batch in split.batches(batch_size, device=device):
+        correct += int((network(**batch.inputs).argmax(dim=-1) == batch.labels).sum())
+    return correct / len(split)

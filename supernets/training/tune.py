@@ -1,0 +1,266 @@
+"""Training from a teacher's answers: a whole super-network by InstaTune, or one sub-network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hardware.formats.precision import Precision, QuantScheme
+from supernets.data.data import Batch, Split
+from supernets.families.super_network import Architecture, SuperNetwork, split_values
+from supernets.settings import DistillSettings, PolishSettings, TuneSettings
+from supernets.space.space import SearchSpace
+from supernets.training.distributed import Ranks
+from supernets.training.train import Trainer, lay_out
+
+LEAST_VARIANCE = 1e-6
+"""Of a teacher's feature that hardly varies."""
+
+
+def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the student from the teacher, times temperature squared."""
+    divergence = F.kl_div(
+        F.log_softmax(student / temperature, dim=-1),
+        F.log_softmax(teacher / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * temperature**2
+
+
+def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """One minus the cosine between features `(B, width)`; a narrow student's to a wide one's first.
+
+    Sanh et al. 2019, "DistilBERT", section 3.
+    """
+    return 1 - F.cosine_similarity(student, teacher[:, : student.shape[1]]).mean()
+
+
+def unexplained(student: Tensor, teacher: Tensor) -> Tensor:
+    """Part of the teacher's variance that the student misses, one minus R squared.
+
+    Both `(n, width)`, of a wider teacher the first features; the mean over features, so that those
+    of large scale count no more than others.
+    """
+    teacher = teacher[:, : student.shape[1]]
+    missed = (student - teacher).square().mean(0)
+    return (missed / teacher.var(0, correction=0).clamp_min(LEAST_VARIANCE)).mean()
+
+
+@contextmanager
+def outputs_of(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Collect what these blocks put out while the body runs, in the order they do."""
+    found: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda *call: found.append(call[-1])) for block in blocks]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits `(B, classes)` of a batch, the features `(B, width)` they are computed from.
+
+    outputs: of the blocks that are compared, if any.
+    """
+
+    logits: Tensor
+    features: Tensor
+    outputs: Sequence[Tensor] = ()
+
+
+class Distiller(Trainer):
+    """Trains on the labels and on a teacher's answers."""
+
+    settings: DistillSettings
+    scheme: QuantScheme
+    teacher: SuperNetwork | None = None
+    compared: Sequence[nn.Module] = ()
+    """Blocks of the teacher whose outputs are taught."""
+    _known: Answers | None = None
+
+    def freeze_teacher(self, network: SuperNetwork) -> None:
+        """Let a full network teach that nothing else trains."""
+        network.activate({})
+        self.teacher = network.eval().requires_grad_(False).to(self.network.device)
+        lay_out(self.teacher, torch.channels_last)
+
+    def _answer(
+        self,
+        network: SuperNetwork,
+        inputs: Mapping[str, Tensor],
+        blocks: Sequence[nn.Module] = (),
+    ) -> Answers:
+        with self.autocast(), outputs_of(blocks) as outputs:
+            features = network.features(**inputs)
+            logits = network.head(features)
+        return Answers(logits.float(), features.float(), outputs)
+
+    @torch.no_grad()
+    def _teach(self, batch: Batch) -> Answers | None:
+        """What the teacher answers; about samples that never change it is asked once.
+
+        Not where outputs of its blocks are compared: those of all samples take too much memory.
+        """
+        if self.teacher is None:
+            return None
+        if self.split.augmented or self.compared:
+            return self._answer(self.teacher, batch.inputs, self.compared)
+        if self._known is None:
+            self._known = self._answer_all(self.teacher)
+        return Answers(self._known.logits[batch.rows], self._known.features[batch.rows])
+
+    def _answer_all(self, teacher: SuperNetwork) -> Answers:
+        """Answers about the whole split, shared out among the processes; features if needed."""
+        device, size = self.network.device, len(self.split)
+        width = teacher.head.in_features if self.settings.feature_weight else 0
+        logits = torch.zeros(size, teacher.head.out_features, device=device)
+        features = torch.zeros(size, width, device=device)
+        shuffled = torch.Generator().manual_seed(0)  # batches then hold texts of like length
+        batches = self.split.batches(self.settings.batch_size, generator=shuffled, device=device)
+        for batch in islice(batches, self.ranks.rank, None, self.ranks.count):
+            found = self._answer(teacher, batch.inputs)
+            logits[batch.rows], features[batch.rows] = found.logits, found.features[:, :width]
+        self.ranks.add_up([logits, features])
+        return Answers(logits, features)
+
+    def _use_full_network(self) -> None:
+        self.network.activate({})
+        self.network.apply_policy({}, self.scheme)
+
+    def _backward(
+        self,
+        given: Answers,
+        labels: Tensor,
+        target: Answers | None,
+        share: float,
+        further: Tensor | float = 0.0,
+    ) -> Tensor:
+        weight = self.settings.hard_label_weight
+        loss = weight * self.cross_entropy(given.logits, labels)
+        if target is not None:
+            soft = distillation(given.logits, target.logits, self.settings.temperature)
+            loss = loss + (1 - weight) * soft
+            if self.settings.feature_weight:
+                distance = feature_distance(given.features, target.features)
+                loss = loss + self.settings.feature_weight * distance
+        loss = (loss + further) * share
+        loss.backward()
+        return loss.detach()
+
+
+class Polisher(Distiller):
+    """Trains one sub-network under its precision policy; another network, full, teaches."""
+
+    settings: PolishSettings
+
+    def __init__(
+        self,
+        network: SuperNetwork,
+        teacher: SuperNetwork,
+        architecture: Architecture,
+        policy: Mapping[str, Precision],
+        split: Split,
+        settings: PolishSettings,
+        seed: int,
+        scheme: QuantScheme,
+    ) -> None:
+        super().__init__(network, split, settings, seed)
+        self.architecture, self.policy, self.scheme = architecture, policy, scheme
+        self.freeze_teacher(teacher)
+        self.blocks: Sequence[nn.Module] = ()
+        if settings.block_weight:
+            self.blocks, self.compared = self._compare(teacher)
+
+    def _compare(self, teacher: SuperNetwork) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Each block of the sub-network but the last, and the teacher's before its next one.
+
+        So what follows a block that was left out is given what it was before.
+        """
+        whole = list(self.network.path())
+        self.network.activate(self.architecture)
+        kept = list(self.network.path())
+        self.network.activate({})
+        taught = list(teacher.path())
+        return kept[:-1], [taught[whole.index(block) - 1] for block in kept[1:]]
+
+    def backward(self, batch: Batch, share: float = 1.0) -> list[Tensor]:
+        """Gradients of the sub-network."""
+        teacher = self._teach(batch)
+        self.network.activate(self.architecture)
+        self.network.apply_policy(self.policy, self.scheme)
+        inputs = self.network.adapt_inputs(batch.inputs)
+        given = self._answer(self.network, inputs, self.blocks)
+        further = self._distance(given, teacher, inputs) if teacher and self.blocks else 0.0
+        loss = self._backward(given, batch.labels, teacher, share, further)
+        self._use_full_network()
+        return [loss]
+
+    def _distance(self, given: Answers, teacher: Answers, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Weighted mean of what the blocks leave unexplained."""
+        pairs = zip(given.outputs, teacher.outputs, strict=True)
+        aligned = (self.network.aligned(own.float(), full.float(), inputs) for own, full in pairs)
+        parts = [unexplained(own, full) for own, full in aligned]
+        return self.settings.block_weight * torch.stack(parts).mean()
+
+
+class InstaTuner(Distiller):
+    """Trains the full network and sampled sub-networks together.
+
+    Sridhar et al. 2023, "InstaTune", equation 1: cross-entropy of all, and distillation of the
+    sub-networks from the full network, or of all from a frozen teacher.
+    """
+
+    settings: TuneSettings
+
+    def __init__(
+        self,
+        network: SuperNetwork,
+        space: SearchSpace,
+        split: Split,
+        settings: TuneSettings,
+        seed: int,
+        scheme: QuantScheme | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        super().__init__(network, split, settings, seed, ranks)
+        self.space, self.scheme = space, scheme or QuantScheme()
+        if settings.teacher:
+            self.freeze_teacher(deepcopy(network))
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """The full network's, then those of the sub-networks."""
+        return ("loss", *(f"subnetwork_{number}" for number in range(self.settings.subnetworks)))
+
+    def backward(self, batch: Batch, share: float = 1.0) -> list[Tensor]:
+        """Gradients of the full network, then of each sampled sub-network."""
+        teacher = self._teach(batch)
+        self._use_full_network()
+        full = self._answer(self.network, batch.inputs)
+        losses = [self._backward(full, batch.labels, teacher, share)]
+        target = teacher or Answers(full.logits.detach(), full.features.detach())
+        for number in range(self.settings.subnetworks):
+            self._draw(number)
+            given = self._answer(self.network, self.network.adapt_inputs(batch.inputs))
+            losses.append(self._backward(given, batch.labels, target, share))
+        self._use_full_network()
+        return losses
+
+    def _draw(self, number: int) -> None:
+        """Activate a random sub-network, decided by seed, step and number alone."""
+        rng = np.random.default_rng((self.seed, self.step_number, number))
+        architecture, policy = split_values(self.space.decode(self.space.sample(1, rng)[0]))
+        self.network.activate(architecture)
+        if self.settings.quantization_aware:
+            self.network.apply_policy(policy, self.scheme)

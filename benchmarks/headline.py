@@ -66,7 +66,7 @@ from supernets.data.data import Split, TaskData, calibration_batches
 from supernets.families.super_network import WEIGHTS_FILE, SuperNetwork
 from supernets.load import load_data, load_supernet
 from supernets.settings import TrainSettings
-from supernets.space.space import PRECISION_SUFFIX, Choice, SearchSpace
+from supernets.space.space import Choice, SearchSpace
 from supernets.training.train import Trainer
 
 TASKS = Path(__file__).parent / "headline"
@@ -250,7 +250,7 @@ def fixed(space: SearchSpace, values: dict[str, Choice], *, precisions: bool) ->
     """The part of a space that varies precisions alone, or architectures in FP32 alone."""
     genes = []
     for gene in space.genes:
-        is_precision = gene.name.endswith(PRECISION_SUFFIX)
+        is_precision = gene.kind == "precision"
         if is_precision and not precisions:
             gene = replace(gene, choices=gene.choices[-1:])
         elif not is_precision and precisions:

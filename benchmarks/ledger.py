@@ -26,7 +26,7 @@ from supernets.space.space import Gene, SearchSpace
 
 GENES = 110
 SPACE = SearchSpace(
-    tuple(Gene(f"blocks.{i}.precision", ("int4", "int8", "fp32")) for i in range(GENES))
+    tuple(Gene.precision(f"blocks.{i}", ("int4", "int8", "fp32")) for i in range(GENES))
 )
 OBJECTIVES = tuple(find_objective(name) for name in ("accuracy", "latency_ms", "size_bytes"))
 METRICS = {"accuracy": 0.5, "latency_ms": 1.0, "size_bytes": 1e6, "macs": 1e9, "parameters": 1e6}

@@ -126,13 +126,13 @@ BITS = np.array([4, 8, 32])
 def synthetic_space() -> SearchSpace:
     """A 13-block transformer: depth, heads and width per block, precision per layer: 110 genes."""
     genes = [Gene("depth", DEPTHS), Gene("resolution", (160, 192, 224))]
-    genes += [Gene(f"{name}.precision", PRECISIONS) for name in ("patch_embed", "pooler", "head")]
+    genes += [Gene.precision(f"{name}", PRECISIONS) for name in ("patch_embed", "pooler", "head")]
     for block in range(BLOCKS):
         needed = Requires("depth", block + 1) if block + 1 > DEPTHS[0] else None
         genes.append(Gene(f"blocks.{block}.attention.num_heads", HEADS, needed))
         genes.append(Gene(f"blocks.{block}.mlp.hidden_dim", WIDTHS, needed))
-        genes += [Gene(f"blocks.{block}.{name}.precision", PRECISIONS, needed) for name in LAYERS]
-    genes.append(Gene("embed.precision", PRECISIONS))
+        genes += [Gene.precision(f"blocks.{block}.{name}", PRECISIONS, needed) for name in LAYERS]
+    genes.append(Gene.precision("embed", PRECISIONS))
     return SearchSpace(tuple(genes))
 
 

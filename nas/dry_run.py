@@ -75,8 +75,8 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
 def refuse_precisions(space: SearchSpace, target: Target) -> None:
     """Raise ValueError if the space holds a precision that the target cannot run."""
     allowed = [precision.value for precision in target.precisions]
-    asked = dict.fromkeys(c for gene in space.genes for c in gene.choices if isinstance(c, str))
-    refused = [choice for choice in asked if choice not in allowed]
+    asked = dict.fromkeys(c for g in space.genes if g.kind == "precision" for c in g.choices)
+    refused = [str(choice) for choice in asked if choice not in allowed]
     if refused:
         raise ValueError(
             f"space.precision: {', '.join(refused)} cannot run on target {target.provider}; "
@@ -127,11 +127,16 @@ def exact_bounds(builder: CandidateBuilder) -> dict[str, tuple[float, float]]:
 
 
 def _uniform_choices(space: SearchSpace, sizes: Genomes) -> Genomes:
-    """A genome's sizes under every rank of precision: int4 stores least but for tiny layers."""
-    named = np.array([isinstance(gene.choices[0], str) for gene in space.genes])
-    ranks = range(int(space.n_choices.max()))
-    rows = [np.where(named, np.minimum(rank, space.n_choices - 1), sizes) for rank in ranks]
-    return space.canonical(np.array(rows))
+    """A genome's sizes under every rank of precision: int4 stores least but for tiny layers.
+
+    And under every rank of what has no order.
+    """
+    rows = sizes[None]
+    for kind in ("precision", "choice"):
+        ranks = np.arange(space.n_choices[space.of_kind(kind)].max(initial=1))[:, None, None]
+        rows = np.where(space.of_kind(kind), np.minimum(ranks, space.n_choices - 1), rows)
+        rows = rows.reshape(-1, len(space.genes))
+    return space.canonical(rows)
 
 
 def check_reachable(

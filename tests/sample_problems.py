@@ -15,7 +15,7 @@ def block_space(blocks):
     for block in range(blocks):
         needed = Requires("depth", block + 1) if block else None
         genes.append(Gene(f"blocks.{block}.width", (2, 3, 4), needed))
-        genes.append(Gene(f"blocks.{block}.precision", PRECISIONS, needed))
+        genes.append(Gene.precision(f"blocks.{block}", PRECISIONS, needed))
     return SearchSpace(tuple(genes))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.formats.precision import Precision
+from hardware.formats.precision import Precision, QuantPolicy
 from nas.evaluation.candidate import Candidate
 from supernets.space.space import Gene, Requires, SearchSpace
 
@@ -17,8 +17,8 @@ SPACE = SearchSpace(
         Gene("depth", (1, 2)),
         Gene("blocks.0.mlp.hidden_dim", (8, 16)),
         Gene("blocks.1.mlp.hidden_dim", (8, 16), Requires("depth", 2)),
-        Gene("blocks.0.mlp.fc1.precision", ("int4", "int8", "fp32")),
-        Gene("blocks.1.mlp.fc1.precision", ("int4", "int8", "fp32"), Requires("depth", 2)),
+        Gene.precision("blocks.0.mlp.fc1", ("int4", "int8", "fp32")),
+        Gene.precision("blocks.1.mlp.fc1", ("int4", "int8", "fp32"), Requires("depth", 2)),
     )
 )
 GENOMES = st.tuples(*(st.integers(0, len(gene.choices) - 1) for gene in SPACE.genes))
@@ -59,7 +59,7 @@ def test_with_precision_keeps_the_architecture() -> None:
 
 def test_the_key_does_not_change_between_versions() -> None:
     """Keys name folders and ledger entries: a change would orphan them."""
-    candidate = Candidate.from_values({"depth": 1, "head.precision": "int4"})
+    candidate = Candidate((("depth", 1),), QuantPolicy({"head": Precision.INT4}))
     text = '{"architecture":{"depth":1},"policy":{"head":"int4"}}'
     assert json.dumps(candidate.to_json(), sort_keys=True, separators=(",", ":")) == text
     assert candidate.key == "32f471c6972a"

@@ -14,7 +14,6 @@ from hardware.session import open_session
 from hardware.target import Target
 from hardware.writing.materialize import arrays, materialize
 from nas.evaluation.candidate_builder import template_of
-from supernets.families.super_network import split_values
 from supernets.layers.attention import Attention
 from tests import sample_supernets as families
 
@@ -50,7 +49,7 @@ def test_whichever_block_is_last_computes_the_read_tokens_alone(config, settings
     reads = getattr(config, "head_tokens", 1)
     lasts = set()
     for genome in [space.smallest(), space.largest(), *space.sample(2, np.random.default_rng(0))]:
-        architecture, _ = split_values(space.decode(genome))
+        architecture, _ = space.split(genome)
         network.activate(architecture)
         inputs = network.adapt_inputs(families.batch(network).inputs)
         feed = {name: tensor.numpy() for name, tensor in inputs.items()}

@@ -20,8 +20,8 @@ from supernets.space.space import Gene, Requires, SearchSpace
 SPACE = SearchSpace(
     (
         Gene("depth", (1, 2)),
-        Gene("blocks.0.precision", ("int4", "int8")),
-        Gene("blocks.1.precision", ("int4", "int8"), Requires("depth", 2)),
+        Gene.precision("blocks.0", ("int4", "int8")),
+        Gene.precision("blocks.1", ("int4", "int8"), Requires("depth", 2)),
     )
 )
 OBJECTIVES = (find_objective("accuracy"), find_objective("size_bytes"))

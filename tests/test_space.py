@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from hardware.formats.precision import Precision
 from supernets.space.space import Gene, Requires, SearchSpace
 
 SPACE = SearchSpace(
@@ -13,7 +14,7 @@ SPACE = SearchSpace(
         Gene("depth", (1, 2, 3)),
         Gene("a.width", (8, 16)),
         Gene("b.width", (8, 16, 24), Requires("depth", 2)),
-        Gene("b.fc.precision", ("int8", "fp32"), Requires("depth", 2)),
+        Gene.precision("b.fc", ("int8", "fp32"), Requires("depth", 2)),
         Gene("c.width", (8, 16), Requires("depth", 3)),
     )
 )
@@ -54,6 +55,28 @@ def test_smallest_and_largest_are_ends():
 
 def test_json_round_trip():
     assert SearchSpace.from_json(json.loads(json.dumps(SPACE.to_json()))) == SPACE
+
+
+def test_a_space_of_version_0_1_is_read():
+    """It wrote no kinds."""
+    old = [{k: v for k, v in gene.items() if k != "kind"} for gene in SPACE.to_json()]
+    assert SearchSpace.from_json(json.loads(json.dumps(old))) == SPACE
+
+
+def test_names_as_choices_are_no_precisions():
+    """Whatever a gene is called and whatever its choices look like: its kind tells."""
+    space = SearchSpace(
+        (
+            Gene("depth", (1, 2)),
+            Gene("rounding.precision", ("coarse", "fp32"), kind="choice"),
+            Gene.precision("fc", ("int8", "fp32"), Requires("depth", 2)),
+        )
+    )
+    architecture, policy = space.split(space.largest())
+    assert architecture == {"depth": 2, "rounding.precision": "fp32"}
+    assert dict(policy) == {"fc": Precision.FP32}
+    assert dict(space.split(space.smallest())[1]) == {}
+    assert space.of_kind("choice", "precision").tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import arrays, materialize
 from hardware.writing.size import SizeModel
 from nas.evaluation.candidate_builder import template_of
-from supernets.families.super_network import split_values
 from supernets.layers.fake_quantize import fake_quantize
 from supernets.training.order_by_importance import order_by_importance
 from tests import sample_supernets as families
@@ -37,7 +36,7 @@ def test_sub_networks_cut_from_the_template(config, settings):
     assert {(x.name, x.kind) for x in template.layers} == {(x.name, x.kind) for x in network.layers}
     sizes = SizeModel(template, SCHEME)
     for genome in [space.smallest(), *space.sample(1, np.random.default_rng(1))]:
-        architecture, policy = split_values(space.decode(genome))
+        architecture, policy = space.split(genome)
         network.activate(architecture)
         inputs = network.adapt_inputs(families.batch(network).inputs)
         weights = arrays(network.deploy().state_dict())

@@ -8,7 +8,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
-from supernets.families.super_network import split_values
 from supernets.layers.coupled_units import gate_gradient
 from supernets.load import load_saved, supernet
 from supernets.settings import ResNetConfig, SpaceSettings
@@ -19,7 +18,7 @@ from tests.sample_supernets import BERT, CASES, LABELS, batch, build
 def architectures(network, settings, n=6):
     space = network.space(settings)
     genomes = [space.smallest(), *space.sample(n, np.random.default_rng(0)), space.largest()]
-    return [split_values(space.decode(genome))[0] for genome in genomes]
+    return [space.split(genome)[0] for genome in genomes]
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
@@ -108,7 +107,7 @@ def test_cost_counts_the_extracted_network(config, settings):
     genomes = np.stack([space.smallest(), *space.sample(8, np.random.default_rng(0))])
     cost = network.cost(space, genomes)
     for row, genome in enumerate(genomes):
-        architecture, policy = split_values(space.decode(genome))
+        architecture, policy = space.split(genome)
         network.activate(architecture)
         plain = network.deploy()
         assert cost.parameters[row] == sum(p.numel() for p in plain.parameters())
@@ -133,7 +132,7 @@ def test_macs_are_what_torch_counts(config, settings):
     tokens = 16
     cost = network.cost(space, genomes, sequence_length=tokens)
     for row, genome in enumerate(genomes):
-        network.activate(split_values(space.decode(genome))[0])
+        network.activate(space.split(genome)[0])
         plain, inputs = network.deploy(), network.example_inputs(1, tokens)
         counter = FlopCounterMode(display=False)
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter:

@@ -21,6 +21,7 @@ from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.run.run_folder import write_atomically, write_json
 from supernets.data.data import TaskData
 from supernets.pretrained.hf_config import export_config
+from supernets.space.space import size_in
 
 PARITY = 1e-4
 """Largest difference of logits between torch and the FP32 ONNX graph, relative above 1."""
@@ -68,7 +69,8 @@ class Exporter:
             self.builder.supernet, dict(candidate.architecture), self.data.label_names
         )
         write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
-        self.data.preprocessor.save(part, dict(candidate.architecture).get("resolution"))
+        resolution = size_in(dict(candidate.architecture), "resolution", 0)
+        self.data.preprocessor.save(part, resolution or None)
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
         return coverage

@@ -10,38 +10,25 @@ from functools import cached_property
 from typing import Self
 
 from hardware.formats.precision import Precision, QuantPolicy
-from supernets.space.space import Choice, Genomes, SearchSpace
-
-PRECISION_SUFFIX = ".precision"
+from supernets.space.space import PRECISION_SUFFIX, Choice, Genomes, SearchSpace
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Architecture genes (name -> size) and the precision of every layer that exists in it."""
+    """Architecture (gene name -> value) and the precision of every layer that exists in it."""
 
-    architecture: tuple[tuple[str, int], ...]
+    architecture: tuple[tuple[str, Choice], ...]
     policy: QuantPolicy
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Choice]) -> Self:
-        """Split gene values, as `SearchSpace.decode` gives them."""
-        sizes = {name: v for name, v in values.items() if not name.endswith(PRECISION_SUFFIX)}
-        precisions = {
-            name.removesuffix(PRECISION_SUFFIX): Precision(str(v))
-            for name, v in values.items()
-            if name.endswith(PRECISION_SUFFIX)
-        }
-        architecture = tuple(sorted((name, int(size)) for name, size in sizes.items()))
-        return cls(architecture, QuantPolicy(precisions))
 
     @classmethod
     def from_genome(cls, space: SearchSpace, genome: Genomes) -> Self:
         """Decode one genome `(n_genes,)`."""
-        return cls.from_values(space.decode(genome))
+        architecture, policy = space.split(genome)
+        return cls(tuple(sorted(architecture.items())), policy)
 
     @property
     def values(self) -> dict[str, Choice]:
-        """Gene name -> value, the inverse of `from_values`."""
+        """Gene name -> value, as `SearchSpace.decode` gives them."""
         precisions = {name + PRECISION_SUFFIX: p.value for name, p in self.policy.items()}
         return {**dict(self.architecture), **precisions}
 
@@ -53,7 +40,7 @@ class Candidate:
         """The same architecture, every layer in one precision."""
         return replace(self, policy=QuantPolicy.uniform(self.policy, precision))
 
-    def to_json(self) -> dict[str, dict[str, int] | dict[str, str]]:
+    def to_json(self) -> dict[str, dict[str, Choice] | dict[str, str]]:
         """Plain dicts, read back by `from_json`."""
         return {
             "architecture": dict(self.architecture),
@@ -61,12 +48,10 @@ class Candidate:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Mapping[str, int] | Mapping[str, str]]) -> Self:
+    def from_json(cls, data: Mapping[str, Mapping[str, Choice]]) -> Self:
         """Inverse of `to_json`."""
-        architecture = tuple(sorted((name, int(v)) for name, v in data["architecture"].items()))
-        return cls(
-            architecture, QuantPolicy({k: Precision(str(v)) for k, v in data["policy"].items()})
-        )
+        policy = {layer: Precision(str(name)) for layer, name in data["policy"].items()}
+        return cls(tuple(sorted(data["architecture"].items())), QuantPolicy(policy))
 
     @cached_property
     def key(self) -> str:

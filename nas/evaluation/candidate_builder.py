@@ -26,7 +26,7 @@ from supernets.data.data import Batch
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.fake_quantize import fake_quantize
 from supernets.space.cost import Cost
-from supernets.space.space import Genomes, SearchSpace
+from supernets.space.space import Choice, Genomes, SearchSpace
 
 Inputs = dict[str, NDArray[np.generic]]
 INTEGER = (Precision.INT8, Precision.INT4)
@@ -58,7 +58,7 @@ class CandidateBuilder:
     calibration: Sequence[Batch]
     sequence_length: int | None = None
     memo: WeightMemo = field(default_factory=WeightMemo)
-    _ranges: dict[tuple[tuple[str, int], ...], Ranges] = field(default_factory=dict)
+    _ranges: dict[tuple[tuple[str, Choice], ...], Ranges] = field(default_factory=dict)
 
     def with_fastest_int4(self, target: Target, cache: Path) -> Self:
         """The same with the INT4 kernel that the target runs faster.

@@ -19,9 +19,9 @@ def corners(space: SearchSpace) -> Genomes:
     """Rows that show every size and precision of every layer while it has an effect.
 
     The largest and the smallest sizes with one precision throughout, for each precision, and full
-    depth with each rank of size. Genes with names for choices are precisions, others are sizes.
+    depth with each rank of size and of what has no order.
     """
-    named = np.array([isinstance(gene.choices[0], str) for gene in space.genes])
+    named = space.of_kind("precision")
     parents = [gene.requires.gene for gene in space.genes if gene.requires is not None]
     deep = np.isin([gene.name for gene in space.genes], parents)
     small, large = space.smallest(), space.largest()
@@ -35,7 +35,7 @@ def corners(space: SearchSpace) -> Genomes:
 
 def _precisions(space: SearchSpace) -> tuple[Choice, ...]:
     """The choices of the precision gene that has most of them."""
-    named = [gene.choices for gene in space.genes if isinstance(gene.choices[0], str)]
+    named = [gene.choices for gene in space.genes if gene.kind == "precision"]
     return max(named, key=len, default=())
 
 
@@ -54,9 +54,10 @@ def leaning_rows(space: SearchSpace, n: int, rng: np.random.Generator) -> Genome
     Uniform sampling of many genes gives networks that all cost about the same; here row i of n
     aims at the level i/n, and sizes and precisions lean independently of each other.
     """
-    names = np.array([isinstance(gene.choices[0], str) for gene in space.genes])
+    names = space.of_kind("precision")
     levels = (np.stack([rng.permutation(n), rng.permutation(n)]) + rng.random((2, n))) / n
     level = np.where(names, levels[0][:, None], levels[1][:, None])
     drawn = rng.random((n, len(space.genes)))
-    leaning = np.where(rng.random(drawn.shape) < 0.5, level, drawn)
+    leans = (rng.random(drawn.shape) < 0.5) & ~space.of_kind("choice")
+    leaning = np.where(leans, level, drawn)
     return np.minimum((leaning * space.n_choices).astype(np.int64), space.n_choices - 1)

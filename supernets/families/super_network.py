@@ -6,6 +6,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.precision import Precision, QuantScheme
 from supernets.data.data import Batch
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticConv2d, ElasticEmbedding, ElasticLinear, Quantizable
@@ -26,24 +27,11 @@ from supernets.settings import (
 )
 from supernets.space.cost import Cost, LayerSpec
 from supernets.space.dimensions import Axis, problems
-from supernets.space.space import PRECISION_SUFFIX, Choice, Gene, Genomes, Requires, SearchSpace
-
-Architecture = Mapping[str, int]
+from supernets.space.space import Architecture, Gene, Genomes, Requires, SearchSpace
 
 CONFIG_FILE = "config.json"
 SPACE_FILE = "space.json"
 WEIGHTS_FILE = "model.safetensors"
-
-
-def split_values(values: Mapping[str, Choice]) -> tuple[dict[str, int], QuantPolicy]:
-    """Part gene values into the architecture and the precision policy."""
-    sizes = {name: int(v) for name, v in values.items() if not name.endswith(PRECISION_SUFFIX)}
-    precisions = {
-        name.removesuffix(PRECISION_SUFFIX): Precision(str(value))
-        for name, value in values.items()
-        if name.endswith(PRECISION_SUFFIX)
-    }
-    return sizes, QuantPolicy(precisions)
 
 
 def layer_spec(name: str, module: nn.Module) -> LayerSpec | None:
@@ -202,8 +190,7 @@ class SuperNetwork(nn.Module, ABC):
             raise ValueError("\n".join(wrong))
         sizes = {gene.name: gene for gene in self.architecture_genes(settings)}
         required = [
-            Gene(gene.name, gene.choices, self.requirement(gene.name, sizes))
-            for gene in sizes.values()
+            replace(gene, requires=self.requirement(gene.name, sizes)) for gene in sizes.values()
         ]
         return SearchSpace((*required, *self._precision_genes(settings, sizes)))
 
@@ -215,8 +202,8 @@ class SuperNetwork(nn.Module, ABC):
             fitting = [c for pattern, c in patterns.items() if fnmatchcase(name, pattern)]
             allowed = fitting[-1] if fitting else (Precision.FP32,)
             choices = sorted(set(allowed), key=lambda precision: precision.bits)
-            yield Gene(
-                name + PRECISION_SUFFIX,
+            yield Gene.precision(
+                name,
                 tuple(precision.value for precision in choices),
                 self.requirement(name, sizes),
             )

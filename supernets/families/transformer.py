@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supernets.families.super_network import Architecture, SuperNetwork
+from supernets.families.super_network import SuperNetwork
 from supernets.layers.attention import (
     ElasticAttention,
     ElasticFeedForward,
@@ -22,7 +22,7 @@ from supernets.layers.elastic import ElasticLayerNorm
 from supernets.settings import BertConfig, SpaceSettings, VitConfig
 from supernets.space.cost import Counts, Extent, Values
 from supernets.space.dimensions import Axis
-from supernets.space.space import Gene
+from supernets.space.space import Architecture, Gene, size_in
 
 
 def reading(blocks: Sequence[nn.Module], tokens: int) -> Iterator[tuple[nn.Module, int | None]]:
@@ -78,12 +78,12 @@ class TransformerSuperNetwork(SuperNetwork):
     def activate_blocks(self, architecture: Architecture) -> None:
         """Set depth, and the sizes of every block that it keeps."""
         config = self.config
-        self.active_blocks = self.kept_blocks("depth", architecture.get("depth", config.depth))
+        self.active_blocks = self.kept_blocks("depth", size_in(architecture, "depth", config.depth))
         for index in self.active_blocks:
             self.block(index).activate(
-                architecture.get("embed_dim", config.embed_dim),
-                architecture.get(f"blocks.{index}.attention.num_heads", config.num_heads),
-                architecture.get(f"blocks.{index}.mlp.hidden_dim", config.hidden_dim),
+                size_in(architecture, "embed_dim", config.embed_dim),
+                size_in(architecture, f"blocks.{index}.attention.num_heads", config.num_heads),
+                size_in(architecture, f"blocks.{index}.mlp.hidden_dim", config.hidden_dim),
             )
 
     @property

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from supernets.families.super_network import SuperNetwork
 from supernets.settings import BertConfig, ResNetConfig, VitConfig
+from supernets.space.space import Architecture, size_in
 
 
 def export_config(
-    network: SuperNetwork, architecture: Mapping[str, int], label_names: Sequence[str]
+    network: SuperNetwork, architecture: Architecture, label_names: Sequence[str]
 ) -> dict[str, Any]:
     """The transformers configuration nearest to a sub-network, with its label names.
 
@@ -32,11 +33,13 @@ def export_config(
     }
 
 
-def _transformer(config: VitConfig | BertConfig, architecture: Mapping[str, int]) -> dict[str, Any]:
-    hidden = [size for name, size in architecture.items() if name.endswith(".hidden_dim")]
+def _transformer(config: VitConfig | BertConfig, architecture: Architecture) -> dict[str, Any]:
+    hidden = [
+        size_in(architecture, gene, 0) for gene in architecture if gene.endswith(".hidden_dim")
+    ]
     return {
-        "hidden_size": architecture.get("embed_dim", config.embed_dim),
-        "num_hidden_layers": architecture.get("depth", config.depth),
+        "hidden_size": size_in(architecture, "embed_dim", config.embed_dim),
+        "num_hidden_layers": size_in(architecture, "depth", config.depth),
         "num_attention_heads": config.num_heads,
         "intermediate_size": max(hidden, default=config.hidden_dim),
         "hidden_act": "gelu",
@@ -44,13 +47,13 @@ def _transformer(config: VitConfig | BertConfig, architecture: Mapping[str, int]
     }
 
 
-def _vit(config: VitConfig, architecture: Mapping[str, int]) -> dict[str, Any]:
+def _vit(config: VitConfig, architecture: Architecture) -> dict[str, Any]:
     distilled = config.prefix_tokens == 2
     kind = "DeiTForImageClassification" if distilled else "ViTForImageClassification"
     return {
         "architectures": [kind + "WithTeacher" * (config.head_tokens == 2)],
         "model_type": "deit" if distilled else "vit",
-        "image_size": architecture.get("resolution", config.image_size),
+        "image_size": size_in(architecture, "resolution", config.image_size),
         "patch_size": config.patch_size,
         "num_channels": config.channels,
         "qkv_bias": config.qkv_bias,
@@ -58,7 +61,7 @@ def _vit(config: VitConfig, architecture: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _bert(config: BertConfig, architecture: Mapping[str, int]) -> dict[str, Any]:
+def _bert(config: BertConfig, architecture: Architecture) -> dict[str, Any]:
     return {
         "architectures": ["BertForSequenceClassification"],
         "model_type": "bert",
@@ -69,9 +72,9 @@ def _bert(config: BertConfig, architecture: Mapping[str, int]) -> dict[str, Any]
     }
 
 
-def _resnet(config: ResNetConfig, architecture: Mapping[str, int]) -> dict[str, Any]:
+def _resnet(config: ResNetConfig, architecture: Architecture) -> dict[str, Any]:
     def sizes(what: str, full: Sequence[int]) -> list[int]:
-        return [architecture.get(f"stages.{s}.{what}", size) for s, size in enumerate(full)]
+        return [size_in(architecture, f"stages.{s}.{what}", size) for s, size in enumerate(full)]
 
     return {
         "architectures": ["ResNetForImageClassification"],

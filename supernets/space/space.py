@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.formats.precision import Precision, QuantPolicy
+
 Choice = int | str
+Architecture = Mapping[str, Choice]
+"""Gene name -> value of everything but the precisions; a gene left out is at the full network's."""
+GeneKind = Literal["size", "choice", "precision"]
 Genomes = NDArray[np.int64]
 PRECISION_SUFFIX = ".precision"
 
 
+def size_in(architecture: Architecture, gene: str, full: int) -> int:
+    """Value of a size gene, `full` where it is left out."""
+    value = architecture.get(gene, full)
+    assert isinstance(value, int), f"{gene} is a size"
+    return value
+
+
 class Requires(NamedTuple):
-    """A gene counts only while another integer gene's value is at least `at_least`."""
+    """A gene counts only while another size gene's value is at least `at_least`."""
 
     gene: str
     at_least: int
@@ -26,13 +38,28 @@ class Requires(NamedTuple):
 class Gene:
     """One decision: the module path plus what it changes, and its choices from small to large.
 
-    `blocks.3.mlp.hidden_dim` has integer choices, `blocks.3.mlp.fc1.precision` precision names.
-    A gene of a block that a small depth drops carries `requires`.
+    `blocks.3.mlp.hidden_dim` is a size, `blocks.3.mlp.fc1.precision` a precision. A `choice` has no
+    order, but that the full network's comes last. A gene of a block that a small depth drops
+    carries `requires`.
     """
 
     name: str
     choices: tuple[Choice, ...]
     requires: Requires | None = None
+    kind: GeneKind = "size"
+
+    @classmethod
+    def precision(
+        cls, layer: str, choices: tuple[Choice, ...], requires: Requires | None = None
+    ) -> Self:
+        """The gene of a layer's precision."""
+        return cls(layer + PRECISION_SUFFIX, choices, requires, "precision")
+
+    @property
+    def layer(self) -> str:
+        """Module path of the layer whose precision this gene is."""
+        assert self.kind == "precision"
+        return self.name.removesuffix(PRECISION_SUFFIX)
 
     def __post_init__(self) -> None:
         if not self.choices:
@@ -73,6 +100,10 @@ class SearchSpace:
         """Number of choices per gene, `(n_genes,)`."""
         return np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
 
+    def of_kind(self, *kinds: GeneKind) -> NDArray[np.bool_]:
+        """Which genes are of these kinds, `(n_genes,)`."""
+        return np.array([gene.kind in kinds for gene in self.genes], dtype=bool)
+
     @cached_property
     def size(self) -> int:
         """Number of distinct networks; genomes that differ in switched-off genes alone are one."""
@@ -86,7 +117,7 @@ class SearchSpace:
         return total
 
     def _networks_under(self, parent: Gene, choice: Choice) -> int:
-        assert isinstance(choice, int), "only integer genes switch others off"
+        assert isinstance(choice, int), "only sizes switch others off"
         networks = 1
         for gene in self.genes:
             if gene.requires is not None and gene.requires.gene == parent.name:
@@ -119,6 +150,13 @@ class SearchSpace:
             for gene, index, on in zip(self.genes, genome, active, strict=True)
             if on
         }
+
+    def split(self, genome: Genomes) -> tuple[dict[str, Choice], QuantPolicy]:
+        """Architecture and precision policy of one genome `(n_genes,)`."""
+        values = self.decode(genome)
+        active = [gene for gene in self.genes if gene.name in values]
+        policy = {g.layer: values.pop(g.name) for g in active if g.kind == "precision"}
+        return values, QuantPolicy({k: Precision(str(name)) for k, name in policy.items()})
 
     def encode(self, values: Mapping[str, Choice]) -> Genomes:
         """Turn gene values into a canonical genome `(n_genes,)`; genes left out get choice 0.
@@ -162,18 +200,22 @@ class SearchSpace:
                 "name": gene.name,
                 "choices": list(gene.choices),
                 "requires": None if gene.requires is None else list(gene.requires),
+                "kind": gene.kind,
             }
             for gene in self.genes
         ]
 
     @classmethod
     def from_json(cls, data: list[dict[str, object]]) -> SearchSpace:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`. Version 0.1.0 wrote no kinds, and had no genes of kind `choice`."""
         genes = []
         for entry in data:
             name, choices, requires = entry["name"], entry["choices"], entry["requires"]
             assert isinstance(name, str)
             assert isinstance(choices, list)
             assert requires is None or isinstance(requires, list)
-            genes.append(Gene(name, tuple(choices), Requires(*requires) if requires else None))
+            old = "precision" if name.endswith(PRECISION_SUFFIX) else "size"
+            kind = cast(GeneKind, entry.get("kind", old))
+            needed = Requires(*requires) if requires else None
+            genes.append(Gene(name, tuple(choices), needed, kind))
         return cls(tuple(genes))

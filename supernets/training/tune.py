@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from hardware.formats.precision import Precision, QuantScheme
 from supernets.data.data import Batch, Split
-from supernets.families.super_network import Architecture, SuperNetwork, split_values
+from supernets.families.super_network import SuperNetwork
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
-from supernets.space.space import SearchSpace
+from supernets.space.space import Architecture, SearchSpace
 from supernets.training.distributed import Ranks
 from supernets.training.train import Trainer, lay_out
 
@@ -260,7 +260,7 @@ class InstaTuner(Distiller):
     def _draw(self, number: int) -> None:
         """Activate a random sub-network, decided by seed, step and number alone."""
         rng = np.random.default_rng((self.seed, self.step_number, number))
-        architecture, policy = split_values(self.space.decode(self.space.sample(1, rng)[0]))
+        architecture, policy = self.space.split(self.space.sample(1, rng)[0])
         self.network.activate(architecture)
         if self.settings.quantization_aware:
             self.network.apply_policy(policy, self.scheme)

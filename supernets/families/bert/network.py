@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supernets.families.super_network import Architecture
 from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.layers.elastic import ElasticEmbedding, ElasticLayerNorm, ElasticLinear
 from supernets.settings import BertConfig, SpaceSettings
 from supernets.space.cost import Cost, Extent, Values, collect
-from supernets.space.space import Gene, Genomes, SearchSpace
+from supernets.space.space import Architecture, Gene, Genomes, SearchSpace
 
 DEFAULT_TOKENS = 128
 """Sequence length where none is given: that at which the papers state BERT's MACs."""

@@ -19,14 +19,14 @@ from supernets.families.resnet.dimensions import (
     resnet_genes,
     resnet_units,
 )
-from supernets.families.super_network import Architecture, SuperNetwork
+from supernets.families.super_network import SuperNetwork
 from supernets.layers.batch_norm import fold, recalibrate
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from supernets.settings import ResNetConfig, SpaceSettings
 from supernets.space.cost import Cost
 from supernets.space.dimensions import Axis
-from supernets.space.space import Gene, Genomes, SearchSpace
+from supernets.space.space import Architecture, Gene, Genomes, SearchSpace, size_in
 
 
 class Stem(nn.Module):
@@ -228,7 +228,7 @@ class ResNetSuperNetwork(SuperNetwork, ResNet):
         """Use the sub-network of these sizes; a gene left out is at full size."""
         config = self.config
         widths = [
-            architecture.get(f"stages.{stage}.width", full)
+            size_in(architecture, f"stages.{stage}.width", full)
             for stage, full in enumerate(config.stage_widths)
         ]
         before = widths[0] if self.stem_tied else config.stem_width
@@ -238,11 +238,11 @@ class ResNetSuperNetwork(SuperNetwork, ResNet):
         self.active = []
         for stage, width in enumerate(widths):
             gene = f"stages.{stage}.depth"
-            kept = self.kept_blocks(gene, architecture.get(gene, config.depths[stage]))
+            kept = self.kept_blocks(gene, size_in(architecture, gene, config.depths[stage]))
             self.active.append(kept)
             for index in kept:
-                inner = architecture.get(
-                    f"stages.{stage}.{index}.inner_width", config.inner_widths[stage]
+                inner = size_in(
+                    architecture, f"stages.{stage}.{index}.inner_width", config.inner_widths[stage]
                 )
                 self.block(stage, index).activate(before, inner, width)
                 before = width

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supernets.families.super_network import Architecture
 from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.layers.coupled_units import Part, Units
@@ -20,7 +19,7 @@ from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.settings import SpaceSettings, VitConfig
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.dimensions import Axis
-from supernets.space.space import Gene, Genomes, SearchSpace
+from supernets.space.space import Architecture, Gene, Genomes, SearchSpace, size_in
 
 
 class Block(nn.Module):
@@ -209,8 +208,8 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
     def activate(self, architecture: Architecture) -> None:
         """Use the sub-network of these sizes; a gene left out is at full size."""
         config = self.config
-        self.active_width = architecture.get("embed_dim", config.embed_dim)
-        self.active_size = architecture.get("resolution", config.image_size)
+        self.active_width = size_in(architecture, "embed_dim", config.embed_dim)
+        self.active_size = size_in(architecture, "resolution", config.image_size)
         self.activate_blocks(architecture)
         self.patch_embed.activate(self.patch_embed.in_features, self.active_width)
         self.norm.activate(self.active_width)

@@ -12,6 +12,7 @@ from pathlib import Path
 import onnxruntime
 from filelock import FileLock
 
+from hardware.files import write_atomically
 from hardware.formats.precision import Int4Kernel, Precision, QuantPolicy, QuantScheme
 from hardware.graph.template import Template
 from hardware.latency import METHOD, Latency, measure
@@ -72,9 +73,7 @@ def _remembered(cache: Path, key: str, measured: Callable[[], KernelChoice]) -> 
         return KernelChoice(known[key]["kernel"], found)
     choice = measured()
     known[key] = asdict(choice)
-    partial = cache.with_name(cache.name + ".part")
-    partial.write_text(json.dumps(known, indent=2))
-    partial.replace(cache)
+    write_atomically(cache, json.dumps(known, indent=2))
     return choice
 
 

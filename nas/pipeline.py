@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from hardware.files import write_atomically
 from hardware.formats.precision import Precision
 from nas.delivery.results import Front
 from nas.delivery.selection import provisional_front
@@ -21,7 +22,7 @@ from nas.ledger.study import claim_study, read_evaluations
 from nas.reporting.report import Report, html, markdown
 from nas.run.interrupts import Stopped
 from nas.run.progress import Reporter
-from nas.run.run_folder import RunFolder, RunFolderError, read_json, write_atomically, write_json
+from nas.run.run_folder import RunFolder, RunFolderError, read_json, write_json
 from nas.run.saved_experiment import kept_experiment, read_experiment, refuse_changes
 from nas.run_session import RunSession
 from nas.search.predictor_report import PredictorReport, report_predictors

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
+from hardware.files import replacing
 from hardware.graph.template import Template
 from hardware.session import open_session
 from hardware.target import Target
@@ -87,9 +88,8 @@ class RunSession:
         if not path.exists():
             reporter.stage("exporting the template").update(0, 1)
             template = template_of(supernet, space)
-            part = path.with_suffix(".part")
-            template.save(part)
-            part.replace(path)
+            with replacing(path) as part:
+                template.save(part)
         return Template.load(path)
 
     @property

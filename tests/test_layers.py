@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "predictors": {"predictors"},
     "hardware": {"hardware"},
 }
-SHARED_TYPES = {"supernets": {"hardware.formats.precision"}}
+SHARED_TYPES = {"supernets": {"hardware.files", "hardware.formats.precision"}}
 PACKAGES = sorted(OURS - {"cli"})
 SOURCES = [ROOT / "cli.py", *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))]
 

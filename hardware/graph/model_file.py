@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import onnx
+
+from hardware.files import replacing
 
 PROTOBUF_LIMIT = 2**31 - 1
 """Bytes that one protobuf message may have."""
@@ -30,12 +28,12 @@ def save_model(
     """
     path = Path(path)
     if sum(tensor.ByteSize() for tensor in model.graph.initializer) <= limit_bytes:
-        with _atomic(path) as file:
+        with replacing(path) as part, part.open("wb") as file:
             file.writelines(chunks(model))
         return
     data = path.with_name(path.name + ".data")
     headers = []
-    with _atomic(data) as file:
+    with replacing(data) as part, part.open("wb") as file:
         for tensor in model.graph.initializer:
             if tensor.ByteSize() < SMALL_BYTES:
                 headers.append(tensor)
@@ -44,7 +42,7 @@ def save_model(
             file.write(tensor.raw_data)
     outer = without_tensors(model)
     outer.graph.initializer.extend(headers)
-    with _atomic(path) as file:
+    with replacing(path) as part, part.open("wb") as file:
         file.writelines(chunks(outer))
 
 
@@ -104,17 +102,3 @@ def _varint(number: int) -> bytes:
         parts.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes([*parts, number])
-
-
-@contextmanager
-def _atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place when everything was written."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 
+from hardware.files import replacing, write_atomically
 from hardware.formats.precision import Precision
 from hardware.graph.model_file import save_model
 from hardware.graph.verify import verify
@@ -18,7 +19,7 @@ from hardware.session import open_session, predict
 from hardware.target import Target
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
-from nas.run.run_folder import write_atomically, write_json
+from nas.run.run_folder import write_json
 from supernets.data.data import TaskData
 from supernets.pretrained.hf_config import export_config
 from supernets.space.space import size_in
@@ -51,9 +52,14 @@ class Exporter:
         self.check_parity(candidate)
         model = self.builder.model(candidate)
         coverage = str(verify(model, candidate.policy))
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        with replacing(folder) as part:
+            return self._write(candidate, model, coverage, part)
+
+    def _write(
+        self, candidate: Candidate, model: onnx.ModelProto, coverage: str, part: Path
+    ) -> str:
+        """Write everything of one model into a new folder."""
+        part.mkdir()
         save_model(model, part / "model.onnx")
         ran = what_ran(
             part / "model.onnx",
@@ -71,8 +77,6 @@ class Exporter:
         write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
         resolution = size_in(dict(candidate.architecture), "resolution", 0)
         self.data.preprocessor.save(part, resolution or None)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
         return coverage
 
     def check_parity(self, candidate: Candidate) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hardware.files import write_atomically
 from hardware.graph.verify import PolicyError
 from hardware.kernel_profile import FallbackError
 from hardware.latency import Latency, Seconds, calm, ratio, run_times
@@ -20,7 +21,7 @@ from nas.delivery.results import ValidatedModel, Versus
 from nas.delivery.selection import Pick, unscored
 from nas.evaluation.evaluator import split_accuracy
 from nas.run.progress import Reporter
-from nas.run.run_folder import read_json, remove_others, write_atomically
+from nas.run.run_folder import read_json, remove_others
 from nas.training.finetune import Polish
 from nas.workers.remote_latency import LatencyQueue
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from hardware.files import write_atomically
 from hardware.latency import Latency
 
 
@@ -38,9 +38,8 @@ class LatencyCache:
 
     @staticmethod
     def _record(entry: Path, conditions: Mapping[str, Any], latency: Latency) -> Latency:
-        part = entry.with_name(f"{entry.name}.{os.getpid()}.part")
-        part.write_text(json.dumps({"conditions": conditions, "latency": asdict(latency)}))
-        part.replace(entry)
+        content = {"conditions": conditions, "latency": asdict(latency)}
+        write_atomically(entry, json.dumps(content))
         return latency
 
 

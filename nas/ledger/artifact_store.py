@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import BinaryIO
 from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 
+from hardware.files import replacing
 from nas.ledger.storage import StorageError
 from nas.run.run_folder import sha256
 
@@ -29,9 +29,8 @@ class Folder(FileSystemArtifactStore):
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Store a file; others who send the same at this moment do no harm."""
-        part = f"{artifact_id}.{os.uname().nodename}-{os.getpid()}.part"
-        super().write(part, content_body)
-        (self._path / part).replace(self._path / artifact_id)
+        with replacing(self._path / artifact_id) as part:
+            super().write(part.name, content_body)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from hardware.files import write_atomically
+
 
 class RunFolderError(ValueError):
     """The run folder is in use, belongs to another experiment, or is incomplete."""
@@ -139,21 +141,6 @@ def remove_others(parent: Path, kept: set[str]) -> None:
     for folder in parent.glob("*"):
         if folder.name not in kept:
             shutil.rmtree(folder)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) so that a reader sees the old or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    make_durable(part)
-    part.replace(path)
-
-
-def make_durable(path: Path) -> None:
-    """Have a file's content on the disk: a rename before that may survive a power loss alone."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def write_json(path: Path, data: Any) -> None:

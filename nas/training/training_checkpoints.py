@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from nas.run.run_folder import make_durable
+from hardware.files import replacing
 from supernets.training.train import Trainer
 
 INTERVAL_S = 60.0
@@ -35,12 +36,8 @@ class Checkpoints:
 
     def write(self, trainer: Trainer) -> None:
         """Write a checkpoint now; it appears whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"step-{trainer.step_number:08d}.safetensors"
-        part = path.with_suffix(".part")
-        save_file(trainer.state(), part)
-        make_durable(part)
-        part.replace(path)
+        with replacing(self.folder / f"step-{trainer.step_number:08d}.safetensors") as part:
+            save_file(trainer.state(), part)
         for old in self._files()[:-KEPT]:
             old.unlink()
         self._last = self.clock()
@@ -60,10 +57,8 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all of them: the stage is done."""
-        for path in self._files():
-            path.unlink()
         if self.folder.exists():
-            self.folder.rmdir()
+            shutil.rmtree(self.folder)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.safetensors"))

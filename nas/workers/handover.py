@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from filelock import FileLock
 
+from hardware.files import write_atomically
 from nas.experiment.schema import Experiment
 from nas.ledger.artifact_store import ArtifactStore
 from nas.ledger.ledger import Ledger
 from nas.ledger.storage import open_storage
-from nas.run.run_folder import RunFolder, sha256, write_atomically
+from nas.run.run_folder import RunFolder, sha256
 from nas.workers.remote_latency import LatencyQueue
 
 SUPERNET_FILES = ("config.json", "space.json", "template.onnx", "model.safetensors")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from hardware.files import replacing, write_atomically
 from hardware.formats.precision import Precision, QuantScheme
 from supernets.data.data import Batch
 from supernets.layers.coupled_units import Units
@@ -210,27 +210,12 @@ class SuperNetwork(nn.Module, ABC):
 
     def save(self, folder: Path, space: SearchSpace) -> None:
         """Write config.json, space.json and model.safetensors; each appears whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
         description = {
             "config": self.config.model_dump(mode="json"),
             "num_labels": self.num_labels,
             "block_order": self.block_order,
         }
-        _write_text(folder / CONFIG_FILE, json.dumps(description, indent=2))
-        _write_text(folder / SPACE_FILE, json.dumps(space.to_json()))
-        partial = folder / (WEIGHTS_FILE + ".part")
-        save_file({name: t.contiguous() for name, t in self.state_dict().items()}, partial)
-        _put(partial, folder / WEIGHTS_FILE)
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    _put(partial, path)
-
-
-def _put(partial: Path, path: Path) -> None:
-    """Rename a whole file into place, its content on the disk first."""
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+        write_atomically(folder / CONFIG_FILE, json.dumps(description, indent=2))
+        write_atomically(folder / SPACE_FILE, json.dumps(space.to_json()))
+        with replacing(folder / WEIGHTS_FILE) as part:
+            save_file({name: t.contiguous() for name, t in self.state_dict().items()}, part)

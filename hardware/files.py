@@ -1,0 +1,46 @@
+"""Writing files and folders so that readers, and a crash, leave the old or the new one, no part."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A free name beside `path`: the file or folder written there takes the place of `path`, its
+    content on the disk first. Nothing is left of it when writing fails.
+
+    The name tells the process apart, so that several may write the same file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}.part")
+    _remove(part)
+    try:
+        yield part
+        for file in part.rglob("*") if part.is_dir() else [part]:
+            if file.is_file():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+        if part.is_dir():  # a folder cannot be renamed over one that holds something
+            _remove(path)
+        part.replace(path)
+    except BaseException:
+        _remove(part)
+        raise
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) so that it appears whole or not at all."""
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -243,7 +243,8 @@ def bound(experiment: Experiment, evaluations: Sequence[Evaluation], reference: 
     references = measured_references(evaluations)
     limits = {c.metric: c.bound for c in resolved_constraints(experiment, references)}
     row = references[reference]
-    return costs_of([replace(row, metrics={**row.metrics, **limits})], experiment)[0]
+    (costs,) = costs_of([replace(row, metrics={**row.metrics, **limits})], experiment)
+    return np.asarray(costs)
 
 
 def fixed(space: SearchSpace, values: dict[str, Choice], *, precisions: bool) -> SearchSpace:

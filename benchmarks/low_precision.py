@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from itertools import pairwise, product
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import numpy as np
@@ -351,7 +351,8 @@ def memory(threads: int, repeats: int) -> None:
     network = vit_b16()
     plain = network.extract()
     template_of(network, plain).save(Path(folder) / "template.onnx")
-    np.savez(Path(folder) / "weights.npz", **arrays(plain.state_dict()))
+    weights: dict[str, Any] = dict(arrays(plain.state_dict()))
+    np.savez(Path(folder) / "weights.npz", **weights)
     for precision in ("int8", "int4", "fp32"):
         arguments = ["_peak", "--folder", folder, "--precision", precision]
         subprocess.run([sys.executable, __file__, *arguments], check=True)

@@ -86,8 +86,8 @@ def digits_latency(path: Path) -> Surface:
     network, surface = supernet(experiment.model.vit, num_labels=10), _digits(path, "latency_ms")
     space = surface.problem.space
     structure = StructureFeatures(space, lambda genomes: network.cost(space, genomes, None))
-    features = {"features": structure.features, "cheap": structure.cheap}
-    return replace(surface, problem=replace(surface.problem, **features))
+    problem = replace(surface.problem, features=structure.features, cheap=structure.cheap)
+    return replace(surface, problem=problem)
 
 
 def _digits(path: Path, cost: str) -> Surface:
@@ -266,12 +266,13 @@ def thin(points: FloatArray, limit: int = 4000) -> FloatArray:
     """The front of `points`; past `limit` points one per cell of a fine grid in time."""
     ordered = points[np.lexsort((points[:, 0], points[:, 1]))]
     lowest = np.minimum.accumulate(ordered[:, 0])
-    kept = ordered[np.concatenate([[True], ordered[1:, 0] < lowest[:-1]])]
+    kept: FloatArray = ordered[np.concatenate([[True], ordered[1:, 0] < lowest[:-1]])]
     if len(kept) <= limit:
         return kept
     cell = ((kept[:, 1] - kept[0, 1]) / np.ptp(kept[:, 1]) * limit).astype(int)
     _, lasts = np.unique(cell[::-1], return_index=True)
-    return kept[np.sort(len(kept) - 1 - lasts)]
+    thinned: FloatArray = kept[np.sort(len(kept) - 1 - lasts)]
+    return thinned
 
 
 def synthetic() -> Surface:
@@ -285,9 +286,10 @@ def synthetic() -> Surface:
     )
 
     def measure(genomes: Genomes, rng: np.random.Generator) -> FloatArray:
-        noise = rng.standard_normal((len(genomes), 2))
+        noise: FloatArray = rng.standard_normal((len(genomes), 2))
         values = model.values(genomes)
-        return values + noise * np.stack([np.full(len(values), 0.002), 0.02 * values[:, 1]], axis=1)
+        noise *= np.stack([np.full(len(values), 0.002), 0.02 * values[:, 1]], axis=1)
+        return values + noise
 
     front = model.true_front()
     slowest = model.values(model.space.largest()[None])[0, 1]

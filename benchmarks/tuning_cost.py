@@ -115,7 +115,7 @@ def tune() -> None:
         raise SystemExit(f"an InstaTune epoch costs {max(ratios):.2f} plain ones, over {LIMIT}")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[[], None]] = {
     "tune": tune,
     "polish": polish,
     "_kept": lambda: polish_step(True),

@@ -1,15 +1,21 @@
 """Search problems small enough to enumerate, or large enough not to."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from nas.experiment.objectives import find_objective
+from nas.experiment.objectives import FloatArray, find_objective
 from nas.search.problem import History, SearchProblem
-from supernets.space.space import Gene, Requires, SearchSpace
+from nas.search.strategy import Strategy
+from supernets.space.space import Gene, Genomes, Requires, SearchSpace
 
 PRECISIONS = ("int4", "int8", "fp32")
 
 
-def block_space(blocks):
+def block_space(blocks: int) -> SearchSpace:
     depths = tuple(range(1, blocks + 1))
     genes = [Gene("depth", depths)]
     for block in range(blocks):
@@ -19,7 +25,7 @@ def block_space(blocks):
     return SearchSpace(tuple(genes))
 
 
-def measure(problem, genomes):
+def measure(problem: SearchProblem, genomes: Genomes) -> FloatArray:
     """Accuracy, latency and size of made-up blocks; columns as `problem.metrics` wants them."""
     space = problem.space
     active = space.active(genomes)
@@ -37,13 +43,21 @@ def measure(problem, genomes):
     return np.stack([values[metric.name] for metric in problem.metrics], axis=1)
 
 
-def block_problem(blocks=3, names=("accuracy", "latency_ms"), **options):
+def block_problem(
+    blocks: int = 3, names: Sequence[str] = ("accuracy", "latency_ms"), **options: Any
+) -> SearchProblem:
     return SearchProblem(
         block_space(blocks), tuple(find_objective(name) for name in names), **options
     )
 
 
-def play(strategy, problem, evaluations, n=6, history=None):
+def play(
+    strategy: Strategy,
+    problem: SearchProblem,
+    evaluations: int,
+    n: int = 6,
+    history: History | None = None,
+) -> History:
     """Let a strategy and the made-up measurements take turns."""
     history = History.empty(problem) if history is None else history
     while len(history) < evaluations:

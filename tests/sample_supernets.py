@@ -1,10 +1,14 @@
 """Small super-networks of every family, with nothing at a special value."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 
 from supernets.data.data import Batch
+from supernets.families.super_network import SuperNetwork
 from supernets.load import supernet
+from supernets.pretrained.hf_names import Config
 from supernets.pretrained.weights import initialise
 from supernets.settings import BertConfig, ResNetConfig, SpaceSettings, VitConfig
 
@@ -39,7 +43,7 @@ CASES = [
 LABELS = 5
 
 
-def build(config):
+def build(config: Config) -> SuperNetwork:
     """A super-network with no weight, norm or statistic at a special value."""
     network, generator = supernet(config, LABELS), torch.Generator().manual_seed(0)
     initialise(network, generator)
@@ -52,7 +56,7 @@ def build(config):
     return network.eval()
 
 
-def batch(network, n=6):
+def batch(network: SuperNetwork, n: int = 6) -> Batch:
     generator = torch.Generator().manual_seed(1)
     inputs = {}
     for name, example in network.example_inputs(n).items():

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ def observed(values: np.ndarray, batches: int = 7) -> Observer:
     return observer
 
 
-def test_streamed_histogram_equals_the_histogram_of_everything():
+def test_streamed_histogram_equals_the_histogram_of_everything() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0, scale, 5000) for scale in (0.1, 1, 30)])
     values = values.astype(np.float32)
@@ -24,12 +26,12 @@ def test_streamed_histogram_equals_the_histogram_of_everything():
     assert np.abs(np.cumsum(observer.counts) - np.cumsum(everything)).max() <= 2
 
 
-def test_minmax_is_exact():
+def test_minmax_is_exact() -> None:
     values = np.random.default_rng(0).normal(3, 1, 999).astype(np.float32)
     assert observed(values).range("minmax") == (values.min(), values.max())
 
 
-def test_percentile_keeps_its_share_of_the_values():
+def test_percentile_keeps_its_share_of_the_values() -> None:
     values = np.random.default_rng(0).standard_t(3, 200_000).astype(np.float32)
     low, high = observed(values).range("percentile")
     inside = ((values >= low) & (values <= high)).mean()
@@ -37,7 +39,7 @@ def test_percentile_keeps_its_share_of_the_values():
     assert high - low < np.ptp(values)
 
 
-def test_entropy_cuts_a_lone_outlier_and_keeps_a_uniform_range():
+def test_entropy_cuts_a_lone_outlier_and_keeps_a_uniform_range() -> None:
     rng = np.random.default_rng(0)
     uniform = rng.uniform(-1, 1, 100_000).astype(np.float32)
     low, high = observed(uniform).range("entropy")
@@ -47,22 +49,22 @@ def test_entropy_cuts_a_lone_outlier_and_keeps_a_uniform_range():
     assert high < 10
 
 
-def test_divergence_is_zero_where_rounding_loses_nothing():
+def test_divergence_is_zero_where_rounding_loses_nothing() -> None:
     counts = np.repeat(np.arange(1.0, 129), 2)
     assert divergence(counts, 256, 128) == pytest.approx(0)
 
 
-def test_constant_zero_activations_have_a_range():
+def test_constant_zero_activations_have_a_range() -> None:
     assert observed(np.zeros(20, np.float32)).range("entropy") == (0, 0)
 
 
-def test_no_batches_is_an_error():
+def test_no_batches_is_an_error() -> None:
     network, template = resnet()
     with pytest.raises(ValueError, match="no batches"):
         calibrate(template, arrays(network.state_dict()), QuantScheme(), [])
 
 
-def test_ranges_of_values_are_those_of_all_batches():
+def test_ranges_of_values_are_those_of_all_batches() -> None:
     network, template = resnet()
     weights = arrays(network.state_dict())
     batches = [{"pixel_values": pictures(4, seed).numpy()} for seed in range(3)]

@@ -1,12 +1,18 @@
 """Checkpoints against transformers: largest equal, sub-networks equal to models built small."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -22,7 +28,8 @@ from transformers import (
 
 from supernets.data.data import TaskData
 from supernets.data.images import ImagePreprocessor
-from supernets.load import load_supernet
+from supernets.families.super_network import SuperNetwork
+from supernets.load import Start, load_supernet
 from supernets.pretrained import hf_names
 from supernets.pretrained.checkpoint import CheckpointError, open_checkpoint
 from supernets.pretrained.hf_names import read_config
@@ -30,18 +37,23 @@ from supernets.settings import ModelSettings
 
 transformers.logging.set_verbosity_error()
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "intermediate_size": 24,
     "num_labels": 5,
 }
-VIT_SIZES = {**SIZES, "image_size": 16, "patch_size": 4}
-BERT_SIZES = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
-RESNET_SIZES = {"embedding_size": 8, "depths": [2, 3], "num_labels": 5, "image_size": 32}
+VIT_SIZES: dict[str, Any] = {**SIZES, "image_size": 16, "patch_size": 4}
+BERT_SIZES: dict[str, Any] = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
+RESNET_SIZES: dict[str, Any] = {
+    "embedding_size": 8,
+    "depths": [2, 3],
+    "num_labels": 5,
+    "image_size": 32,
+}
 
-MODELS = {
+MODELS: dict[str, Callable[[], Any]] = {
     "vit": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES)),
     "vit-no-bias": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES, qkv_bias=False)),
     "deit": lambda: DeiTForImageClassification(DeiTConfig(**VIT_SIZES)),
@@ -66,7 +78,7 @@ MODELS = {
 NAMES = ("a", "b", "c", "d", "e")
 
 
-def make(family, seed=0):
+def make(family: str, seed: int = 0) -> Any:
     """A transformers model with no norm or statistic at its initial value."""
     torch.manual_seed(seed)
     model = MODELS[family]().eval()
@@ -78,12 +90,13 @@ def make(family, seed=0):
     return model
 
 
-def task(names=NAMES, size=None):
+def task(names: Sequence[str] = NAMES, size: int | None = None) -> TaskData:
     pixels = ImagePreprocessor(size) if size else None
-    return TaskData(None, None, None, tuple(names), pixels)
+    none: Any = None  # no split of the data is read
+    return TaskData(none, none, none, tuple(names), pixels or none)
 
 
-def inputs_for(network):
+def inputs_for(network: SuperNetwork) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     inputs = network.example_inputs(3)
     if "pixel_values" in inputs:
@@ -95,13 +108,15 @@ def inputs_for(network):
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
-def load(folder, names=NAMES, size=None, **settings):
+def load(
+    folder: Path, names: Sequence[str] = NAMES, size: int | None = None, **settings: Any
+) -> Start:
     model = ModelSettings(checkpoint=str(folder), **settings)
     return load_supernet(model, task(names, size), seed=0)
 
 
 @pytest.mark.parametrize("family", MODELS)
-def test_largest_network_gives_transformers_logits(family, tmp_path):
+def test_largest_network_gives_transformers_logits(family: str, tmp_path: Path) -> None:
     model = make(family)
     model.save_pretrained(tmp_path)
     start = load(tmp_path)
@@ -114,7 +129,7 @@ def test_largest_network_gives_transformers_logits(family, tmp_path):
     assert start.notes == ()
 
 
-UNIFORM = {
+UNIFORM: dict[str, dict[str, Any]] = {
     "vit": {"num_hidden_layers": 2, "intermediate_size": 16},
     "bert": {"num_hidden_layers": 2, "intermediate_size": 16},
     "resnet-bottleneck": {"depths": [1, 2]},
@@ -122,7 +137,7 @@ UNIFORM = {
 
 
 @pytest.mark.parametrize("family", UNIFORM)
-def test_sub_network_equals_a_transformers_model_of_its_size(family, tmp_path):
+def test_sub_network_equals_a_transformers_model_of_its_size(family: str, tmp_path: Path) -> None:
     """Where transformers' configuration can express the sub-network."""
     model = make(family)
     model.save_pretrained(tmp_path / "large")
@@ -152,7 +167,7 @@ def test_sub_network_equals_a_transformers_model_of_its_size(family, tmp_path):
         torch.testing.assert_close(network(**inputs), theirs(**inputs).logits, atol=1e-5, rtol=1e-5)
 
 
-def torchvision_names(tensors):
+def torchvision_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """transformers' ResNet names in torchvision's terms."""
     renamed = {}
     for name, tensor in tensors.items():
@@ -173,7 +188,7 @@ def torchvision_names(tensors):
 
 
 @pytest.mark.parametrize("family", ["resnet-basic", "resnet-bottleneck"])
-def test_torchvision_and_timm_names_load(family, tmp_path):
+def test_torchvision_and_timm_names_load(family: str, tmp_path: Path) -> None:
     model = make(family)
     file = tmp_path / "resnet.safetensors"
     save_file(torchvision_names(model.state_dict()), file)
@@ -184,7 +199,7 @@ def test_torchvision_and_timm_names_load(family, tmp_path):
         torch.testing.assert_close(start.network(**inputs), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_sentence_transformers_folder_without_a_head(tmp_path):
+def test_sentence_transformers_folder_without_a_head(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = BertModel(BertConfig(**BERT_SIZES)).eval()
     model.save_pretrained(tmp_path)
@@ -197,12 +212,12 @@ def test_sentence_transformers_folder_without_a_head(tmp_path):
     assert start.notes == ("model.checkpoint: a new classifier is trained",)
 
 
-def test_transformer_in_a_sub_folder_is_found(tmp_path):
+def test_transformer_in_a_sub_folder_is_found(tmp_path: Path) -> None:
     make("bert").save_pretrained(tmp_path / "0_BERT")
     assert open_checkpoint(str(tmp_path)).folder == tmp_path / "0_BERT"
 
 
-def test_sharded_checkpoint_loads(tmp_path):
+def test_sharded_checkpoint_loads(tmp_path: Path) -> None:
     model = make("bert")
     model.save_pretrained(tmp_path, max_shard_size="10KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
@@ -212,7 +227,7 @@ def test_sharded_checkpoint_loads(tmp_path):
         torch.testing.assert_close(network(**inputs), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_head_of_another_size_is_replaced_and_said_so(tmp_path):
+def test_head_of_another_size_is_replaced_and_said_so(tmp_path: Path) -> None:
     make("vit").save_pretrained(tmp_path)
     start = load(tmp_path, names=("x", "y"))
     assert start.network.num_labels == 2
@@ -221,7 +236,7 @@ def test_head_of_another_size_is_replaced_and_said_so(tmp_path):
     torch.testing.assert_close(start.network.head.weight, again.network.head.weight)
 
 
-def test_head_rows_follow_the_order_of_the_datas_labels(tmp_path):
+def test_head_rows_follow_the_order_of_the_datas_labels(tmp_path: Path) -> None:
     model = make("vit")
     model.config.id2label = dict(enumerate(["E", "D", "C", "B", "A"]))
     model.config.label2id = {name: i for i, name in model.config.id2label.items()}
@@ -233,7 +248,7 @@ def test_head_rows_follow_the_order_of_the_datas_labels(tmp_path):
         torch.testing.assert_close(network(**inputs), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_other_label_names_are_refused_unless_told(tmp_path):
+def test_other_label_names_are_refused_unless_told(tmp_path: Path) -> None:
     model = make("vit")
     model.config.id2label = dict(enumerate(["v", "w", "x", "y", "z"]))
     model.save_pretrained(tmp_path)
@@ -243,7 +258,7 @@ def test_other_label_names_are_refused_unless_told(tmp_path):
     assert "new classifier" in load(tmp_path, head="new").notes[0]
 
 
-def test_positions_are_interpolated_to_another_image_size(tmp_path):
+def test_positions_are_interpolated_to_another_image_size(tmp_path: Path) -> None:
     model = make("vit")
     model.save_pretrained(tmp_path)
     network = load(tmp_path, size=32).network
@@ -254,7 +269,7 @@ def test_positions_are_interpolated_to_another_image_size(tmp_path):
         torch.testing.assert_close(network(**inputs), expected, atol=1e-5, rtol=1e-5)
 
 
-def break_config(folder, **changes):
+def break_config(folder: Path, **changes: object) -> None:
     file = folder / "config.json"
     config = {**json.loads(file.read_text()), **changes}
     file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
@@ -271,14 +286,16 @@ def break_config(folder, **changes):
         ({"intermediate_size": 32}, r"mlp.fc1.weight \(24, 16\) instead of \(32, 16\)"),
     ],
 )
-def test_unusable_configuration_is_one_clear_message(changes, message, tmp_path):
+def test_unusable_configuration_is_one_clear_message(
+    changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
     make("vit").save_pretrained(tmp_path)
     break_config(tmp_path, **changes)
     with pytest.raises(CheckpointError, match=message):
         load(tmp_path)
 
 
-def test_unusable_folders_are_one_clear_message(tmp_path):
+def test_unusable_folders_are_one_clear_message(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
         open_checkpoint(str(tmp_path))
     make("vit").save_pretrained(tmp_path)
@@ -294,13 +311,13 @@ def test_unusable_folders_are_one_clear_message(tmp_path):
         load(tmp_path)
 
 
-def test_unknown_weights_file_is_refused(tmp_path):
+def test_unknown_weights_file_is_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="only ordinary ResNets"):
         load(tmp_path / "x.safetensors", size=32)
 
 
-def test_weights_are_read_without_changing_them(tmp_path):
+def test_weights_are_read_without_changing_them(tmp_path: Path) -> None:
     make("vit").save_pretrained(tmp_path)
     before = load_file(tmp_path / "model.safetensors")
     load(tmp_path)

@@ -1,17 +1,24 @@
 """What needs a GPU, or also the onnxruntime-gpu wheel; skipped, visibly, without them."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.graph.template import Template
 from hardware.kernel_profile import what_ran
 from hardware.session import open_session, predict
 from hardware.target import Target
 from hardware.writing.materialize import arrays, materialize, save_model
+from supernets.data.data import TaskData
 from supernets.load import load_data, load_supernet
 from supernets.settings import DataSettings, ModelSettings, SpaceSettings, TuneSettings, VitConfig
 from supernets.training.order_by_importance import order_by_importance
@@ -41,7 +48,7 @@ def tensors(inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("sample", [bert, resnet])
-def test_fp16_layers_agree_with_torch(sample):
+def test_fp16_layers_agree_with_torch(sample: Callable[[], tuple[nn.Module, Template]]) -> None:
     """On the CPU: the same graph that CUDA runs, half precision emulated."""
     network, template = sample()
     inputs = texts(3, 9) if sample is bert else {"pixel_values": pictures(3)}
@@ -56,7 +63,7 @@ def test_fp16_layers_agree_with_torch(sample):
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digits() -> tuple[ModelSettings, TaskData]:
     sizes = VitConfig(image_size=16, embed_dim=32, num_heads=4, hidden_dim=64, depth=3)
     model = ModelSettings(vit=sizes)
     data = load_data(DataSettings(name="digits", image_size=16), model)
@@ -64,7 +71,7 @@ def digits():
 
 
 @needs_gpu
-def test_a_gpu_sees_the_same_batches(digits):
+def test_a_gpu_sees_the_same_batches(digits: tuple[ModelSettings, TaskData]) -> None:
     _, data = digits
     found = []
     for device in (torch.device("cpu"), torch.device("cuda")):
@@ -77,7 +84,7 @@ def test_a_gpu_sees_the_same_batches(digits):
 
 
 @needs_gpu
-def test_tuning_on_a_gpu_agrees_with_the_cpu(digits):
+def test_tuning_on_a_gpu_agrees_with_the_cpu(digits: tuple[ModelSettings, TaskData]) -> None:
     """Order of units, a few steps of InstaTune, accuracy: all where the settings say."""
     model, data = digits
     tuned, accuracies = [], []
@@ -98,7 +105,7 @@ def test_tuning_on_a_gpu_agrees_with_the_cpu(digits):
 
 @needs_cuda
 @pytest.mark.parametrize("seed", range(3))
-def test_mixed_policies_run_on_the_gpu_and_agree_with_the_cpu(tmp_path, seed):
+def test_mixed_policies_run_on_the_gpu_and_agree_with_the_cpu(tmp_path: Path, seed: int) -> None:
     _, template = vit()
     rng = np.random.default_rng(seed)
     _, weights = random_vit(rng)

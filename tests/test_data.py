@@ -1,18 +1,24 @@
 """Splits, tables and built-in data: nothing overlaps, nothing is guessed silently."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from supernets.data import pydoc_text
-from supernets.data.data import batch_indices, calibration_batches
+from supernets.data.data import Batch, Split, TaskData, batch_indices, calibration_batches
 from supernets.data.hf_datasets import open_tables, spread
-from supernets.data.images import ImagePreprocessor, RandomAffine, read_preprocessor
-from supernets.data.text import TextPreprocessor, pad, train_tokenizer
+from supernets.data.images import ImagePreprocessor, ImageSplit, RandomAffine, read_preprocessor
+from supernets.data.text import TextPreprocessor, TextSplit, pad, train_tokenizer
 from supernets.settings import BertConfig, DataSettings, ModelSettings, VitConfig
 from supernets.tasks import load_data, noisy
 
@@ -20,28 +26,39 @@ VIT = ModelSettings(vit=VitConfig(image_size=16))
 BERT = ModelSettings(bert=BertConfig(vocab_size=200, max_positions=16))
 
 
-def rows_of(split):
-    return {tuple(b.flatten().tolist()) for b in split.pixels}
+def pixels_of(split: Split) -> Tensor:
+    assert isinstance(split, ImageSplit)
+    assert isinstance(split.pixels, Tensor)
+    return split.pixels
+
+
+def labels_of(split: Split) -> Tensor:
+    assert isinstance(split, ImageSplit)
+    return split.labels
+
+
+def rows_of(split: Split) -> set[tuple[int, ...]]:
+    return {tuple(image.flatten().tolist()) for image in pixels_of(split)}
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digits() -> TaskData:
     return load_data(DataSettings(name="digits"), VIT)
 
 
-def test_digits_are_split_once_and_by_class(digits):
+def test_digits_are_split_once_and_by_class(digits: TaskData) -> None:
     sizes = [len(split) for split in (digits.train, digits.validation, digits.test)]
     assert sizes == [1000, 397, 400]
     for split in (digits.validation, digits.test):
-        share = np.bincount(split.labels) / len(split)
-        np.testing.assert_allclose(share, np.bincount(digits.train.labels) / 1000, atol=0.004)
+        share = np.bincount(labels_of(split)) / len(split)
+        np.testing.assert_allclose(share, np.bincount(labels_of(digits.train)) / 1000, atol=0.004)
     assert not rows_of(digits.validation) & rows_of(digits.test)
     again = load_data(DataSettings(name="digits"), VIT)
-    assert torch.equal(again.test.pixels, digits.test.pixels)
+    assert torch.equal(pixels_of(again.test), pixels_of(digits.test))
 
 
 @pytest.mark.parametrize("name", ["digits", "pydoc"])
-def test_all_of_a_batch_is_on_the_device_asked_for(digits, name):
+def test_all_of_a_batch_is_on_the_device_asked_for(digits: TaskData, name: str) -> None:
     """On torch's device without memory, where mixing it with another is an error."""
     data = digits if name == "digits" else load_data(DataSettings(name=name, max_train=50), BERT)
     for generator in (None, torch.Generator().manual_seed(0)):
@@ -52,8 +69,8 @@ def test_all_of_a_batch_is_on_the_device_asked_for(digits, name):
             assert len(tensor) == 8
 
 
-def test_same_generator_gives_the_same_batches_from_any_start(digits):
-    def draw(start):
+def test_same_generator_gives_the_same_batches_from_any_start(digits: TaskData) -> None:
+    def draw(start: int) -> list[Batch]:
         generator = torch.Generator().manual_seed(3)
         return list(digits.train.batches(300, generator=generator, start=start))
 
@@ -62,12 +79,13 @@ def test_same_generator_gives_the_same_batches_from_any_start(digits):
     for full, late in zip(whole[2:], tail, strict=True):
         assert torch.equal(full.inputs["pixel_values"], late.inputs["pixel_values"])
     everything = torch.cat([batch.labels for batch in whole])
-    assert torch.equal(everything.bincount(), digits.train.labels.bincount())
+    assert torch.equal(everything.bincount(), labels_of(digits.train).bincount())
 
 
-def test_calibration_batches_are_shuffled_but_unchanged(digits):
+def test_calibration_batches_are_shuffled_but_unchanged(digits: TaskData) -> None:
     first = calibration_batches(digits.train, samples=100, batch_size=50)
-    plain = digits.train.preprocessor.normalise(digits.train.pixels)
+    assert isinstance(digits.preprocessor, ImagePreprocessor)
+    plain = digits.preprocessor.normalise(pixels_of(digits.train))
     known = {tuple(image.flatten().tolist()) for image in plain}
     drawn = torch.cat([batch.inputs["pixel_values"] for batch in first])
     assert len(drawn) == 100
@@ -75,19 +93,19 @@ def test_calibration_batches_are_shuffled_but_unchanged(digits):
     assert not torch.equal(drawn, plain[:100])
 
 
-def test_batch_indices_cover_every_row_once():
+def test_batch_indices_cover_every_row_once() -> None:
     rows = torch.cat([r for r, _ in batch_indices(10, 4, torch.Generator().manual_seed(0), 0)])
     assert sorted(rows.tolist()) == list(range(10))
 
 
-def test_batches_of_like_length_cover_every_row_once_wherever_they_start():
+def test_batches_of_like_length_cover_every_row_once_wherever_they_start() -> None:
     lengths = torch.randint(3, 40, (10_007,), generator=torch.Generator().manual_seed(1))
 
-    def drawn(start, lengths):
+    def drawn(start: int, lengths: Tensor | None) -> list[Tensor]:
         generator = torch.Generator().manual_seed(0)
         return [rows for rows, _ in batch_indices(10_007, 64, generator, start, lengths)]
 
-    def padded(batches):
+    def padded(batches: Iterable[Tensor]) -> int:
         return sum(len(rows) * int(lengths[rows].max()) for rows in batches)
 
     grouped = drawn(0, lengths)
@@ -100,19 +118,19 @@ def test_batches_of_like_length_cover_every_row_once_wherever_they_start():
     assert sorted(longest) != longest
 
 
-def test_texts_come_in_order_where_they_are_not_shuffled():
+def test_texts_come_in_order_where_they_are_not_shuffled() -> None:
     lengths = torch.tensor([9, 1, 5, 2])
     rows = torch.cat([rows for rows, _ in batch_indices(4, 2, None, 0, lengths)])
     assert rows.tolist() == [0, 1, 2, 3]
 
 
-def test_no_augmentation_leaves_images_alone():
+def test_no_augmentation_leaves_images_alone() -> None:
     images = torch.rand(4, 3, 8, 8)
     unchanged = RandomAffine(0, 0, 0)(images, torch.Generator().manual_seed(0))
     torch.testing.assert_close(unchanged, images, atol=1e-5, rtol=0)
 
 
-def test_flip_mirrors_left_to_right():
+def test_flip_mirrors_left_to_right() -> None:
     images = torch.rand(64, 1, 8, 8)
     flipped = RandomAffine(0, 0, 0, flip=True)(images, torch.Generator().manual_seed(0))
     mirrored = (flipped - images.flip(3)).abs().amax((1, 2, 3)) < 1e-4
@@ -147,7 +165,7 @@ def test_flip_mirrors_left_to_right():
         },
     ],
 )
-def test_preprocessing_is_that_of_transformers(config, tmp_path):
+def test_preprocessing_is_that_of_transformers(config: dict[str, object], tmp_path: Path) -> None:
     common = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True}
     common |= {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({**common, **config}))
@@ -161,7 +179,7 @@ def test_preprocessing_is_that_of_transformers(config, tmp_path):
     assert (pixels - expected).abs().max() < 0.06 / min(ours.std), "a few grey levels of rounding"
 
 
-def test_saved_image_preprocessor_is_read_back(tmp_path):
+def test_saved_image_preprocessor_is_read_back(tmp_path: Path) -> None:
     ours = ImagePreprocessor(16, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     ours.save(tmp_path)
     again = read_preprocessor(tmp_path, None)
@@ -169,7 +187,7 @@ def test_saved_image_preprocessor_is_read_back(tmp_path):
     assert AutoImageProcessor.from_pretrained(tmp_path).size["height"] == 16
 
 
-def test_spread_is_proportional_and_fixed():
+def test_spread_is_proportional_and_fixed() -> None:
     labels = np.array([0] * 60 + [1] * 30 + [2] * 10)
     chosen = spread(labels, 20)
     assert np.bincount(labels[chosen]).tolist() == [12, 6, 2]
@@ -180,7 +198,7 @@ def test_spread_is_proportional_and_fixed():
 # Text
 
 
-def test_padding_is_masked():
+def test_padding_is_masked() -> None:
     texts = [torch.tensor([[5, 6, 7], [0, 0, 1]]), torch.tensor([[8], [0]])]
     batch = pad(texts, pad_id=9)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
@@ -188,7 +206,7 @@ def test_padding_is_masked():
     assert batch["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
 
 
-def test_trained_tokenizer_survives_saving(tmp_path):
+def test_trained_tokenizer_survives_saving(tmp_path: Path) -> None:
     texts = ["the cat sat on the mat", "a dog ran after the cat"] * 3
     ours = TextPreprocessor(train_tokenizer(texts, 60), 12)
     ours.save(tmp_path)
@@ -205,7 +223,7 @@ def test_trained_tokenizer_survives_saving(tmp_path):
     assert ours.encode([" ".join(texts)], None)[0].shape[1] == 12
 
 
-def test_pydoc_splits_share_no_sentence_and_cover_all_packages():
+def test_pydoc_splits_share_no_sentence_and_cover_all_packages() -> None:
     names, splits = pydoc_text.collect(pydoc_text.standard_library())
     texts = {split: {row.text for row in rows} for split, rows in splits.items()}
     assert sum(map(len, texts.values())) == sum(map(len, splits.values())) > 3500
@@ -216,32 +234,32 @@ def test_pydoc_splits_share_no_sentence_and_cover_all_packages():
         assert {row.label for row in rows} == set(range(len(names)))
 
 
-def test_pydoc_part_ignores_case_and_punctuation():
+def test_pydoc_part_ignores_case_and_punctuation() -> None:
     assert pydoc_text.part("Close the file.") == pydoc_text.part("close  THE file")
 
 
 # Tables
 
 
-def write_csv(folder, name, rows, header="text,label"):
+def write_csv(folder: Path, name: str, rows: Sequence[str], header: str = "text,label") -> None:
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
-def text_rows(n, tag):
+def text_rows(n: int, tag: str) -> list[str]:
     return [f"{tag} number {i},{'yes' if i % 3 else 'no'}" for i in range(n)]
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def test_missing_splits_come_from_train_and_never_mix(tmp_path):
+def test_missing_splits_come_from_train_and_never_mix(tmp_path: Path) -> None:
     write_csv(tmp_path, "train", text_rows(90, "a"))
     tables = open_tables(DataSettings(name=str(tmp_path), holdout=0.2), "text")
-    texts = [tables.train, tables.validation, tables.test]
-    texts = [set(table.column("text")) for table in texts]
+    splits = (tables.train, tables.validation, tables.test)
+    texts = [set(table.column("text")) for table in splits]
     assert [len(t) for t in texts] == [54, 18, 18]
     assert len(set.union(*texts)) == 90
     assert tables.label_names == ("no", "yes")
@@ -250,7 +268,7 @@ def test_missing_splits_come_from_train_and_never_mix(tmp_path):
     assert set(again.test.column("text")) == texts[2]
 
 
-def test_given_splits_are_taken_as_they_are(tmp_path):
+def test_given_splits_are_taken_as_they_are(tmp_path: Path) -> None:
     for name, n in (("train", 30), ("dev", 12), ("test", 9)):
         write_csv(tmp_path, name, text_rows(n, name))
     settings = DataSettings(name=str(tmp_path), max_train=15, max_test=6)
@@ -260,7 +278,7 @@ def test_given_splits_are_taken_as_they_are(tmp_path):
     assert tables.notes == ()
 
 
-def test_a_split_asked_for_is_taken_for_nothing_else(tmp_path):
+def test_a_split_asked_for_is_taken_for_nothing_else(tmp_path: Path) -> None:
     for name, n in (("train", 40), ("validation", 12)):
         write_csv(tmp_path, name, text_rows(n, name))
     tables = open_tables(DataSettings(name=str(tmp_path), test_split="validation"), "text")
@@ -270,7 +288,7 @@ def test_a_split_asked_for_is_taken_for_nothing_else(tmp_path):
     assert all(text.startswith("train") for text in texts[0] | texts[1])
 
 
-def test_unlabelled_test_split_is_replaced(tmp_path):
+def test_unlabelled_test_split_is_replaced(tmp_path: Path) -> None:
     rows = [f"text {i},{i % 2}" for i in range(40)]
     write_csv(tmp_path, "train", rows)
     write_csv(tmp_path, "test", [f"other {i},-1" for i in range(8)])
@@ -279,7 +297,7 @@ def test_unlabelled_test_split_is_replaced(tmp_path):
     assert all(text.startswith("text") for text in tables.test.column("text"))
 
 
-def test_pairs_are_found_and_encoded_together(tmp_path):
+def test_pairs_are_found_and_encoded_together(tmp_path: Path) -> None:
     rows = [f"first {i},second {i},{i % 2}" for i in range(20)]
     write_csv(tmp_path, "train", rows, "premise,hypothesis,label")
     data = load_data(DataSettings(name=str(tmp_path)), BERT)
@@ -288,7 +306,7 @@ def test_pairs_are_found_and_encoded_together(tmp_path):
     assert data.label_names == ("0", "1")
 
 
-def test_jsonl_and_named_columns(tmp_path):
+def test_jsonl_and_named_columns(tmp_path: Path) -> None:
     rows = [{"body": f"words {i}", "kind": "ab"[i % 2], "title": "t"} for i in range(20)]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     settings = DataSettings(name=str(tmp_path), text_column="body", label_column="kind")
@@ -306,40 +324,44 @@ def test_jsonl_and_named_columns(tmp_path):
         ("text,label", {"name": "/nowhere/at/all"}, "could not be opened"),
     ],
 )
-def test_unusable_tables_are_one_clear_message(header, settings, message, tmp_path):
+def test_unusable_tables_are_one_clear_message(
+    header: str, settings: dict[str, str], message: str, tmp_path: Path
+) -> None:
     columns = header.count(",") + 1
     write_csv(tmp_path, "train", [",".join(["x y"] * columns)] * 8, header)
     with pytest.raises(ValueError, match=message):
         open_tables(DataSettings(**{"name": str(tmp_path), **settings}), "text")
 
 
-def test_label_that_train_lacks_is_refused(tmp_path):
+def test_label_that_train_lacks_is_refused(tmp_path: Path) -> None:
     write_csv(tmp_path, "train", text_rows(12, "a"))
     write_csv(tmp_path, "test", ["some text,maybe"])
     with pytest.raises(ValueError, match=r"labels \['maybe'\] of the test split do not occur"):
         open_tables(DataSettings(name=str(tmp_path)), "text")
 
 
-def test_column_of_unique_values_is_no_label(tmp_path):
+def test_column_of_unique_values_is_no_label(tmp_path: Path) -> None:
     write_csv(tmp_path, "train", [f"text {i},{i}" for i in range(12)])
     with pytest.raises(ValueError, match="12 different values in 12 rows"):
         open_tables(DataSettings(name=str(tmp_path)), "text")
 
 
-def test_too_long_a_sequence_is_refused(tmp_path):
+def test_too_long_a_sequence_is_refused(tmp_path: Path) -> None:
     settings = DataSettings(name="pydoc", max_length=17)
     with pytest.raises(ValueError, match="17 tokens, but the model has 16 positions"):
         load_data(settings, BERT)
 
 
-def test_token_noise_replaces_its_part_of_ordinary_tokens_alone():
+def test_token_noise_replaces_its_part_of_ordinary_tokens_alone() -> None:
     data = load_data(DataSettings(name="pydoc", max_train=600), BERT)
+    assert isinstance(data.preprocessor, TextPreprocessor)
+    assert isinstance(data.train, TextSplit)
     tokenizer, part = data.preprocessor.tokenizer, 0.2
     split = noisy(data, part)
     assert (data.train.augmented, split.augmented) == (False, True)
     special = torch.tensor(tokenizer.all_special_ids)
 
-    def shuffled(split, start=0, **options):
+    def shuffled(split: Split, start: int = 0, **options: Any) -> list[Batch]:
         generator = torch.Generator().manual_seed(0)
         return list(split.batches(50, generator=generator, start=start, **options))
 
@@ -363,12 +385,12 @@ def test_token_noise_replaces_its_part_of_ordinary_tokens_alone():
         assert ids == {tuple(text[0].tolist()) for text in data.train.texts}
 
 
-def _texts(batch):
+def _texts(batch: Batch) -> list[Tensor]:
     both = zip(batch.inputs["input_ids"], batch.inputs["attention_mask"], strict=True)
     return [row[mask.bool()] for row, mask in both]
 
 
-def test_data_of_the_other_kind_is_refused():
+def test_data_of_the_other_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="'digits' are images, a bert model reads texts"):
         load_data(DataSettings(name="digits"), BERT)
     with pytest.raises(ValueError, match="'pydoc' are texts, a vit model reads images"):
@@ -376,7 +398,7 @@ def test_data_of_the_other_kind_is_refused():
 
 
 @pytest.fixture
-def image_folder(tmp_path):
+def image_folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for split, n in (("train", 8), ("test", 3)):
         for label in ("cat", "dog"):
@@ -388,7 +410,7 @@ def image_folder(tmp_path):
     return tmp_path
 
 
-def test_image_folders_open(image_folder):
+def test_image_folders_open(image_folder: Path) -> None:
     data = load_data(DataSettings(name=str(image_folder), holdout=0.25), VIT)
     assert data.label_names == ("cat", "dog")
     assert [len(s) for s in (data.train, data.validation, data.test)] == [12, 4, 6]
@@ -396,7 +418,9 @@ def test_image_folders_open(image_folder):
     assert batch.inputs["pixel_values"].shape == (4, 3, 16, 16)
 
 
-def test_lazy_decoding_gives_the_same_images(image_folder, monkeypatch):
+def test_lazy_decoding_gives_the_same_images(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = DataSettings(name=str(image_folder))
     kept = load_data(settings, VIT)
     monkeypatch.setattr("supernets.data.decode.MEMORY_BYTES", 0)
@@ -406,7 +430,9 @@ def test_lazy_decoding_gives_the_same_images(image_folder, monkeypatch):
         assert torch.equal(a.labels, b.labels)
 
 
-def test_broken_image_is_named_when_it_is_read(image_folder, monkeypatch):
+def test_broken_image_is_named_when_it_is_read(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("supernets.data.decode.MEMORY_BYTES", 0)
     (image_folder / "test" / "dog" / "1.png").write_bytes(b"no image")
     data = load_data(DataSettings(name=str(image_folder)), VIT)
@@ -416,7 +442,7 @@ def test_broken_image_is_named_when_it_is_read(image_folder, monkeypatch):
     assert sum(len(batch.labels) for batch in data.test.batches(4)) == 5
 
 
-def test_broken_image_is_named_or_left_out(image_folder):
+def test_broken_image_is_named_or_left_out(image_folder: Path) -> None:
     (image_folder / "test" / "dog" / "1.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"row 4 of column 'image' \(.*dog/1\.png\)"):
         load_data(DataSettings(name=str(image_folder)), VIT)

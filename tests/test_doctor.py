@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +28,7 @@ def printed(renderable: object) -> str:
     return output.getvalue()
 
 
-def test_every_format_of_a_layer_is_measured_and_shown():
+def test_every_format_of_a_layer_is_measured_and_shown() -> None:
     rng = np.random.default_rng(0)
     table = measure_formats(Target(), probes=(LINEAR, CONVOLUTION), repeats=3, rng=rng)
     assert set(table["linear"]) == set(doctor.FORMATS["cpu"])
@@ -43,7 +46,9 @@ def test_every_format_of_a_layer_is_measured_and_shown():
         (("avx512_vnni",), {"onnxruntime": "1", "onnxruntime-gpu": "1"}, "overwrite each other"),
     ],
 )
-def test_remarks_say_what_the_machine_lacks(monkeypatch, flags, packages, remark):
+def test_remarks_say_what_the_machine_lacks(
+    monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], packages: dict[str, str], remark: str
+) -> None:
     monkeypatch.setattr(doctor, "cpu_flags", lambda: flags)
     monkeypatch.setattr(doctor, "_installed", lambda names: packages.items())
     assert any(remark in text for text in examine_machine().remarks)
@@ -51,14 +56,14 @@ def test_remarks_say_what_the_machine_lacks(monkeypatch, flags, packages, remark
 
 
 @pytest.fixture
-def model_path(tmp_path):
+def model_path(tmp_path: Path) -> Path:
     template, weights = doctor.one_layer(LINEAR, np.random.default_rng(0))
     model = materialize(template, weights, QuantPolicy({}), QuantScheme())
     save_model(model, tmp_path / "model.onnx")
     return tmp_path / "model.onnx"
 
 
-def test_a_model_against_itself_is_not_ranked(model_path):
+def test_a_model_against_itself_is_not_ranked(model_path: Path) -> None:
     rng = np.random.default_rng(0)
     now = iter(np.arange(1000.0))
     result = bench(
@@ -70,7 +75,7 @@ def test_a_model_against_itself_is_not_ranked(model_path):
     assert "cannot be told apart" in printed(render_bench(result))
 
 
-def test_what_cannot_be_measured_is_refused_with_its_path(tmp_path, model_path):
+def test_what_cannot_be_measured_is_refused_with_its_path(tmp_path: Path, model_path: Path) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match=r"absent\.onnx: no such file"):
         bench(tmp_path / "absent.onnx", Target(), rng=rng)
@@ -81,7 +86,7 @@ def test_what_cannot_be_measured_is_refused_with_its_path(tmp_path, model_path):
         bench(model_path, Target(provider="cuda"), rng=rng)
 
 
-def test_an_axis_that_no_target_names_is_refused(tmp_path):
+def test_an_axis_that_no_target_names_is_refused(tmp_path: Path) -> None:
     writer = GraphWriter()
     writer.node("Relu", ["x"], ["y"])
     for name, values in (("x", writer.graph.input), ("y", writer.graph.output)):
@@ -95,13 +100,13 @@ def test_an_axis_that_no_target_names_is_refused(tmp_path):
         bench(tmp_path / "model.onnx", Target(), rng=np.random.default_rng(0))
 
 
-def test_measuring_needs_no_torch():
+def test_measuring_needs_no_torch() -> None:
     modules = "hardware.bench, hardware.doctor, hardware.session, hardware.latency, hardware.target"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_formats_of_a_provider_are_its_precisions():
+def test_formats_of_a_provider_are_its_precisions() -> None:
     for provider, formats in doctor.FORMATS.items():
         precisions = {precision for precision, _ in formats.values()}
         assert precisions == set(parse_target(provider).precisions)

@@ -1,5 +1,7 @@
 """Every example is a valid experiment, and those from scratch have the space they ask for."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,12 @@ import yaml
 
 from nas.experiment.schema import Experiment
 from supernets.load import supernet
+from supernets.pretrained.hf_names import Config
 from supernets.settings import BertConfig, VitConfig
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
 BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12, "hidden_dim": 3072}
-CHECKPOINTS = {
+CHECKPOINTS: dict[str, Config] = {
     "google-bert/bert-base-uncased": BertConfig(vocab_size=30522, max_positions=512, **BASE),
     "google/vit-base-patch16-224": VitConfig(image_size=224, patch_size=16, **BASE),
     "sentence-transformers/all-MiniLM-L6-v2": BertConfig(
@@ -22,7 +25,7 @@ CHECKPOINTS = {
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
-def test_example_is_a_valid_experiment_with_its_space(path):
+def test_example_is_a_valid_experiment_with_its_space(path: Path) -> None:
     experiment = Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert experiment.name == path.stem
     model = experiment.model

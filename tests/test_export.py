@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ class Attention(nn.Module):
         return joined.transpose(1, 2).flatten(2)
 
 
-def test_attention_becomes_one_node_without_reshapes():
+def test_attention_becomes_one_node_without_reshapes() -> None:
     network, x = Attention(plain=True), torch.randn(2, 5, 12)
     template = export(network, x)
     kinds = [node.op_type for node in template.model.graph.node]
@@ -45,7 +47,7 @@ def test_attention_becomes_one_node_without_reshapes():
     assert_same(network, template, x)
 
 
-def test_attention_whose_heads_cannot_be_followed_is_an_error():
+def test_attention_whose_heads_cannot_be_followed_is_an_error() -> None:
     with pytest.raises(ValueError, match="heads are not a plain reshape"):
         export(Attention(plain=False), torch.randn(2, 5, 12))
 
@@ -56,17 +58,20 @@ class Twice(nn.Module):
         self.layer = nn.Linear(4, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(self.layer(x))
+        y: torch.Tensor = self.layer(self.layer(x))
+        return y
 
 
-def test_a_layer_used_twice_is_an_error_that_names_it():
+def test_a_layer_used_twice_is_an_error_that_names_it() -> None:
     with pytest.raises(ValueError, match=r"\['layer'\]: used more than once"):
         export(Twice(), torch.randn(2, 4))
 
 
 @pytest.mark.parametrize("shape", [(1, 6), (1, 3, 6)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_linears_are_found_whatever_they_are_exported_as(shape, bias):
+def test_linears_are_found_whatever_they_are_exported_as(
+    shape: tuple[int, ...], bias: bool
+) -> None:
     """Two-dimensional inputs become Gemm, others MatMul; a batch of one is still dynamic."""
     network = nn.Sequential(nn.Linear(6, 5, bias=bias), nn.ReLU(), nn.Linear(5, 2))
     template = export_sequential(network, torch.randn(shape))
@@ -75,7 +80,7 @@ def test_linears_are_found_whatever_they_are_exported_as(shape, bias):
     assert_same(Wrapped(network), template, x)
 
 
-def test_zero_biases_of_the_exporter_are_dropped_from_convolutions():
+def test_zero_biases_of_the_exporter_are_dropped_from_convolutions() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 2, 1))
     template = export_sequential(network, torch.randn(2, 3, 8, 8))
     inputs = [len(node.input) for node in template.model.graph.node if node.op_type == "Conv"]
@@ -89,7 +94,8 @@ class Wrapped(nn.Module):
         self.layers = layers
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
+        y: torch.Tensor = self.layers(x)
+        return y
 
 
 def export_sequential(layers: nn.Sequential, x: torch.Tensor) -> Template:

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
@@ -15,13 +17,15 @@ CONSTANTS = ["INT4_MIN", "INT4_MAX", "INT8_MAX", "INT8_MAX_REDUCED", "MULTIPLIER
 
 
 @pytest.mark.parametrize("name", [*CONSTANTS, "MULTIPLIER_MAX_REDUCED", "SHRINKS"])
-def test_constants_equal_the_exporters(name):
+def test_constants_equal_the_exporters(name: str) -> None:
     assert getattr(fake_quant, name) == getattr(quantize, name)
 
 
 @pytest.mark.parametrize("inputs", [96, 50])
 @pytest.mark.parametrize(("group_size", "reduced"), [(16, False), (32, True), (None, False)])
-def test_rounded_weights_equal_the_exporters_to_the_last_bit(inputs, group_size, reduced):
+def test_rounded_weights_equal_the_exporters_to_the_last_bit(
+    inputs: int, group_size: int | None, reduced: bool
+) -> None:
     weight = torch.randn(40, inputs, generator=torch.Generator().manual_seed(0))
     int8 = quantize.int8_weight(weight.numpy(), reduced)
     assert np.array_equal(
@@ -33,7 +37,9 @@ def test_rounded_weights_equal_the_exporters_to_the_last_bit(inputs, group_size,
 
 
 @pytest.mark.parametrize(("seed", "group_size"), [(0, 32), (1, 16), (2, 64), (3, None)])
-def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(seed, group_size):
+def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(
+    seed: int, group_size: int | None
+) -> None:
     _, template = vit()
     rng, scheme = np.random.default_rng(seed), QuantScheme(group_size=group_size)
     network, weights = random_vit(rng)
@@ -49,7 +55,7 @@ def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(seed, gro
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
-def test_gradients_pass_straight_through(precision):
+def test_gradients_pass_straight_through(precision: Precision) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 32, generator=generator, requires_grad=True)
     weight = torch.randn(8, 32, generator=generator, requires_grad=True)

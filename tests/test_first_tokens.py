@@ -1,10 +1,14 @@
 """The last block computes only the tokens that are read, which no result can tell."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
 from hardware.graph.export import export_template
@@ -14,21 +18,25 @@ from hardware.session import open_session
 from hardware.target import Target
 from hardware.writing.materialize import arrays, materialize
 from nas.evaluation.candidate_builder import template_of
+from supernets.families.transformer import TransformerSuperNetwork
 from supernets.layers.attention import Attention
+from supernets.pretrained.hf_names import Config
+from supernets.settings import SpaceSettings
 from tests import sample_supernets as families
 
 SCHEME = QuantScheme()
 CASES = [case for case in families.CASES if case.id in ("vit", "deit", "bert")]
 
 
-def run(model, feed, *values):
+def run(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], *values: str) -> list[np.ndarray]:
     names = [value.name for value in model.graph.output]
     extra = [onnx.helper.make_tensor_value_info(v, onnx.TensorProto.FLOAT, None) for v in values]
     model.graph.output.extend(extra)
-    return open_session(model.SerializeToString(), Target()).run([*names, *values], feed)
+    session = open_session(model.SerializeToString(), Target())
+    return [np.asarray(found) for found in session.run([*names, *values], feed)]
 
 
-def unmarked(template):
+def unmarked(template: Template) -> Template:
     """The template of a network of which every token might be read."""
     model = onnx.ModelProto()
     model.CopyFrom(template.model)
@@ -42,8 +50,11 @@ def unmarked(template):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_whichever_block_is_last_computes_the_read_tokens_alone(config, settings):
+def test_whichever_block_is_last_computes_the_read_tokens_alone(
+    config: Config, settings: SpaceSettings
+) -> None:
     network = families.build(config)
+    assert isinstance(network, TransformerSuperNetwork)
     space = network.space(settings)
     template = template_of(network, space)
     reads = getattr(config, "head_tokens", 1)
@@ -73,8 +84,9 @@ def test_whichever_block_is_last_computes_the_read_tokens_alone(config, settings
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_torch_computes_what_all_tokens_would_give(config, settings):
+def test_torch_computes_what_all_tokens_would_give(config: Config, settings: SpaceSettings) -> None:
     network = families.build(config).eval()
+    assert isinstance(network, TransformerSuperNetwork)
     inputs = families.batch(network).inputs
     expected = network(**inputs)
     blocks = [network.block(index) for index in network.active_blocks]
@@ -88,16 +100,17 @@ def test_torch_computes_what_all_tokens_would_give(config, settings):
 class Pooled(nn.Module):
     """One block whose output is averaged over all tokens."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        layers = (nn.Linear(8, 8) for _ in range(4))
-        self.blocks = nn.ModuleList([Attention(*layers, 4)])
+        query, key, value, out = (nn.Linear(8, 8) for _ in range(4))
+        self.blocks = nn.ModuleList([Attention(query, key, value, out, 4)])
 
-    def forward(self, x):
-        return (x + self.blocks[0](x)).mean(1)
+    def forward(self, x: Tensor) -> Tensor:
+        mean: Tensor = (x + self.blocks[0](x)).mean(1)
+        return mean
 
 
-def test_where_all_tokens_are_read_nothing_is_left_out():
+def test_where_all_tokens_are_read_nothing_is_left_out() -> None:
     network, x = Pooled(), torch.randn(2, 5, 8)
     template = export_template(network, {"x": x}, dynamic_axes={"x": {0: "batch"}})
     assert all(tensor.name != FIRST_TOKENS for tensor in template.model.graph.initializer)

@@ -1,9 +1,12 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from nas.experiment.objectives import FloatArray
 from nas.search.pareto import best, front, hypervolume, knee, non_dominated, reference_point, spread
 
 LEVELS = 5
@@ -16,20 +19,20 @@ points = st.integers(1, 3).flatmap(
 )
 
 
-def dominates(a, b):
-    return (a <= b).all() and (a < b).any()
+def dominates(a: FloatArray, b: FloatArray) -> bool:
+    return bool((a <= b).all() and (a < b).any())
 
 
 @given(points)
 @settings(deadline=None)
-def test_non_dominated_is_the_definition(costs):
+def test_non_dominated_is_the_definition(costs: FloatArray) -> None:
     expected = [not any(dominates(a, b) for a in costs) for b in costs]
     assert non_dominated(costs).tolist() == expected
 
 
 @given(points)
 @settings(deadline=None)
-def test_hypervolume_counts_the_dominated_cells(costs):
+def test_hypervolume_counts_the_dominated_cells(costs: FloatArray) -> None:
     cells = np.stack(
         np.meshgrid(*[np.arange(LEVELS)] * costs.shape[1], indexing="ij"), axis=-1
     ).reshape(-1, costs.shape[1])
@@ -37,36 +40,36 @@ def test_hypervolume_counts_the_dominated_cells(costs):
     assert hypervolume(costs, np.full(costs.shape[1], float(LEVELS))) == pytest.approx(covered)
 
 
-def test_equal_points_stay_and_failed_ones_go():
+def test_equal_points_stay_and_failed_ones_go() -> None:
     costs = np.array([[1, 2], [1, 2], [2, 3], [np.nan, 0], [0, 5]], dtype=float)
     assert non_dominated(costs).tolist() == [True, True, False, False, True]
     assert front(costs).tolist() == [4, 0, 1]
 
 
-def test_hypervolume_of_points_beyond_the_reference_is_zero():
+def test_hypervolume_of_points_beyond_the_reference_is_zero() -> None:
     assert hypervolume(np.array([[2.0, 0.0]]), np.array([1.0, 1.0])) == 0.0
 
 
-def test_reference_point_is_worse_than_every_point():
+def test_reference_point_is_worse_than_every_point() -> None:
     costs = np.array([[0.0, 5.0], [4.0, 5.0]])
     assert reference_point(costs, margin=0.25).tolist() == [5.0, 5.25]
 
 
-def test_knee_is_the_bend():
+def test_knee_is_the_bend() -> None:
     costs = np.array([[0, 10], [1, 2], [10, 0], [1, 9]], dtype=float)
     assert knee(costs) == 1
     with pytest.raises(ValueError, match="nothing was measured"):
         knee(np.full((2, 2), np.nan))
 
 
-def test_best_takes_the_smallest_allowed_cost_and_breaks_ties_by_the_others():
+def test_best_takes_the_smallest_allowed_cost_and_breaks_ties_by_the_others() -> None:
     costs = np.array([[1, 9], [2, 8], [2, 3], [0, np.nan], [3, 0]], dtype=float)
     assert best(costs, 0, np.array([False, True, True, True, True])) == 2
     assert best(costs, 0, np.ones(5, dtype=bool)) == 0
     assert best(costs, 0, np.zeros(5, dtype=bool)) is None
 
 
-def test_spread_keeps_the_extremes_and_covers_the_rest():
+def test_spread_keeps_the_extremes_and_covers_the_rest() -> None:
     steps = np.linspace(0, 1, 101)
     costs = np.stack([steps, 1 - steps], axis=1)
     costs = np.vstack([costs, costs[:1], [[2.0, 2.0]]])

@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from tests.sample_networks import VIT
 LAYER = doctor.Probe("linear", (1, 3, 64), (32, 64))
 
 
-def clock(durations: tuple[float, float]) -> "itertools.accumulate[float]":
+def clock(durations: tuple[float, float]) -> itertools.accumulate[float]:
     """Two sessions measured in turn: the first takes durations[0], the second durations[1]."""
     steps = itertools.cycle([0.0, durations[0], 0.0, durations[1]])
     return itertools.accumulate(steps)
@@ -25,7 +28,9 @@ def clock(durations: tuple[float, float]) -> "itertools.accumulate[float]":
 @pytest.mark.parametrize(
     ("durations", "expected"), [((1.0, 2.0), "w4a8"), ((2.0, 1.0), "matmulnbits")]
 )
-def test_the_faster_kernel_is_taken_and_remembered(tmp_path, durations, expected):
+def test_the_faster_kernel_is_taken_and_remembered(
+    tmp_path: Path, durations: tuple[float, float], expected: str
+) -> None:
     template, weights = doctor.one_layer(LAYER, np.random.default_rng(0))
     cache = tmp_path / "kernels.json"
     ticks = clock(durations)
@@ -46,13 +51,13 @@ def test_the_faster_kernel_is_taken_and_remembered(tmp_path, durations, expected
         )  # fmt: skip
 
 
-def test_cuda_has_one_int4_kernel():
+def test_cuda_has_one_int4_kernel() -> None:
     template, weights = doctor.one_layer(LAYER, np.random.default_rng(0))
     choice = choose_int4_kernel(template, weights, QuantScheme(), Target("cuda"), {})
     assert choice.kernel == "matmulnbits"
 
 
-def test_a_network_of_several_resolutions_is_measured_at_its_largest(tmp_path):
+def test_a_network_of_several_resolutions_is_measured_at_its_largest(tmp_path: Path) -> None:
     network = ViTSuperNetwork(VIT, num_labels=10)
     space = network.space(SpaceSettings(resolution=(8, 16)))
     template = template_of(network, space)

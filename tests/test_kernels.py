@@ -1,5 +1,10 @@
 """Every format of every layer kind, against torch."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import onnx
 import pytest
@@ -50,8 +55,8 @@ def calibrated(scheme: QuantScheme) -> tuple[Template, dict[str, np.ndarray], Ra
     [("fp32", 32, 1e-5), ("int8", 32, 0.03), ("int4", 16, 0.2), ("int4", 64, 0.25)],
 )
 def test_convolutions_agree_with_torch_and_run_on_integer_kernels(
-    tmp_path, precision, group_size, worst
-):
+    tmp_path: Path, precision: str, group_size: int | None, worst: float
+) -> None:
     scheme = QuantScheme(group_size=group_size)
     template, weights, ranges = calibrated(scheme)
     policy = uniform(template, precision)
@@ -72,7 +77,9 @@ def test_convolutions_agree_with_torch_and_run_on_integer_kernels(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_mixed_convolutions_run_as_asked_and_have_the_predicted_size(tmp_path, seed):
+def test_mixed_convolutions_run_as_asked_and_have_the_predicted_size(
+    tmp_path: Path, seed: int
+) -> None:
     template, weights, ranges = calibrated(QuantScheme())
     rng = np.random.default_rng(seed)
     names = [layer.name for layer in template.layers]
@@ -89,7 +96,7 @@ def test_mixed_convolutions_run_as_asked_and_have_the_predicted_size(tmp_path, s
     assert predicted == (tmp_path / "model.onnx").stat().st_size
 
 
-def test_a_convolution_without_ranges_is_an_error():
+def test_a_convolution_without_ranges_is_an_error() -> None:
     template, weights, _ = calibrated(QuantScheme())
     with pytest.raises(ValueError, match="calibrate"):
         materialize(template, weights, uniform(template, "int8"), QuantScheme())
@@ -97,7 +104,7 @@ def test_a_convolution_without_ranges_is_an_error():
 
 @pytest.mark.parametrize("group_size", [16, 32, 64, None])
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
-def test_bert_agrees_with_torch_at_any_length(precision, group_size):
+def test_bert_agrees_with_torch_at_any_length(precision: str, group_size: int | None) -> None:
     network, template = bert()
     weights, scheme = arrays(network.state_dict()), QuantScheme(group_size=group_size)
     policy = uniform(template, precision)
@@ -113,12 +120,12 @@ def test_bert_agrees_with_torch_at_any_length(precision, group_size):
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_embedding_rows_equal_fake_quantized_ones(precision):
+def test_embedding_rows_equal_fake_quantized_ones(precision: str) -> None:
     network, template = bert()
     weights, scheme = arrays(network.state_dict()), QuantScheme()
     policy = QuantPolicy({"embeddings.word": Precision(precision)})
     model = materialize(template, weights, policy, scheme)
-    table = network.get_submodule("embeddings.word").weight
+    table = network.get_parameter("embeddings.word.weight")
     ids = torch.arange(len(table))[None]
     rounded = fake_quant.embedding(ids, table, Precision(precision), scheme)[0].detach().numpy()
     replaced = materialize(
@@ -129,7 +136,7 @@ def test_embedding_rows_equal_fake_quantized_ones(precision):
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_static_linears_agree_with_fake_quantization(tmp_path, precision):
+def test_static_linears_agree_with_fake_quantization(tmp_path: Path, precision: str) -> None:
     """One layer, so that nothing amplifies the last bit."""
     layer = nn.Linear(96, 40)
     template = one_layer(layer)
@@ -148,7 +155,7 @@ def test_static_linears_agree_with_fake_quantization(tmp_path, precision):
 
 
 @pytest.mark.parametrize("inputs", [96, 50])
-def test_matmulnbits_agrees_with_fake_quantization(tmp_path, inputs):
+def test_matmulnbits_agrees_with_fake_quantization(tmp_path: Path, inputs: int) -> None:
     layer = nn.Linear(inputs, 40)
     template = one_layer(layer)
     scheme, x = QuantScheme(int4_kernel="matmulnbits"), torch.randn(3, 7, inputs)
@@ -163,7 +170,7 @@ def test_matmulnbits_agrees_with_fake_quantization(tmp_path, inputs):
 
 
 @pytest.mark.parametrize("group_size", [None, 8, 48])
-def test_matmulnbits_refuses_group_sizes_it_does_not_have(group_size):
+def test_matmulnbits_refuses_group_sizes_it_does_not_have(group_size: int | None) -> None:
     layer = nn.Linear(96, 40)
     scheme = QuantScheme(int4_kernel="matmulnbits", group_size=group_size)
     template = one_layer(layer)
@@ -171,11 +178,11 @@ def test_matmulnbits_refuses_group_sizes_it_does_not_have(group_size):
         materialize(template, arrays(layer_state(layer)), uniform(template, "int4"), scheme)
 
 
-def test_what_ran_names_a_layer_that_fell_back_to_float(tmp_path):
+def test_what_ran_names_a_layer_that_fell_back_to_float(tmp_path: Path) -> None:
     """Dequantized operands without a quantized result: ONNX Runtime has no INT8 kernel for it."""
     graph = GraphWriter()
     names = ["s", "z", "layer.weight", "layer.weight_scale"]
-    values = [
+    values: list[np.ndarray | np.generic] = [
         np.float32(0.1),
         np.uint8(128),
         np.ones((4, 3, 1, 1), np.int8),
@@ -208,7 +215,8 @@ class OneLayer(nn.Module):
         self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x)
+        y: torch.Tensor = self.layer(x)
+        return y
 
 
 def one_layer(layer: nn.Linear) -> Template:
@@ -222,7 +230,9 @@ def layer_state(layer: nn.Linear) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("linear", ["dynamic", "static", "qdq"])
 @pytest.mark.parametrize("choices", [("int8",), ("fp32", "int8", "int4")])
-def test_convolutional_logits_equal_their_imitation(choices, linear):
+def test_convolutional_logits_equal_their_imitation(
+    choices: tuple[str, ...], linear: Literal["dynamic", "static", "qdq"]
+) -> None:
     scheme = QuantScheme(linear=linear)
     template, weights, ranges = calibrated(scheme)
     rng = np.random.default_rng(7)

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numpy as np
@@ -59,7 +61,7 @@ def ticks() -> Iterator[float]:
         now += 0.5
 
 
-def test_sessions_run_alternately_after_warming_up():
+def test_sessions_run_alternately_after_warming_up() -> None:
     log: list[str] = []
     sessions = {name: Recorder(name, log) for name in "ab"}
     clock = ticks()
@@ -83,17 +85,17 @@ def measured_on_a_shared_core(*, pauses: bool) -> float:
     return found["fast"].median_ms / found["slow"].median_ms
 
 
-def test_rounds_do_not_fall_into_step_with_the_scheduler():
+def test_rounds_do_not_fall_into_step_with_the_scheduler() -> None:
     """Without pauses the slow model is interrupted in every round and seems over twice as slow."""
     assert measured_on_a_shared_core(pauses=False) == pytest.approx(0.2 / 2.2)
     assert measured_on_a_shared_core(pauses=True) == pytest.approx(0.2)
 
 
-def test_latency_is_median_and_quartiles_in_milliseconds():
+def test_latency_is_median_and_quartiles_in_milliseconds() -> None:
     assert Latency.of(np.array([0.001, 0.002, 0.003, 0.004, 0.1])) == Latency(3.0, 2.0, 4.0, 5)
 
 
-def test_ratio_recovers_a_known_factor_under_common_disturbance():
+def test_ratio_recovers_a_known_factor_under_common_disturbance() -> None:
     rng = np.random.default_rng(0)
     disturbance = rng.lognormal(0, 0.5, 200)
     reference = 0.010 * disturbance * rng.normal(1, 0.01, 200)
@@ -103,7 +105,7 @@ def test_ratio_recovers_a_known_factor_under_common_disturbance():
     assert found.verdict == "faster"
 
 
-def test_interruptions_leave_a_ratio_alone():
+def test_interruptions_leave_a_ratio_alone() -> None:
     """A core shared with other work: runs are interrupted the likelier the longer they are."""
     rng = np.random.default_rng(0)
     lengths = np.array([[0.002], [0.0005]])
@@ -114,13 +116,13 @@ def test_interruptions_leave_a_ratio_alone():
     assert found.value == pytest.approx(0.25, rel=0.05)
 
 
-def test_calm_rounds_are_the_same_of_all_models_and_stay_in_order():
+def test_calm_rounds_are_the_same_of_all_models_and_stay_in_order() -> None:
     a, b = np.array([1.0, 9, 1, 2, 1, 1]), np.array([20.0, 20, 70, 21, 22, 20])
     assert [rows.tolist() for rows in calm(a, b)] == [[1.0, 1.0], [20.0, 20.0]]
     assert calm(a)[0].tolist() == [1.0, 1.0]
 
 
-def test_models_that_cannot_be_told_apart_are_not_ranked():
+def test_models_that_cannot_be_told_apart_are_not_ranked() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.01, 0.001, (2, 30))
     assert ratio(a, b, rng).verdict == "undecided"

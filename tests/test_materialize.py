@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -18,7 +22,7 @@ def run(model: onnx.ModelProto, x: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_sliced_fp32_graph_equals_the_extracted_torch_network(seed):
+def test_sliced_fp32_graph_equals_the_extracted_torch_network(seed: int) -> None:
     _, template = vit()
     network, weights = random_vit(np.random.default_rng(seed))
     model = materialize(template, weights, QuantPolicy({}), QuantScheme())
@@ -28,7 +32,7 @@ def test_sliced_fp32_graph_equals_the_extracted_torch_network(seed):
     assert np.abs(run(model, images(5)) - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_every_batch_size_runs():
+def test_every_batch_size_runs() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
     model = materialize(template, weights, QuantPolicy({}), QuantScheme())
@@ -37,7 +41,7 @@ def test_every_batch_size_runs():
     np.testing.assert_allclose(whole, alone, atol=1e-5)
 
 
-def test_memo_gives_the_same_bytes_and_notices_changed_weights():
+def test_memo_gives_the_same_bytes_and_notices_changed_weights() -> None:
     _, template = vit()
     rng, memo = np.random.default_rng(4), WeightMemo()
     for _ in range(4):
@@ -52,7 +56,7 @@ def test_memo_gives_the_same_bytes_and_notices_changed_weights():
     assert remembered.SerializeToString() == fresh.SerializeToString()
 
 
-def test_query_key_and_value_share_one_quantized_activation():
+def test_query_key_and_value_share_one_quantized_activation() -> None:
     _, template = vit()
     network, _ = vit()
     network.activate({})
@@ -63,7 +67,7 @@ def test_query_key_and_value_share_one_quantized_activation():
     assert len(quantizers) == 2 + 4 * 3 + 1, "patch_embed, head, four per block, last query"
 
 
-def test_template_reads_back_equal(tmp_path):
+def test_template_reads_back_equal(tmp_path: Path) -> None:
     _, template = vit()
     template.save(tmp_path / "template.onnx")
     again = Template.load(tmp_path / "template.onnx")
@@ -71,7 +75,7 @@ def test_template_reads_back_equal(tmp_path):
     assert again.layers == template.layers
 
 
-def test_weights_that_no_dropped_block_explains_are_an_error():
+def test_weights_that_no_dropped_block_explains_are_an_error() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
     broken = {name: array for name, array in weights.items() if name != "norm.weight"}
@@ -79,7 +83,7 @@ def test_weights_that_no_dropped_block_explains_are_an_error():
         materialize(template, broken, QuantPolicy({}), QuantScheme())
 
 
-def test_a_policy_for_a_layer_that_is_not_there_is_an_error():
+def test_a_policy_for_a_layer_that_is_not_there_is_an_error() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
     policy = QuantPolicy({"blocks.9.mlp.fc1": Precision.INT8})
@@ -87,7 +91,7 @@ def test_a_policy_for_a_layer_that_is_not_there_is_an_error():
         materialize(template, weights, policy, QuantScheme())
 
 
-def test_heads_cut_in_the_middle_are_an_error():
+def test_heads_cut_in_the_middle_are_an_error() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
     query = next(name for name in weights if name.endswith("query.weight"))

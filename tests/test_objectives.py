@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from nas.experiment.objectives import check_consistent, find_objective, parse_co
         ("macs <= 1.5 G", 1.6e9, False),
     ],
 )
-def test_constraints_mean_what_they_say(text, value, ok):
+def test_constraints_mean_what_they_say(text: str, value: float, ok: bool) -> None:
     rows = {"int8": {"accuracy": 0.98}, "fp32": {"latency_ms": 4.0}}
     constraint = parse_constraint(text).resolve(rows)
     assert (constraint.violation(np.array([value]))[0] == 0) == ok
@@ -33,18 +35,18 @@ def test_constraints_mean_what_they_say(text, value, ok):
         ("accuracy >= int9 - 0.1", "no reference row"),
     ],
 )
-def test_a_constraint_that_cannot_be_meant_is_refused(text, part):
+def test_a_constraint_that_cannot_be_meant_is_refused(text: str, part: str) -> None:
     with pytest.raises(ValueError, match=part):
         parse_constraint(text)
 
 
-def test_text_of_a_constraint_reads_back_the_same():
+def test_text_of_a_constraint_reads_back_the_same() -> None:
     for text in ("accuracy >= int8 - 0.005", "latency_ms <= 0.5 * fp32", "size_bytes <= 8 MB"):
         constraint = parse_constraint(text)
         assert parse_constraint(str(constraint)) == constraint
 
 
-def test_contradicting_constraints_are_named():
+def test_contradicting_constraints_are_named() -> None:
     pair = [parse_constraint("accuracy >= 0.9"), parse_constraint("accuracy <= 0.8")]
     with pytest.raises(ValueError, match=r"accuracy >= 0\.9.*accuracy <= 0\.8"):
         check_consistent(pair)
@@ -53,7 +55,7 @@ def test_contradicting_constraints_are_named():
     )
 
 
-def test_costs_flip_what_is_maximised_and_flip_back():
+def test_costs_flip_what_is_maximised_and_flip_back() -> None:
     objectives = [find_objective("accuracy"), find_objective("latency_ms")]
     values = np.array([[0.9, 3.0]])
     assert to_costs(values, objectives).tolist() == [[-0.9, 3.0]]

@@ -27,7 +27,8 @@ from nas.evaluation.baselines import measured_references
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
 from nas.experiment.load import load_experiment
-from nas.pipeline import export, read_evaluations, run, write_report
+from nas.ledger.study import read_evaluations
+from nas.pipeline import export, run, write_report
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, RunFolderError
 from nas.run_session import RunSession
@@ -125,7 +126,9 @@ def test_the_model_card_runs_as_it_stands(finished: tuple[RunFolder, Front]) -> 
     code = (model / "README.md").read_text().split("```python\n")[1].split("```")[0]
     assert len(code.strip().splitlines()) <= 12
     assert isinstance(data.test, ImageSplit)
-    Image.fromarray(data.test.pixels[0].permute(1, 2, 0).numpy()).save(model / "image.png")
+    Image.fromarray(data.test.pixels[torch.tensor([0])][0].permute(1, 2, 0).numpy()).save(
+        model / "image.png"
+    )
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=model, check=True, capture_output=True, text=True
     ).stdout

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import itertools
 
 import numpy as np
@@ -21,7 +23,7 @@ def weights(rows: int, inputs: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_t(4, (rows, inputs)).astype(np.float32)
 
 
-def test_int8_is_the_nearest_of_255_symmetric_levels():
+def test_int8_is_the_nearest_of_255_symmetric_levels() -> None:
     weight = weights(7, 33)
     values, scale = int8_weight(weight)
     levels = np.arange(-127, 128, dtype=np.float32)
@@ -31,7 +33,7 @@ def test_int8_is_the_nearest_of_255_symmetric_levels():
     assert np.array_equal(np.abs(values).max(axis=1), np.full(7, 127))
 
 
-def test_reduced_range_cannot_overflow_sixteen_bits():
+def test_reduced_range_cannot_overflow_sixteen_bits() -> None:
     """Two products of UINT8 and a weight, as AVX2 adds them."""
     weight = weights(20, 64)
     for integers in (int8_weight(weight, True).values, int4_weight(weight, 16, True).integers):
@@ -39,7 +41,7 @@ def test_reduced_range_cannot_overflow_sixteen_bits():
         assert pairs.max() <= 2**15 - 1
 
 
-def test_int4_multiplier_has_the_least_squared_error_of_those_tried():
+def test_int4_multiplier_has_the_least_squared_error_of_those_tried() -> None:
     weight = weights(5, 64)
     quantized = int4_weight(weight, 16)
     for row, group in itertools.product(range(5), range(4)):
@@ -55,7 +57,7 @@ def test_int4_multiplier_has_the_least_squared_error_of_those_tried():
         assert np.square(part - chosen).sum() == pytest.approx(min(errors), rel=1e-5)
 
 
-def test_int4_error_is_no_larger_than_onnxruntimes_block_quantizer():
+def test_int4_error_is_no_larger_than_onnxruntimes_block_quantizer() -> None:
     weight = weights(96, 256)
     groups = weight.reshape(96, 8, 32)
     peak = np.take_along_axis(groups, np.abs(groups).argmax(-1)[..., None], -1)
@@ -72,13 +74,15 @@ def test_int4_error_is_no_larger_than_onnxruntimes_block_quantizer():
     seed=st.integers(0, 99),
 )
 @settings(max_examples=40, deadline=None)
-def test_int4_rows_are_independent_padded_with_zeros_and_inside_int8(rows, inputs, group, seed):
+def test_int4_rows_are_independent_padded_with_zeros_and_inside_int8(
+    rows: int, inputs: int, group: int | None, seed: int
+) -> None:
     weight = weights(rows, inputs, seed)
     weight[0] = 0
     whole = int4_weight(weight, group)
     part = int4_weight(weight[: rows // 2 + 1], group)
     for kept, alone in zip(whole.rows(rows // 2 + 1), part, strict=True):
-        assert np.array_equal(kept, alone)
+        np.testing.assert_array_equal(kept, alone)
     assert not whole.integers[:, inputs:].any()
     assert np.abs(whole.integers.astype(int)).max() <= 8 * MULTIPLIER_MAX
     error = np.abs(weight - (whole.integers * whole.scale[:, None])[:, :inputs])
@@ -86,7 +90,7 @@ def test_int4_rows_are_independent_padded_with_zeros_and_inside_int8(rows, input
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (3, 5), (1, 1)])
-def test_packed_int4_reads_back_in_onnx(shape):
+def test_packed_int4_reads_back_in_onnx(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(0).integers(-8, 8, shape).astype(np.int8)
     tensor = onnx.TensorProto(
         data_type=onnx.TensorProto.INT4, dims=shape, raw_data=pack_int4(values)

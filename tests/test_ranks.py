@@ -69,7 +69,12 @@ def assert_close(found: list[dict[str, float]], expected: list[dict[str, float]]
         assert list(now.values()) == pytest.approx(list(then.values()), abs=1e-5)
 
 
-def one_of_two(rank: int, port: int, model: ModelSettings, found: multiprocessing.Queue) -> None:
+def one_of_two(
+    rank: int,
+    port: int,
+    model: ModelSettings,
+    found: multiprocessing.Queue[tuple[int, list[dict[str, float]]]],
+) -> None:
     import os
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -18,7 +18,7 @@ import torch
 from pydantic import ValidationError
 from rich.console import Console
 from safetensors.torch import save_file
-from transformers import BertTokenizerFast
+from transformers import BertTokenizerFast  # type: ignore[attr-defined] # loaded lazily
 
 from hardware.formats.precision import Precision, QuantPolicy
 from nas.delivery.model_card import model_card

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ class AnyRange(Ranges):
         QuantScheme(int4_kernel="matmulnbits"),
     ],
 )
-def test_predicted_bytes_equal_the_written_ones(scheme):
+def test_predicted_bytes_equal_the_written_ones(scheme: QuantScheme) -> None:
     network, template = vit()
     names = [layer.name for layer in network.layers]
     rng = np.random.default_rng(0)

@@ -1,5 +1,7 @@
 """Genes and genomes: brute force over spaces small enough to list."""
 
+from __future__ import annotations
+
 import itertools
 import json
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from hardware.formats.precision import Precision
-from supernets.space.space import Gene, Requires, SearchSpace
+from supernets.space.space import Choice, Gene, Genomes, Requires, SearchSpace
 
 SPACE = SearchSpace(
     (
@@ -20,40 +22,40 @@ SPACE = SearchSpace(
 )
 
 
-def every_genome(space):
+def every_genome(space: SearchSpace) -> Genomes:
     rows = itertools.product(*(range(len(gene.choices)) for gene in space.genes))
     return np.array(list(rows), dtype=np.int64)
 
 
-def test_size_counts_distinct_networks():
+def test_size_counts_distinct_networks() -> None:
     networks = {tuple(sorted(SPACE.decode(g).items())) for g in every_genome(SPACE)}
     assert SPACE.size == len(networks) == 2 * (1 + 3 * 2 + 3 * 2 * 2)
 
 
-def test_canonical_genomes_and_networks_are_one_to_one():
+def test_canonical_genomes_and_networks_are_one_to_one() -> None:
     canonical = {tuple(row) for row in SPACE.canonical(every_genome(SPACE))}
     networks = {tuple(sorted(SPACE.decode(np.array(row)).items())) for row in canonical}
     assert len(canonical) == len(networks) == SPACE.size
 
 
-def test_decode_and_encode_are_inverse():
+def test_decode_and_encode_are_inverse() -> None:
     for genome in SPACE.canonical(every_genome(SPACE)):
         assert np.array_equal(SPACE.encode(SPACE.decode(genome)), genome)
 
 
-def test_sampling_is_uniform_per_gene_and_seeded():
+def test_sampling_is_uniform_per_gene_and_seeded() -> None:
     drawn = SPACE.sample(3000, np.random.default_rng(0))
     assert np.array_equal(drawn, SPACE.canonical(drawn))
     assert np.array_equal(drawn, SPACE.sample(3000, np.random.default_rng(0)))
     np.testing.assert_allclose(np.bincount(drawn[:, 0]) / 3000, 1 / 3, atol=0.04)
 
 
-def test_smallest_and_largest_are_ends():
+def test_smallest_and_largest_are_ends() -> None:
     assert SPACE.decode(SPACE.smallest()) == {"depth": 1, "a.width": 8}
     assert SPACE.decode(SPACE.largest())["b.width"] == 24
 
 
-def test_json_round_trip():
+def test_json_round_trip() -> None:
     assert SearchSpace.from_json(json.loads(json.dumps(SPACE.to_json()))) == SPACE
 
 
@@ -87,12 +89,12 @@ def test_names_as_choices_are_no_precisions():
         ({"depth": 2, "a.width": 8, "b.width": 8}, r"without a value: \['b.fc.precision'\]"),
     ],
 )
-def test_values_outside_the_space_are_refused(values, message):
+def test_values_outside_the_space_are_refused(values: dict[str, Choice], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SPACE.encode(values)
 
 
-def test_malformed_genes_are_refused():
+def test_malformed_genes_are_refused() -> None:
     with pytest.raises(ValueError, match="list of choices is empty"):
         Gene("a", ())
     with pytest.raises(ValueError, match="choices repeat"):

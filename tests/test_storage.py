@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -26,13 +29,13 @@ def logits(source: str | bytes) -> np.ndarray:
     return predict(open_session(source, Target()), [{"pixel_values": images(3).numpy()}])
 
 
-def test_written_chunks_are_the_same_message(model):
+def test_written_chunks_are_the_same_message(model: onnx.ModelProto) -> None:
     written = b"".join(chunks(model))
     assert onnx.load_from_string(written) == model
     assert len(written) == model.ByteSize()
 
 
-def test_weights_beside_the_model_load_with_it(tmp_path, model):
+def test_weights_beside_the_model_load_with_it(tmp_path: Path, model: onnx.ModelProto) -> None:
     save_model(model, tmp_path / "model.onnx", limit_bytes=1000)
     assert sorted(os.listdir(tmp_path)) == ["model.onnx", "model.onnx.data"]
     assert (tmp_path / "model.onnx").stat().st_size < model.ByteSize() / 2
@@ -43,7 +46,9 @@ def test_weights_beside_the_model_load_with_it(tmp_path, model):
     assert read_policy(header) == read_policy(model)
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, model):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: onnx.ModelProto
+) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
 

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -5,7 +9,7 @@ from nas.experiment.objectives import parse_constraint
 from nas.experiment.search_settings import SearchSettings
 from nas.search.pareto import hypervolume, reference_point
 from nas.search.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
-from nas.search.strategy import STRATEGIES, make_strategy
+from nas.search.strategy import STRATEGIES, Strategy, make_strategy
 from supernets.space.space import Gene, SearchSpace
 from tests.sample_problems import block_problem, measure, play
 
@@ -13,13 +17,13 @@ VARIANTS = [*STRATEGIES, "rank"]
 QUICK = [name for name in VARIANTS if name != "optuna-gp"]
 
 
-def strategy(name, problem, seed=0, **settings):
+def strategy(name: str, problem: SearchProblem, seed: int = 0, **settings: Any) -> Strategy:
     chosen = {"acquisition": "rank"} if name == "rank" else {"strategy": name}
     quick = {"evaluations": 40, "round_size": 6, "population": 10, "generations": 5}
     return make_strategy(problem, SearchSettings(**quick | chosen | settings), seed)
 
 
-def failing(problem, history, n=3):
+def failing(problem: SearchProblem, history: History, n: int = 3) -> History:
     """Declare the last `n` candidates failed."""
     values = history.values.copy()
     values[-n:] = np.nan
@@ -28,7 +32,7 @@ def failing(problem, history, n=3):
 
 @pytest.mark.parametrize("blocks", [2, 8])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_proposals_are_canonical_distinct_and_new(name, blocks):
+def test_proposals_are_canonical_distinct_and_new(name: str, blocks: int) -> None:
     problem = block_problem(blocks)
     evaluations = 12 if name == "optuna-gp" else 24  # a GP proposal takes a second
     history = play(strategy(name, problem), problem, evaluations)
@@ -39,7 +43,7 @@ def test_proposals_are_canonical_distinct_and_new(name, blocks):
 
 @pytest.mark.parametrize("blocks", [2, 8])
 @pytest.mark.parametrize("name", QUICK)
-def test_a_resumed_run_proposes_the_same(name, blocks):
+def test_a_resumed_run_proposes_the_same(name: str, blocks: int) -> None:
     problem = block_problem(blocks)
     first = play(strategy(name, problem), problem, 12)
     whole = play(strategy(name, problem), problem, 18)
@@ -50,7 +54,7 @@ def test_a_resumed_run_proposes_the_same(name, blocks):
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_failed_candidates_are_survived_and_never_repeated(name):
+def test_failed_candidates_are_survived_and_never_repeated(name: str) -> None:
     problem = block_problem(2)
     history = failing(problem, play(strategy(name, problem), problem, 12))
     more = strategy(name, problem).propose(history, 6)
@@ -59,9 +63,10 @@ def test_failed_candidates_are_survived_and_never_repeated(name):
 
 
 @pytest.mark.parametrize("name", ["linas", "rank", "nsga2", "random", "optuna-tpe"])
-def test_a_small_space_is_exhausted_not_repeated(name):
+def test_a_small_space_is_exhausted_not_repeated(name: str) -> None:
     problem = block_problem(2)
     everything = enumerate_space(problem.space)
+    assert everything is not None
     assert len(everything) == problem.space.size == 90
     history = play(strategy(name, problem), problem, 200, n=45)
     assert np.array_equal(np.unique(history.genomes, axis=0), everything)
@@ -69,14 +74,14 @@ def test_a_small_space_is_exhausted_not_repeated(name):
 
 
 @pytest.mark.parametrize("name", ["linas", "rank", "nsga2", "optuna-nsga3", "optuna-tpe"])
-def test_three_objectives_and_a_constraint_run(name):
+def test_three_objectives_and_a_constraint_run(name: str) -> None:
     constraint = parse_constraint("accuracy >= 0.8")
     problem = block_problem(6, ("accuracy", "latency_ms", "size_bytes"), constraints=(constraint,))
     history = play(strategy(name, problem), problem, 18)
     assert len(np.unique(history.genomes, axis=0)) == 18
 
 
-def test_constraint_on_a_metric_that_is_no_objective_gets_its_own_column():
+def test_constraint_on_a_metric_that_is_no_objective_gets_its_own_column() -> None:
     constraint = parse_constraint("size_bytes <= 1000")
     problem = block_problem(4, constraints=(constraint,))
     assert [metric.name for metric in problem.metrics] == ["accuracy", "latency_ms", "size_bytes"]
@@ -91,7 +96,7 @@ def test_constraint_on_a_metric_that_is_no_objective_gets_its_own_column():
     assert (late <= 1000).all()
 
 
-def test_the_start_shows_every_choice_of_every_gene():
+def test_the_start_shows_every_choice_of_every_gene() -> None:
     problem = block_problem(5)
     history = play(strategy("linas", problem, round_size=16), problem, 16, n=16)
     for column, n in enumerate(problem.space.n_choices[1:], start=1):
@@ -102,7 +107,7 @@ def test_the_start_shows_every_choice_of_every_gene():
     assert problem.space.smallest().tolist() in genomes
 
 
-def test_predictors_find_more_than_chance():
+def test_predictors_find_more_than_chance() -> None:
     problem = block_problem(8)
     runs = {
         name: play(strategy(name, problem, generations=20), problem, 36, n=9)
@@ -114,10 +119,11 @@ def test_predictors_find_more_than_chance():
     assert volumes["linas"] > volumes["rank"] > volumes["random"]
 
 
-def test_sampling_fills_up_from_what_is_left():
+def test_sampling_fills_up_from_what_is_left() -> None:
     problem = block_problem(2)
     rng = np.random.default_rng(0)
     everything = enumerate_space(problem.space)
+    assert everything is not None
     rest = sample_new(problem.space, 20, everything[7:], rng)
     assert sorted(rest.tolist()) == sorted(everything[:7].tolist())
 
@@ -131,18 +137,18 @@ def test_sampling_fills_up_from_what_is_left():
         ({"evaluation": 5}, "Extra inputs"),
     ],
 )
-def test_bad_settings_are_refused(settings, part):
+def test_bad_settings_are_refused(settings: dict[str, Any], part: str) -> None:
     with pytest.raises(ValueError, match=part):
         SearchSettings(**settings)
 
 
-def test_a_space_of_one_network_is_refused():
+def test_a_space_of_one_network_is_refused() -> None:
     lone = SearchSpace((Gene("depth", (3,)),))
     with pytest.raises(ValueError, match="nothing to search"):
         SearchProblem(lone, block_problem().objectives)
 
 
-def test_constraints_that_contradict_once_resolved_are_refused():
+def test_constraints_that_contradict_once_resolved_are_refused() -> None:
     pair = (parse_constraint("latency_ms <= 0.5 * int8"), parse_constraint("latency_ms >= 4"))
     resolved = tuple(c.resolve({"int8": {"latency_ms": 6.0}}) for c in pair)
     with pytest.raises(ValueError, match=r"latency_ms >= 4 ms.*latency_ms <= 3 ms"):

@@ -1,8 +1,14 @@
 """All families through the ONNX template: any sub-network computes what torch computes."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 import numpy as np
+import onnx
 import pytest
 import torch
+from torch import Tensor
 
 from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
 from hardware.session import open_session, predict
@@ -13,13 +19,15 @@ from hardware.writing.materialize import arrays, materialize
 from hardware.writing.size import SizeModel
 from nas.evaluation.candidate_builder import template_of
 from supernets.layers.fake_quantize import fake_quantize
+from supernets.pretrained.hf_names import Config
+from supernets.settings import SpaceSettings
 from supernets.training.order_by_importance import order_by_importance
 from tests import sample_supernets as families
 
 SCHEME = QuantScheme()
 
 
-def logits(model, inputs):
+def logits(model: onnx.ModelProto, inputs: Mapping[str, Tensor]) -> np.ndarray:
     arrays_ = {name: tensor.numpy() for name, tensor in inputs.items()}
     return predict(open_session(model.SerializeToString(), Target()), [arrays_])
 
@@ -28,7 +36,7 @@ CASES = [case for case in families.CASES if case.id in ("deit", "bert", "resnet-
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_sub_networks_cut_from_the_template(config, settings):
+def test_sub_networks_cut_from_the_template(config: Config, settings: SpaceSettings) -> None:
     network = families.build(config)
     order_by_importance(network, [families.batch(network)])
     space = network.space(settings)

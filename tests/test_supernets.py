@@ -1,28 +1,36 @@
 """The contract of every family: identities between active, extracted, reordered and saved."""
 
+from __future__ import annotations
+
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
-from supernets.layers.coupled_units import gate_gradient
+from supernets.families.super_network import SuperNetwork
+from supernets.layers.coupled_units import Units, gate_gradient
 from supernets.load import load_saved, supernet
+from supernets.pretrained.hf_names import Config
 from supernets.settings import ResNetConfig, SpaceSettings
 from supernets.training.order_by_importance import order_by_importance
 from tests.sample_supernets import BERT, CASES, LABELS, batch, build
 
 
-def architectures(network, settings, n=6):
+def architectures(
+    network: SuperNetwork, settings: SpaceSettings, n: int = 6
+) -> list[dict[str, int]]:
     space = network.space(settings)
     genomes = [space.smallest(), *space.sample(n, np.random.default_rng(0)), space.largest()]
     return [space.split(genome)[0] for genome in genomes]
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_active_equals_extracted(config, settings):
+def test_active_equals_extracted(config: Config, settings: SpaceSettings) -> None:
     network = build(config)
     for architecture in architectures(network, settings):
         network.activate(architecture)
@@ -33,7 +41,9 @@ def test_active_equals_extracted(config, settings):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_dropped_blocks_keep_their_names_to_themselves(config, settings):
+def test_dropped_blocks_keep_their_names_to_themselves(
+    config: Config, settings: SpaceSettings
+) -> None:
     network = build(config)
     for gene, order in network.block_order.items():
         network.block_order[gene] = [order[0], *reversed(order[1:])]
@@ -45,7 +55,7 @@ def test_dropped_blocks_keep_their_names_to_themselves(config, settings):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_reordering_keeps_the_largest_network(config, settings):
+def test_reordering_keeps_the_largest_network(config: Config, settings: SpaceSettings) -> None:
     network = build(config)
     sample = batch(network)
     before, weights = network(**sample.inputs), network.state_dict()
@@ -57,7 +67,7 @@ def test_reordering_keeps_the_largest_network(config, settings):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_units_leave_in_falling_importance(config, settings):
+def test_units_leave_in_falling_importance(config: Config, settings: SpaceSettings) -> None:
     network, sample = build(config), None
     sample = batch(network)
     order_by_importance(network, [sample])
@@ -69,13 +79,15 @@ def test_units_leave_in_falling_importance(config, settings):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_gate_gradient_is_the_derivative_of_the_loss(config, settings):
+def test_gate_gradient_is_the_derivative_of_the_loss(
+    config: Config, settings: SpaceSettings
+) -> None:
     """Scaling what leaves a unit by 1 + h changes the loss by h times the score."""
     network = build(config).double()
     sample = batch(network)
     inputs = {k: v.double() if v.is_floating_point() else v for k, v in sample.inputs.items()}
 
-    def loss():
+    def loss() -> Tensor:
         return torch.nn.functional.cross_entropy(network(**inputs), sample.labels)
 
     loss().backward()
@@ -91,7 +103,7 @@ def test_gate_gradient_is_the_derivative_of_the_loss(config, settings):
 
 
 @torch.no_grad()
-def scale_first(units, factor):
+def scale_first(units: Units, factor: float) -> None:
     """Multiply the weights that leave the first unit."""
     for part in units.parts:
         if part.leaves:
@@ -100,7 +112,7 @@ def scale_first(units, factor):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_cost_counts_the_extracted_network(config, settings):
+def test_cost_counts_the_extracted_network(config: Config, settings: SpaceSettings) -> None:
     network = build(config)
     order_by_importance(network, [batch(network)])
     space = network.space(settings)
@@ -125,7 +137,7 @@ def test_cost_counts_the_extracted_network(config, settings):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_macs_are_what_torch_counts(config, settings):
+def test_macs_are_what_torch_counts(config: Config, settings: SpaceSettings) -> None:
     network = build(config)
     space = network.space(settings)
     genomes = space.sample(3, np.random.default_rng(3))
@@ -141,7 +153,7 @@ def test_macs_are_what_torch_counts(config, settings):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_saved_network_comes_back(config, settings, tmp_path):
+def test_saved_network_comes_back(config: Config, settings: SpaceSettings, tmp_path: Path) -> None:
     network = build(config)
     order_by_importance(network, [batch(network)])
     space = network.space(settings)
@@ -156,7 +168,9 @@ def test_saved_network_comes_back(config, settings, tmp_path):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_policy_reaches_every_layer_and_leaves_again(config, settings):
+def test_policy_reaches_every_layer_and_leaves_again(
+    config: Config, settings: SpaceSettings
+) -> None:
     network = build(config)
     inputs = batch(network).inputs
     plain = network(**inputs)
@@ -170,7 +184,7 @@ def test_policy_reaches_every_layer_and_leaves_again(config, settings):
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_space_size_by_brute_force(config, settings):
+def test_space_size_by_brute_force(config: Config, settings: SpaceSettings) -> None:
     """Distinct (architecture, policy) pairs of a tiny space, counted one by one."""
     one = {"precision": {"*": ("int8",), "head": ("int8", "fp32")}}
     network = supernet(config, LABELS)
@@ -186,6 +200,6 @@ def test_space_size_by_brute_force(config, settings):
     assert space.size == len(distinct)
 
 
-def test_more_tokens_than_positions_are_refused():
+def test_more_tokens_than_positions_are_refused() -> None:
     with pytest.raises(ValueError, match="21 tokens, but the model has 20 positions"):
         build(BERT).example_inputs(1, 21)

@@ -1,17 +1,20 @@
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from nas.experiment.objectives import parse_constraint
-from nas.search.problem import History
+from nas.experiment.objectives import FloatArray, parse_constraint
+from nas.search.problem import History, SearchProblem
 from nas.search.surrogate import Surrogate
+from supernets.space.space import Genomes
 from tests.sample_problems import block_problem, measure
 
 
 @pytest.fixture
-def fitted():
+def fitted() -> tuple[SearchProblem, Surrogate]:
     constraints = (parse_constraint("accuracy >= 0.8"), parse_constraint("size_bytes <= 2000"))
     bare = block_problem(4, constraints=constraints)
     sizes = bare.column("size_bytes")
@@ -25,7 +28,7 @@ def fitted():
     return problem, Surrogate.fit(problem, history, 0)
 
 
-def test_exact_metrics_are_computed_and_certain(fitted):
+def test_exact_metrics_are_computed_and_certain(fitted: tuple[SearchProblem, Surrogate]) -> None:
     problem, surrogate = fitted
     genomes = problem.space.sample(30, np.random.default_rng(1))
     values, stds = surrogate.values(genomes), surrogate.stds(genomes)
@@ -36,7 +39,9 @@ def test_exact_metrics_are_computed_and_certain(fitted):
     assert np.corrcoef(values[:, 1], measure(problem, genomes)[:, 1])[0, 1] > 0.95
 
 
-def test_feasibility_is_the_product_of_probabilities_up_to_a_factor(fitted):
+def test_feasibility_is_the_product_of_probabilities_up_to_a_factor(
+    fitted: tuple[SearchProblem, Surrogate],
+) -> None:
     _, surrogate = fitted
     values = np.array([[0.82, 1.0, 1500.0], [0.79, 1.0, 1500.0], [0.9, 1.0, 2500.0]])
     stds = np.array([[0.02, 0.1, 0.0]] * 3)
@@ -44,24 +49,24 @@ def test_feasibility_is_the_product_of_probabilities_up_to_a_factor(fitted):
     assert np.allclose(surrogate.feasibility(values, stds), probability / probability.max())
 
 
-def test_the_least_hopeless_row_still_counts(fitted):
+def test_the_least_hopeless_row_still_counts(fitted: tuple[SearchProblem, Surrogate]) -> None:
     _, surrogate = fitted
     values = np.array([[0.1, 1.0, 1500.0], [0.2, 1.0, 1500.0]])
     feasibility = surrogate.feasibility(values, np.array([[0.001, 0.1, 0.0]] * 2))
     assert feasibility.tolist() == [0.0, 1.0]
 
 
-def test_latency_is_learnt_from_the_structure_alone():
+def test_latency_is_learnt_from_the_structure_alone() -> None:
     bare = block_problem(12)
     scales = np.random.default_rng(2).uniform(0.5, 2.0, len(bare.space.genes))
 
-    def latency(genomes):
-        return (genomes * scales).sum(axis=1)
+    def latency(genomes: Genomes) -> FloatArray:
+        return genomes @ scales
 
     problem = replace(bare, features=lambda genomes: latency(genomes)[:, None])
     column, rng = problem.column("latency_ms"), np.random.default_rng(0)
 
-    def values(genomes):
+    def values(genomes: Genomes) -> FloatArray:
         known = measure(problem, genomes)
         known[:, column] = 1 + latency(genomes)
         return known

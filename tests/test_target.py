@@ -1,10 +1,14 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 
 from hardware.formats.precision import Precision
 from hardware.target import Target, TargetError, cpu_flags, cpu_name
 
 
-def test_a_missing_provider_names_the_wheel(monkeypatch):
+def test_a_missing_provider_names_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(TargetError, match="onnxruntime-gpu"):
         _ = Target(provider="cuda").execution_provider
@@ -14,17 +18,17 @@ def test_a_missing_provider_names_the_wheel(monkeypatch):
 @pytest.mark.parametrize(
     ("field", "value"), [("threads", 0), ("batch_size", -1), ("provider", "npu")]
 )
-def test_impossible_targets_are_refused_by_field(field, value):
+def test_impossible_targets_are_refused_by_field(field: str, value: object) -> None:
     with pytest.raises(TargetError, match=rf"target\.{field}.*{value}"):
-        Target(**{field: value})
+        Target(**{field: value})  # type: ignore[arg-type] # what a user may write
 
 
-def test_int8_is_no_precision_of_cuda():
+def test_int8_is_no_precision_of_cuda() -> None:
     assert Precision.INT8 not in Target(provider="cuda").precisions
     assert Precision.INT8 in Target(provider="tensorrt").precisions
 
 
-def test_flags_are_read_from_the_kernel(tmp_path):
+def test_flags_are_read_from_the_kernel(tmp_path: Path) -> None:
     info = tmp_path / "cpuinfo"
     info.write_text("model name\t: Example 9000\nflags\t\t: fpu avx2 avx512_vnni\n")
     assert cpu_flags(info) == ("avx2", "avx512_vnni")

@@ -1,14 +1,18 @@
 """Training: formulas, resumability, and what the super-network is trained on."""
 
+from __future__ import annotations
+
 import gc
 import math
 import platform
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice, pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +20,9 @@ from sklearn.metrics import r2_score
 from torch.nn import functional as F
 
 from hardware.formats.precision import Precision, QuantScheme
+from supernets.data.data import Batch, Split
+from supernets.data.images import ImageSplit
+from supernets.families.super_network import SuperNetwork
 from supernets.layers.batch_norm import recalibrate
 from supernets.load import load_data, load_supernet
 from supernets.settings import (
@@ -31,6 +38,7 @@ from supernets.settings import (
 )
 from supernets.training.train import Trainer, accuracy, schedule
 from supernets.training.tune import (
+    Answers,
     InstaTuner,
     Polisher,
     distillation,
@@ -47,6 +55,9 @@ RESNET = ModelSettings(
     )
 )
 DATA = load_data(DataSettings(name="digits", image_size=16), MODEL)
+assert MODEL.vit is not None
+assert isinstance(DATA.train, ImageSplit)
+IMAGES = DATA.train
 VIT3 = MODEL.vit.model_copy(update={"depth": 3})
 BERT3 = BertConfig(embed_dim=16, depth=3, num_heads=2, hidden_dim=16, vocab_size=512)
 TEXTS = load_data(
@@ -56,16 +67,16 @@ TRAIN = TrainSettings(epochs=2, batch_size=250)
 TUNE = TuneSettings(epochs=2, batch_size=250)
 
 
-def fresh(model=MODEL):
+def fresh(model: ModelSettings = MODEL) -> Any:
     return load_supernet(model, DATA, seed=0).network
 
 
-def tuner(network, **settings):
+def tuner(network: SuperNetwork, **settings: Any) -> InstaTuner:
     space = network.space(SpaceSettings())
     return InstaTuner(network, space, DATA.train, TUNE.model_copy(update=settings), seed=5)
 
 
-def test_schedule_rises_to_one_and_falls_to_zero():
+def test_schedule_rises_to_one_and_falls_to_zero() -> None:
     rates = [schedule(step, 100, 0.1) for step in range(100)]
     assert rates[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
     assert rates[10] == 1
@@ -74,7 +85,7 @@ def test_schedule_rises_to_one_and_falls_to_zero():
     assert rates[-1] < 1e-3
 
 
-def test_distillation_is_the_kullback_leibler_divergence():
+def test_distillation_is_the_kullback_leibler_divergence() -> None:
     student, teacher = torch.randn(2, 4, 3)
     p, q = (F.softmax(x / 2, dim=1) for x in (teacher, student))
     expected = (p * (p / q).log()).sum(1).mean() * 4
@@ -82,7 +93,7 @@ def test_distillation_is_the_kullback_leibler_divergence():
     assert distillation(teacher, teacher, 2.0).abs() < 1e-6
 
 
-def test_gradient_is_that_of_the_written_loss():
+def test_gradient_is_that_of_the_written_loss() -> None:
     """0.3 cross-entropy of both, 0.7 divergence of the sub-network from the fixed full network."""
     network = fresh()
     trainer = tuner(network)
@@ -100,20 +111,21 @@ def test_gradient_is_that_of_the_written_loss():
         torch.testing.assert_close(given[name], parameter.grad, msg=name)
 
 
-def test_teacher_is_the_network_before_tuning():
+def test_teacher_is_the_network_before_tuning() -> None:
     network = fresh()
     trainer = tuner(network, teacher=True)
     before = {name: p.clone() for name, p in network.state_dict().items()}
     for _ in range(3):
         trainer.step()
+    assert trainer.teacher is not None
     for name, tensor in trainer.teacher.state_dict().items():
         assert torch.equal(tensor, before[name])
         assert not tensor.requires_grad
 
 
 @pytest.mark.parametrize("kind", ["plain", "tune", "tune-resnet"])
-def test_resuming_at_any_step_ends_in_the_same_network(kind):
-    def start():
+def test_resuming_at_any_step_ends_in_the_same_network(kind: str) -> None:
+    def start() -> Trainer:
         network = fresh(RESNET if kind == "tune-resnet" else MODEL)
         return Trainer(network, DATA.train, TRAIN, 5) if kind == "plain" else tuner(network)
 
@@ -129,22 +141,35 @@ def test_resuming_at_any_step_ends_in_the_same_network(kind):
             assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
-def polisher(network, architecture, policy, split=DATA.train, teacher=None, **settings):
+def polisher(
+    network: SuperNetwork,
+    architecture: Mapping[str, int],
+    policy: Mapping[str, Precision],
+    split: Split = DATA.train,
+    teacher: SuperNetwork | None = None,
+    **settings: Any,
+) -> Polisher:
     polish = PolishSettings(epochs=2, batch_size=250, **settings)
     teacher = deepcopy(network) if teacher is None else teacher
     return Polisher(network, teacher, architecture, policy, split, polish, 5, QuantScheme())
 
 
-def missed(polish, batch):
+def asked(polish: Polisher, batch: Batch) -> Answers:
+    answers = polish._teach(batch)
+    assert answers is not None
+    return answers
+
+
+def missed(polish: Polisher, batch: Batch) -> float:
     """What the blocks leave unexplained of the teacher's."""
-    teacher = polish._teach(batch)
+    teacher = asked(polish, batch)
     polish.network.activate(polish.architecture)
     given = polish._answer(polish.network, batch.inputs, polish.blocks)
     assert len(given.outputs) == len(list(polish.network.path())) - 1 > 0
     return polish._distance(given, teacher, batch.inputs).item()
 
 
-def test_polishing_the_full_network_on_labels_alone_is_plain_training():
+def test_polishing_the_full_network_on_labels_alone_is_plain_training() -> None:
     trained, polished = fresh(), fresh()
     Trainer(trained, DATA.train, TRAIN, 5).run()
     polisher(polished, {}, {}, hard_label_weight=1.0, learning_rate=TRAIN.learning_rate).run()
@@ -152,7 +177,7 @@ def test_polishing_the_full_network_on_labels_alone_is_plain_training():
         torch.testing.assert_close(polished.state_dict()[name], tensor, msg=name)
 
 
-def test_polishing_teaches_the_sub_network_under_its_policy():
+def test_polishing_teaches_the_sub_network_under_its_policy() -> None:
     """Gradient of the written loss; nothing outside the sub-network moves without decay."""
     network = fresh()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -179,18 +204,19 @@ def test_polishing_teaches_the_sub_network_under_its_policy():
     after = network.state_dict()
     assert torch.equal(after["blocks.0.mlp.fc1.weight"][8:], before["blocks.0.mlp.fc1.weight"][8:])
     assert not torch.equal(after["head.weight"], before["head.weight"])
+    assert polish.teacher is not None
     for name, tensor in polish.teacher.state_dict().items():
         assert torch.equal(tensor, before[name])
 
 
-def test_a_narrow_students_features_meet_the_first_of_the_teachers():
+def test_a_narrow_students_features_meet_the_first_of_the_teachers() -> None:
     teacher = torch.randn(5, 8)
     scaled = teacher[:, :3] * torch.rand(5, 1)
     assert feature_distance(scaled, teacher) == pytest.approx(0, abs=1e-6)
     assert feature_distance(-scaled, teacher) == pytest.approx(2)
 
 
-def test_unexplained_is_one_minus_r_squared_of_the_teachers_first_features():
+def test_unexplained_is_one_minus_r_squared_of_the_teachers_first_features() -> None:
     teacher = torch.randn(50, 8) * torch.logspace(-2, 2, 8) + 3
     student = teacher[:, :5] + torch.randn(50, 5)
     expected = 1 - r2_score(teacher[:, :5], student)
@@ -205,7 +231,7 @@ FAMILIES = {
 }
 
 
-def family(name):
+def family(name: str) -> tuple[Any, dict[str, int], str, Split]:
     """A network without block 1 in its smaller depth, that depth, and a batch for it."""
     model, architecture, block = FAMILIES[name]
     network = fresh(model) if name != "bert" else load_supernet(model, TEXTS, seed=0).network
@@ -217,7 +243,7 @@ def family(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_block_that_does_nothing_is_not_missed(name):
+def test_a_block_that_does_nothing_is_not_missed(name: str) -> None:
     """What a block puts out is compared with what the next kept one is given in the teacher."""
     network, architecture, block, split = family(name)
     batch = next(split.batches(20))
@@ -233,11 +259,11 @@ def test_a_block_that_does_nothing_is_not_missed(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_polishing_brings_the_blocks_outputs_nearer(name):
+def test_polishing_brings_the_blocks_outputs_nearer(name: str) -> None:
     losses = {}
     for weight in (0.0, 5.0):
         network, architecture, _, split = family(name)
-        settings = {"hard_label_weight": 0.0, "learning_rate": 3e-3}
+        settings: dict[str, Any] = {"hard_label_weight": 0.0, "learning_rate": 3e-3}
         polish = polisher(network, architecture, {}, split, block_weight=weight, **settings)
         polish.run()
         judge = polisher(network, architecture, {}, split, polish.teacher, block_weight=1.0)
@@ -245,7 +271,7 @@ def test_polishing_brings_the_blocks_outputs_nearer(name):
     assert losses[5.0] < 0.8 * losses[0.0]
 
 
-def test_padding_is_not_compared():
+def test_padding_is_not_compared() -> None:
     network, _, _, split = family("bert")
     batch = next(split.batches(8))
     real = batch.inputs["attention_mask"].bool()
@@ -257,7 +283,7 @@ def test_padding_is_not_compared():
     assert rows[1].shape == rows[0].shape
 
 
-def test_a_patch_of_a_small_image_is_compared_with_the_mean_of_those_it_covers():
+def test_a_patch_of_a_small_image_is_compared_with_the_mean_of_those_it_covers() -> None:
     model = ModelSettings(vit=VIT3.model_copy(update={"patch_size": 4}))
     network = fresh(model)
     network.activate({"resolution": 8})
@@ -270,32 +296,33 @@ def test_a_patch_of_a_small_image_is_compared_with_the_mean_of_those_it_covers()
 
 
 @pytest.mark.parametrize("augmented", [False, True])
-def test_the_teacher_is_asked_once_about_samples_that_never_change(augmented):
-    split = DATA.train if augmented else replace(DATA.train, augmentation=None)
+def test_the_teacher_is_asked_once_about_samples_that_never_change(augmented: bool) -> None:
+    split = DATA.train if augmented else replace(IMAGES, augmentation=None)
     polish = polisher(fresh(), {"depth": 1}, {}, split=split, feature_weight=1.0)
-    asked = []
-    polish.teacher.head.register_forward_pre_hook(lambda _, inputs: asked.append(1))
+    teacher, calls = polish.teacher, []
+    assert teacher is not None
+    teacher.head.register_forward_pre_hook(lambda _, inputs: calls.append(1))
     batches = list(split.batches(250, generator=torch.Generator().manual_seed(3)))
-    given = [polish._teach(batch) for batch in batches]
-    assert len(asked) == len(batches)
+    given = [asked(polish, batch) for batch in batches]
+    assert len(calls) == len(batches)
     assert all(
-        torch.equal(polish._teach(batch).logits, answers.logits)
+        torch.equal(asked(polish, batch).logits, answers.logits)
         for batch, answers in zip(batches, given, strict=True)
     )
-    assert len(asked) == len(batches) * (2 if augmented else 1)
+    assert len(calls) == len(batches) * (2 if augmented else 1)
     for batch, answers in zip(batches, given, strict=True):
-        torch.testing.assert_close(answers.logits, polish.teacher(**batch.inputs))
-        torch.testing.assert_close(polish.teacher.head(answers.features), answers.logits)
+        torch.testing.assert_close(answers.logits, teacher(**batch.inputs))
+        torch.testing.assert_close(teacher.head(answers.features), answers.logits)
 
 
 @pytest.mark.parametrize("kind", ["plain", "tune", "polish"])
-def test_a_finished_trainer_frees_its_memory_at_once(kind):
+def test_a_finished_trainer_frees_its_memory_at_once(kind: str) -> None:
     """Its moments and its teacher are larger than the network; a run may polish dozens."""
     gc.collect()
     gc.disable()
     try:
         network = fresh()
-        make = {
+        make: dict[str, Callable[[], Trainer]] = {
             "plain": lambda: Trainer(network, DATA.train, TRAIN, 5),
             "tune": lambda: tuner(network, teacher=True),
             "polish": lambda: polisher(network, {}, {}),
@@ -309,7 +336,7 @@ def test_a_finished_trainer_frees_its_memory_at_once(kind):
         gc.enable()
 
 
-def test_same_seed_same_network_other_seed_other_network():
+def test_same_seed_same_network_other_seed_other_network() -> None:
     weights = []
     for seed in (1, 1, 2):
         network = fresh()
@@ -319,7 +346,7 @@ def test_same_seed_same_network_other_seed_other_network():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_progress_counts_every_step():
+def test_progress_counts_every_step() -> None:
     seen = []
     Trainer(fresh(), DATA.train, TRAIN, 0).run(progress=lambda *told: seen.append(told))
     assert [step for step, _, _ in seen] == list(range(1, 9))
@@ -327,7 +354,7 @@ def test_progress_counts_every_step():
     assert all(math.isfinite(losses["loss"]) for _, _, losses in seen)
 
 
-def test_norms_biases_and_tokens_are_not_decayed():
+def test_norms_biases_and_tokens_are_not_decayed() -> None:
     network = fresh()
     trainer = Trainer(network, DATA.train, TRAIN.model_copy(update={"weight_decay": 0.1}), 0)
     spared = {
@@ -342,14 +369,14 @@ def test_norms_biases_and_tokens_are_not_decayed():
     assert names == expected
 
 
-def test_training_learns():
+def test_training_learns() -> None:
     network = fresh()
     settings = TrainSettings(epochs=8, batch_size=50, learning_rate=3e-3)
     Trainer(network, DATA.train, settings, 0).run()
     assert accuracy(network, DATA.validation) > 0.6
 
 
-def test_sub_networks_are_drawn_all_over_the_space():
+def test_sub_networks_are_drawn_all_over_the_space() -> None:
     network = fresh()
     trainer, drawn = tuner(network), set()
     for step in range(40):
@@ -359,7 +386,7 @@ def test_sub_networks_are_drawn_all_over_the_space():
     assert len(drawn) >= 4
 
 
-def test_quantization_aware_sub_networks_carry_a_policy_only_while_they_train():
+def test_quantization_aware_sub_networks_carry_a_policy_only_while_they_train() -> None:
     network = fresh()
     trainer = tuner(network, quantization_aware=True)
     trainer._draw(0)
@@ -370,7 +397,7 @@ def test_quantization_aware_sub_networks_carry_a_policy_only_while_they_train():
         assert network.get_submodule(layer.name).precision == Precision.FP32
 
 
-def test_low_precision_costs_less_after_tuning_under_it():
+def test_low_precision_costs_less_after_tuning_under_it() -> None:
     policy = {layer.name: Precision.INT4 for layer in fresh().layers}
     costs = {}
     for aware in (False, True):
@@ -397,7 +424,7 @@ def test_low_precision_costs_less_after_tuning_under_it():
     assert costs[True] < costs[False]
 
 
-def test_batch_norm_statistics_follow_the_full_network_only():
+def test_batch_norm_statistics_follow_the_full_network_only() -> None:
     network = fresh(RESNET)
     trainer = tuner(network)
     twin = fresh(RESNET).train()
@@ -409,13 +436,13 @@ def test_batch_norm_statistics_follow_the_full_network_only():
         torch.testing.assert_close(ours, theirs, msg=name)
 
 
-def test_recalibrated_statistics_are_those_of_the_batches():
+def test_recalibrated_statistics_are_those_of_the_batches() -> None:
     network = fresh(RESNET)
     network.activate({"stages.0.width": 8, "stages.1.depth": 1})
     batches = list(DATA.train.batches(1000))
     plain = network.extract()
     recalibrate(plain, batches)
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     plain.stem.conv.register_forward_hook(lambda *a: seen.update(out=a[2]))
     with torch.no_grad():
         plain(**batches[0].inputs)
@@ -429,23 +456,21 @@ def test_recalibrated_statistics_are_those_of_the_batches():
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in deployed.modules())
 
 
-def test_empty_training_split_is_refused():
-    empty = DATA.train.__class__(
-        DATA.train.pixels[:0], DATA.train.labels[:0], DATA.train.preprocessor
-    )
+def test_empty_training_split_is_refused() -> None:
+    empty = replace(IMAGES, pixels=IMAGES.pixels[torch.arange(0)], labels=IMAGES.labels[:0])
     with pytest.raises(ValueError, match="training split is empty"):
         Trainer(fresh(), empty, TRAIN, 0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_missing_gpu_is_refused():
+def test_missing_gpu_is_refused() -> None:
     settings = TRAIN.model_copy(update={"device": "cuda"})
     with pytest.raises(ValueError, match="cuda is asked for, but torch finds no GPU"):
         Trainer(fresh(), DATA.train, settings, 0)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone")
-def test_freed_memory_is_kept_while_training():
+def test_freed_memory_is_kept_while_training() -> None:
     """Pages of a large tensor are mapped once, not every time one is made."""
     code = """
 import resource, torch

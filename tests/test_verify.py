@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +12,7 @@ from tests.sample_networks import layers_of, random_policy, random_vit, vit
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_written_policy_is_read_back(seed):
+def test_the_written_policy_is_read_back(seed: int) -> None:
     _, template = vit()
     rng = np.random.default_rng(seed)
     _, weights = random_vit(rng)
@@ -22,7 +24,7 @@ def test_the_written_policy_is_read_back(seed):
     assert coverage.low_precision_layers == sum(p != Precision.FP32 for p in policy.values())
 
 
-def test_coverage_counts_weights_as_fp32_bytes():
+def test_coverage_counts_weights_as_fp32_bytes() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
     names = layers_of(template, weights)
@@ -34,7 +36,7 @@ def test_coverage_counts_weights_as_fp32_bytes():
     assert str(coverage).startswith(f"{len(names) - 1} of {len(names)} layers")
 
 
-def test_a_difference_is_an_error_that_names_the_layer():
+def test_a_difference_is_an_error_that_names_the_layer() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
     int8 = QuantPolicy.uniform(layers_of(template, weights), Precision.INT8)
@@ -46,7 +48,7 @@ def test_a_difference_is_an_error_that_names_the_layer():
         verify(model, asked)
 
 
-def test_weight_only_int8_is_not_taken_for_int8_arithmetic():
+def test_weight_only_int8_is_not_taken_for_int8_arithmetic() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
     int8 = QuantPolicy({"head": Precision.INT8})
@@ -63,7 +65,7 @@ def test_weight_only_int8_is_not_taken_for_int8_arithmetic():
         verify(model, int8)
 
 
-def test_a_broken_graph_is_refused_before_it_is_compared():
+def test_a_broken_graph_is_refused_before_it_is_compared() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
     model = materialize(template, weights, QuantPolicy({}), QuantScheme())

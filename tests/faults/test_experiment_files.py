@@ -43,7 +43,7 @@ def paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @st.composite
 def mutated(draw: Callable[..., Any]) -> dict[str, Any]:
     """A valid experiment with up to three places replaced, removed or added to."""
-    data = copy.deepcopy(draw(st.sampled_from([EXPERIMENT, FULL])))
+    data: dict[str, Any] = copy.deepcopy(draw(st.sampled_from([EXPERIMENT, FULL])))
     for _ in range(draw(st.integers(1, 3))):
         *parents, last = draw(st.sampled_from(paths(data)))
         section: Any = data

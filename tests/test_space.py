@@ -59,13 +59,13 @@ def test_json_round_trip() -> None:
     assert SearchSpace.from_json(json.loads(json.dumps(SPACE.to_json()))) == SPACE
 
 
-def test_a_space_of_version_0_1_is_read():
+def test_a_space_of_version_0_1_is_read() -> None:
     """It wrote no kinds."""
     old = [{k: v for k, v in gene.items() if k != "kind"} for gene in SPACE.to_json()]
     assert SearchSpace.from_json(json.loads(json.dumps(old))) == SPACE
 
 
-def test_names_as_choices_are_no_precisions():
+def test_names_as_choices_are_no_precisions() -> None:
     """Whatever a gene is called and whatever its choices look like: its kind tells."""
     space = SearchSpace(
         (

@@ -17,13 +17,14 @@ from supernets.layers.coupled_units import Units, gate_gradient
 from supernets.load import load_saved, supernet
 from supernets.pretrained.hf_names import Config
 from supernets.settings import ResNetConfig, SpaceSettings
+from supernets.space.space import Choice
 from supernets.training.order_by_importance import order_by_importance
 from tests.sample_supernets import BERT, CASES, LABELS, batch, build
 
 
 def architectures(
     network: SuperNetwork, settings: SpaceSettings, n: int = 6
-) -> list[dict[str, int]]:
+) -> list[dict[str, Choice]]:
     space = network.space(settings)
     genomes = [space.smallest(), *space.sample(n, np.random.default_rng(0)), space.largest()]
     return [space.split(genome)[0] for genome in genomes]

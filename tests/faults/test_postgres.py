@@ -55,7 +55,9 @@ def work(url: str, folder: Path, number: int) -> None:
             file.write(candidate.key + "\n")
         if number == VICTIM and len(log.read_text().splitlines()) == 3:
             time.sleep(600)
-        return {"accuracy": dict(candidate.architecture)["depth"] / 100}, {"process": os.getpid()}
+        return {"accuracy": int(dict(candidate.architecture)["depth"]) / 100}, {
+            "process": os.getpid()
+        }
 
     serve(open_ledger(url), evaluate, StopRequest())
 

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,16 @@ def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
 def test_the_content_is_on_the_disk_before_the_name_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done, fsync, replace = [], os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("fsync"), fsync(handle)))
-    monkeypatch.setattr(os, "replace", lambda *names: (done.append("rename"), replace(*names)))
+    done: list[str] = []
+
+    def noted(name: str, call: Callable[..., None]) -> Callable[..., None]:
+        def call_and_note(*arguments: object) -> None:
+            done.append(name)
+            call(*arguments)
+
+        return call_and_note
+
+    monkeypatch.setattr(os, "fsync", noted("fsync", os.fsync))
+    monkeypatch.setattr(os, "replace", noted("rename", os.replace))
     write_atomically(tmp_path / "file", b"content")
     assert done == ["fsync", "rename"]

@@ -46,8 +46,8 @@ from hardware.latency import Latency, calm, ratio, run_times
 from hardware.session import open_session
 from nas.delivery.results import Front
 from nas.delivery.selection import costs_of, resolved_constraints, searched
+from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references
-from nas.evaluation.evaluator import split_accuracy
 from nas.evaluation.record import Evaluation
 from nas.experiment.load import load_experiment
 from nas.experiment.objectives import FloatArray, parse_constraint
@@ -154,15 +154,17 @@ class Trial:
     ) -> dict[str, Any]:
         """Baseline and models on the test split, and all of them timed alternately."""
         target, bench, full = session.target, session.builder, session.references[PLAIN]
-        paths, inputs = dict(files), dict.fromkeys(files, bench.example(full, target))
+        paths, inputs = dict(files), dict.fromkeys(files, bench.example(full))
         accuracies = {
-            name: split_accuracy(open_session(path, target), bench, full, self.data.test, target)
+            name: RuntimeAccuracy(bench, self.data.test).of_session(
+                open_session(path, target), full
+            )
             for name, path in files.items()
         }
         for model in found.models:
             name = f"ours {model.name}" if model.role == "reference" else model.name
             paths[name] = self.run.model(model.name) / "model.onnx"
-            inputs[name] = bench.example(model.candidate, target)
+            inputs[name] = bench.example(model.candidate)
             assert model.test_accuracy is not None
             accuracies[name] = model.test_accuracy
         sessions = {name: open_session(path, target) for name, path in paths.items()}
@@ -230,11 +232,14 @@ class Trial:
         part = replace(session, ledger=ledger, builder=replace(session.builder, space=space))
         executor = InProcess(session.evaluator)
         ledger.recover()
-        references = measure_references(ledger, session.references, executor, self.reporter)
+        references = measure_references(
+            ledger, session.references, experiment, executor, self.reporter
+        )
         settings = experiment.search.model_copy(update={"evaluations": evaluations})
+        experiment = experiment.model_copy(update={"search": settings})
         problem = part.problem(references)
         strategy = make_strategy(problem, settings, experiment.seed)
-        search(ledger, problem, strategy, settings, executor, self.reporter, experiment.seed)
+        search(ledger, problem, strategy, experiment, executor, self.reporter)
         return searched(ledger.evaluations())
 
 

@@ -12,11 +12,12 @@ import multiprocessing
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from hardware.latency import Latency
 from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Details, Measured
 from nas.experiment.objectives import find_objective
 from nas.ledger.ledger import Ledger
 from nas.ledger.storage import open_storage
@@ -30,7 +31,7 @@ SPACE = SearchSpace(
 )
 OBJECTIVES = tuple(find_objective(name) for name in ("accuracy", "latency_ms", "size_bytes"))
 METRICS = {"accuracy": 0.5, "latency_ms": 1.0, "size_bytes": 1e6, "macs": 1e9, "parameters": 1e6}
-DETAILS = {"latency": [1.0] * 4, "coverage": "x" * 100, "target": {"cpu": "x" * 60}}
+DETAILS = Details(Latency(1.0, 1.0, 1.0, 30), "x" * 100, {"cpu": "x" * 60})
 
 
 def open_ledger(storage: str | None, folder: Path) -> Ledger:
@@ -39,9 +40,9 @@ def open_ledger(storage: str | None, folder: Path) -> Ledger:
     return Ledger.open(opened, folder.name, SPACE, OBJECTIVES)
 
 
-def evaluate(candidate: Candidate) -> tuple[dict[str, float], dict[str, Any]]:
+def evaluate(candidate: Candidate) -> Measured:
     """Nothing, at once."""
-    return METRICS, DETAILS
+    return Measured(METRICS, DETAILS)
 
 
 def work(storage: str | None, folder: Path) -> None:

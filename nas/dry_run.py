@@ -14,8 +14,9 @@ from nas.cost_models import ExactCosts
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.experiment.objectives import Constraint, check_consistent
 from nas.experiment.schema import Experiment
+from nas.run_session import candidate_builder
 from nas.search.problem import refuse_single
-from supernets.data.data import TaskData, calibration_batches
+from supernets.data.data import TaskData
 from supernets.load import load_supernet
 from supernets.space.space import Genomes, SearchSpace
 from supernets.tasks import noisy
@@ -55,14 +56,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     free = sum(len(gene.choices) > 1 for gene in space.genes)
     yield f"space: {free} genes with a choice, {space.size:.4g} distinct candidates"
     template = template_of(network, space)
-    builder = CandidateBuilder(
-        network,
-        space,
-        template,
-        experiment.quantization.scheme(),
-        calibration_batches(data.train, samples=64),
-        target.sequence_length,
-    )
+    builder = candidate_builder(experiment, data, network, space, template, calibration_samples=64)
     corners = measure_corners(builder, target.precisions)
     yield _table(corners)
     bounds, constraints = exact_bounds(builder), experiment.parsed_constraints()

@@ -101,16 +101,16 @@ def _measure(session: RunSession, reporter: Reporter, workers: int | None) -> Fr
     """Everything after preparation."""
     experiment, folder, ledger = session.experiment, session.folder, session.ledger
     claim_study(ledger, experiment)
-    if session.elsewhere is not None:
+    if session.latency_queue is not None:
         ledger.note(finished=False)
     ledger.recover()
     if workers == 0:
         ledger.note(open=True, supernet=send_supernet(experiment, folder))
     with session.executor(workers) as executor:
-        metrics = measure_references(ledger, session.references, executor, reporter)
+        metrics = measure_references(ledger, session.references, experiment, executor, reporter)
         problem = session.problem(metrics)
         strategy = make_strategy(problem, experiment.search, experiment.seed)
-        search(ledger, problem, strategy, experiment.search, executor, reporter, experiment.seed)
+        search(ledger, problem, strategy, experiment, executor, reporter)
     if workers == 0:
         ledger.note(open=False)
     evaluations = ledger.evaluations()
@@ -121,7 +121,7 @@ def _measure(session: RunSession, reporter: Reporter, workers: int | None) -> Fr
         write_json(folder.predictors, [p.to_json() for p in predictors])
         front = session.validate(evaluations, reporter)
         write_json(folder.front, front.to_json())
-    if session.elsewhere is not None:
+    if session.latency_queue is not None:
         ledger.note(finished=True)
     _write_reports(experiment, folder, front, evaluations, finished=True)
     _clear_parcels(session)
@@ -130,9 +130,9 @@ def _measure(session: RunSession, reporter: Reporter, workers: int | None) -> Fr
 
 def _clear_parcels(session: RunSession) -> None:
     """Remove what was on its way to other machines; the next start sends what it needs anew."""
-    if session.elsewhere is not None:
-        session.elsewhere.clear_all()
-    sent = session.ledger.notes.get("supernet", {})
+    if session.latency_queue is not None:
+        session.latency_queue.clear_all()
+    sent = session.ledger.state.supernet
     if sent:
         open_artifacts(session.experiment, session.folder).delete(sent.values())
 

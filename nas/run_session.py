@@ -9,18 +9,20 @@ from functools import cached_property
 
 from hardware.files import replacing
 from hardware.graph.template import Template
-from hardware.session import open_session
 from hardware.target import Target
 from nas.cost_models import supernet_problem
 from nas.delivery.exporter import Exporter
 from nas.delivery.results import Front
 from nas.delivery.selection import pick_models, recommend
 from nas.delivery.validator import VALIDATION_REPEATS, Validator
+from nas.evaluation.accuracy_meter import AccuracyMeter, RuntimeAccuracy
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references, reference_candidates
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
-from nas.evaluation.evaluator import LATENCY_REPEATS, Evaluator, split_accuracy
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.fake_quant_accuracy import FakeQuantAccuracy
 from nas.evaluation.latency_cache import LatencyCache
+from nas.evaluation.latency_meter import LATENCY_REPEATS, LatencyMeter, LocalLatency
 from nas.evaluation.record import Evaluation
 from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
@@ -33,10 +35,31 @@ from nas.training.train_supernet import Preparation
 from nas.workers.executors import Executor, InProcess, WorkerPool
 from nas.workers.handover import open_latency_queue
 from nas.workers.remote_latency import LatencyQueue
+from nas.workers.remote_meter import RemoteLatency
 from supernets.data.data import TaskData, calibration_batches
 from supernets.families.super_network import SuperNetwork
 from supernets.space.space import SearchSpace
 from supernets.tasks import noisy
+
+ACCURACY_METERS: dict[str, type[RuntimeAccuracy | FakeQuantAccuracy]] = {
+    "onnxruntime": RuntimeAccuracy,
+    "torch": FakeQuantAccuracy,
+}
+"""Who measures accuracy, by the experiment's `evaluate`."""
+
+
+def candidate_builder(
+    experiment: Experiment,
+    data: TaskData,
+    supernet: SuperNetwork,
+    space: SearchSpace,
+    template: Template,
+    calibration_samples: int = 512,
+) -> CandidateBuilder:
+    """What builds the candidates of an experiment."""
+    scheme, target = experiment.quantization.scheme(), experiment.target.target()
+    calibration = calibration_batches(data.train, calibration_samples)
+    return CandidateBuilder(supernet, space, template, scheme, calibration, target)
 
 
 @dataclass(frozen=True)
@@ -56,14 +79,7 @@ class RunSession:
         """Load or make the super-network, export its template and open the ledger."""
         supernet, space = Preparation(experiment, data, folder, reporter).supernet()
         template = cls._template(supernet, space, folder, reporter)
-        builder = CandidateBuilder(
-            supernet,
-            space,
-            template,
-            experiment.quantization.scheme(),
-            calibration_batches(data.train),
-            experiment.target.sequence_length,
-        )
+        builder = candidate_builder(experiment, data, supernet, space, template)
         ledger = open_ledger(experiment, folder, space)
         if experiment.quantization.int4_kernel == "auto":
             builder = cls._with_int4_kernel(builder, experiment, ledger)
@@ -74,9 +90,9 @@ class RunSession:
         builder: CandidateBuilder, experiment: Experiment, ledger: Ledger
     ) -> CandidateBuilder:
         """The builder with the run's INT4 kernel: one for all its machines and resumptions."""
-        if (noted := ledger.notes.get("int4_kernel")) is not None:
+        if (noted := ledger.state.int4_kernel) is not None:
             return builder.with_int4_kernel(noted)
-        builder = builder.with_fastest_int4(experiment.target.target(), cache_folder())
+        builder = builder.with_fastest_int4(cache_folder())
         ledger.note(int4_kernel=builder.scheme.int4_kernel)
         return builder
 
@@ -105,17 +121,24 @@ class RunSession:
     @cached_property
     def evaluator(self) -> Evaluator:
         """Measures candidates on the validation split."""
-        cache = LatencyCache(cache_folder() / "latency")
-        # Not the one in FP32: beside other work its many more bytes slow it more than candidates.
-        baseline = self.references[low_reference(self.references)]
-        fast = self.experiment.evaluate == "torch"
-        split, target, elsewhere = self.data.validation, self.target, self.elsewhere
-        return Evaluator(self.builder, split, target, cache, baseline, fast, elsewhere)
+        accuracy: AccuracyMeter = ACCURACY_METERS[self.experiment.evaluate](
+            self.builder, self.data.validation
+        )
+        return Evaluator(self.builder, accuracy, self.latency)
 
     @cached_property
-    def elsewhere(self) -> LatencyQueue | None:
-        """Where latency is measured, None for here; the driver has noted it in the ledger."""
-        if self.ledger.notes.get("latency") != "elsewhere":
+    def latency(self) -> LatencyMeter:
+        """Measures latency where the driver of the run has noted."""
+        # Not the one in FP32: beside other work its many more bytes slow it more than candidates.
+        baseline = self.references[low_reference(self.references)]
+        if self.latency_queue is not None:
+            return RemoteLatency(self.builder, baseline, self.latency_queue)
+        return LocalLatency(self.builder, baseline, LatencyCache(cache_folder() / "latency"))
+
+    @cached_property
+    def latency_queue(self) -> LatencyQueue | None:
+        """The jobs of another device that measures latency, None where this one does."""
+        if self.ledger.state.latency == "here":
             return None
         return open_latency_queue(self.experiment, self.folder)
 
@@ -134,7 +157,7 @@ class RunSession:
     def exporter(self) -> Exporter:
         """Writes candidates as model folders."""
         allow_fallback = self.experiment.target.allow_fallback
-        return Exporter(self.builder, self.data, self.target, allow_fallback)
+        return Exporter(self.builder, self.data, allow_fallback)
 
     @property
     def front_settings(self) -> dict[str, object]:
@@ -148,8 +171,7 @@ class RunSession:
         validation = self.data.validation
 
         def score(builder: CandidateBuilder, candidate: Candidate) -> float:
-            session = open_session(builder.model(candidate).SerializeToString(), self.target)
-            return split_accuracy(session, builder, candidate, validation, self.target)
+            return RuntimeAccuracy(builder, validation).accuracy(builder.build(candidate))
 
         train, seed = noisy(self.data, settings.token_noise), self.experiment.seed
         bench, samples, folder = self.builder, len(validation), self.folder
@@ -168,7 +190,7 @@ class RunSession:
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
         full = measured_references(evaluations)[PLAIN]
         seed, polish = self.experiment.seed, self._polish(full, reporter)
-        validator = Validator(self.exporter, self.target, seed, self.elsewhere, polish)
+        validator = Validator(self.exporter, self.latency, seed, polish)
         models = tuple(validator.validate(picks, self.folder.models, reporter))
         return Front(
             models=models,

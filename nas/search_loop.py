@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
+from nas.delivery.selection import best_so_far
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.record import Evaluation, Role, best_so_far
-from nas.experiment.search_settings import SearchSettings
+from nas.evaluation.record import Evaluation, Role
+from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.run.progress import Reporter, Stage
 from nas.search.feasibility import refuse_unreachable
@@ -28,7 +29,11 @@ class SearchError(ValueError):
 
 
 def measure_references(
-    ledger: Ledger, references: Mapping[str, Candidate], executor: Executor, reporter: Reporter
+    ledger: Ledger,
+    references: Mapping[str, Candidate],
+    experiment: Experiment,
+    executor: Executor,
+    reporter: Reporter,
 ) -> dict[str, Mapping[str, float]]:
     """Measure the reference rows unless the ledger has them; reference name -> metrics.
 
@@ -36,7 +41,7 @@ def measure_references(
     """
     stage, earlier = reporter.stage("references"), _keys(ledger.evaluations())
     ledger.enqueue(list(references.values()), "reference", 0)
-    work_off(ledger, executor, stage, "reference", len(references), earlier)
+    work_off(ledger, executor, stage, experiment, "reference", len(references), earlier)
     known = {e.candidate.key: e for e in ledger.evaluations()}
     metrics = {}
     for name, candidate in references.items():
@@ -51,20 +56,19 @@ def search(
     ledger: Ledger,
     problem: SearchProblem,
     strategy: Strategy,
-    settings: SearchSettings,
+    experiment: Experiment,
     executor: Executor,
     reporter: Reporter,
-    seed: int,
 ) -> None:
-    """Measure `settings.evaluations` candidates in rounds, continuing what the ledger holds.
+    """Measure `search.evaluations` candidates in rounds, continuing what the ledger holds.
 
     A round follows from the seed and the rounds before it, so an interrupted round is proposed
     again and only what is missing of it is measured. Raises SearchError when too many fail, and
     UnreachableError when the predictors see no way to keep the constraints.
     """
-    stage = reporter.stage("search")
+    stage, settings = reporter.stage("search"), experiment.search
     number, earlier = max(1, ledger.last_round), _keys(ledger.evaluations())
-    work_off(ledger, executor, stage, "search", settings.evaluations, earlier)
+    work_off(ledger, executor, stage, experiment, "search", settings.evaluations, earlier)
     while ledger.queued("search") < settings.evaluations:
         before = [e for e in ledger.evaluations() if e.round < number]
         left = settings.evaluations - sum(e.role == "search" for e in before)
@@ -74,13 +78,19 @@ def search(
             return
         candidates = [Candidate.from_genome(problem.space, genome) for genome in proposed]
         ledger.enqueue(candidates, "search", number)
-        work_off(ledger, executor, stage, "search", settings.evaluations, earlier)
-        refuse_unreachable(problem, history_of(ledger.evaluations(), problem), seed)
+        work_off(ledger, executor, stage, experiment, "search", settings.evaluations, earlier)
+        refuse_unreachable(problem, history_of(ledger.evaluations(), problem), experiment.seed)
         number += 1
 
 
 def work_off(
-    ledger: Ledger, executor: Executor, stage: Stage, role: Role, total: int, earlier: Set[str]
+    ledger: Ledger,
+    executor: Executor,
+    stage: Stage,
+    experiment: Experiment,
+    role: Role,
+    total: int,
+    earlier: Set[str],
 ) -> None:
     """Have every waiting candidate evaluated.
 
@@ -90,7 +100,7 @@ def work_off(
     def tell() -> None:
         known = ledger.evaluations()
         _stop_if_failing([e for e in known if e.candidate.key not in earlier])
-        stage.update(min(_measured(known, role), total), total, best_so_far(known))
+        stage.update(min(_measured(known, role), total), total, best_so_far(known, experiment))
 
     executor.work_off(ledger, tell)
 

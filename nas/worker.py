@@ -36,12 +36,12 @@ def work(place: Path, reporter: Reporter, request: StopRequest) -> int:
             template = folder.supernet / "template.onnx"
             wait(reporter, request, template.exists, "for the super-network")
         else:
-            notes = open_ledger(experiment, folder, SearchSpace(()))
-            wait(reporter, request, lambda: "supernet" in notes.notes, "for the super-network")
-            if not notes.notes["open"]:  # its files are removed
+            ledger = open_ledger(experiment, folder, SearchSpace(()))
+            wait(reporter, request, lambda: bool(ledger.state.supernet), "for the super-network")
+            if not ledger.state.open:  # its files are removed
                 reporter.say("the run is done")
                 return 0
-            fetch_supernet(notes, experiment, folder)
+            fetch_supernet(ledger.state.supernet, experiment, folder)
         data = load_data(experiment.data, experiment.model)
         session = RunSession.prepare(experiment, folder, data, reporter)
         compare_study(

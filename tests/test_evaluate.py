@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,14 @@ from onnx import TensorProto
 from hardware.formats.precision import Precision, QuantScheme
 from hardware.latency import Latency
 from hardware.target import Target
+from nas.evaluation.accuracy_meter import RuntimeAccuracy, _served
+from nas.evaluation.built_candidate import graph_digest
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
-from nas.evaluation.evaluator import Evaluator, _served, graph_digest
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.fake_quant_accuracy import FakeQuantAccuracy
 from nas.evaluation.latency_cache import LatencyCache
+from nas.evaluation.latency_meter import LocalLatency
 from supernets.data import digits
 from supernets.data.data import TaskData, calibration_batches
 from supernets.data.images import ImagePreprocessor
@@ -41,6 +46,16 @@ def builder() -> CandidateBuilder:
     return CandidateBuilder(network, space, template, QuantScheme(), [])
 
 
+def evaluator_of(
+    builder: CandidateBuilder, data: TaskData, folder: Path, clock: Clock | None = None
+) -> Evaluator:
+    """What evaluates on this machine, beside the largest network in FP32."""
+    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
+    clocked = {} if clock is None else {"clock": clock}
+    latency = LocalLatency(builder, baseline, LatencyCache(folder), **clocked)
+    return Evaluator(builder, RuntimeAccuracy(builder, data.validation), latency)
+
+
 @pytest.fixture(scope="module")
 def data() -> TaskData:
     preprocessor = ImagePreprocessor(sample_networks.VIT.image_size, mean=(0.3,), std=(0.4,))
@@ -62,8 +77,7 @@ def test_a_slow_phase_of_the_machine_cancels(
     baseline = builder.uniform(builder.space.largest(), Precision.FP32)
     candidate = builder.uniform(builder.space.smallest(), Precision.INT8)
     clock = Clock()
-    cache = LatencyCache(tmp_path)
-    evaluator = Evaluator(builder, data.validation, Target(), cache, baseline, clock=clock)
+    evaluator = evaluator_of(builder, data, tmp_path, clock)
     metrics, _ = evaluator(baseline)
     assert metrics["latency_ms"] == pytest.approx(1.0)
     clock.tick_s *= 7
@@ -75,13 +89,13 @@ def test_latency_taken_in_another_way_is_not_reused(
     builder: CandidateBuilder, data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     baseline = builder.uniform(builder.space.largest(), Precision.FP32)
-    clock, cache = Clock(), LatencyCache(tmp_path)
-    evaluator = Evaluator(builder, data.validation, Target(), cache, baseline, clock=clock)
+    clock = Clock()
+    evaluator = evaluator_of(builder, data, tmp_path, clock)
     evaluator(baseline)
     clock.tick_s *= 7
-    assert evaluator(baseline)[0]["latency_ms"] == pytest.approx(1.0)
-    monkeypatch.setattr("nas.evaluation.evaluator.METHOD", "another")
-    assert evaluator(baseline)[0]["latency_ms"] == pytest.approx(7.0)
+    assert evaluator(baseline).metrics["latency_ms"] == pytest.approx(1.0)
+    monkeypatch.setattr("nas.evaluation.latency_meter.METHOD", "another")
+    assert evaluator(baseline).metrics["latency_ms"] == pytest.approx(7.0)
 
 
 def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(
@@ -106,15 +120,14 @@ def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(
 def test_metrics_are_those_of_the_shipped_model(
     builder: CandidateBuilder, data: TaskData, tmp_path: Path
 ) -> None:
-    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
     candidate = builder.uniform(builder.space.largest(), Precision.INT4)
-    evaluator = Evaluator(builder, data.validation, Target(), LatencyCache(tmp_path), baseline)
-    metrics, details = evaluator(candidate)
+    metrics, details = evaluator_of(builder, data, tmp_path)(candidate)
     assert metrics["size_bytes"] == len(builder.model(candidate).SerializeToString())
     network = builder.network(candidate)
     assert metrics["parameters"] == sum(p.numel() for p in network.parameters())
-    assert details["target"] == Target().describe()
-    assert details["latency"]["repeats"] > 0
+    assert details.target == Target().describe()
+    assert details.latency is not None
+    assert details.latency.repeats > 0
 
 
 def test_a_text_is_served_without_the_padding_of_its_neighbours() -> None:
@@ -138,17 +151,26 @@ def test_calibration_batches_are_of_the_training_split(data: TaskData) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_the_fast_evaluator_sees_the_accuracy_of_the_exported_model(
-    builder: CandidateBuilder, data: TaskData, tmp_path: Path, batch_size: int
+    builder: CandidateBuilder, data: TaskData, batch_size: int
 ) -> None:
     """397 validation images, served one by one and in sevens (the last batch has five)."""
-    target = Target(batch_size=batch_size)
-    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
+    served = replace(builder, target=Target(batch_size=batch_size))
+    exact, fast = (meter(served, data.validation) for meter in (RuntimeAccuracy, FakeQuantAccuracy))
     rng = np.random.default_rng(0)
     for genome in builder.space.sample(3, rng):
-        candidate = Candidate.from_genome(builder.space, genome)
-        found = []
-        for fast in (False, True):
-            cache = LatencyCache(tmp_path)
-            evaluator = Evaluator(builder, data.validation, target, cache, baseline, fast)
-            found.append(evaluator(candidate)[0]["accuracy"])
-        assert found[0] == pytest.approx(found[1], abs=2 / len(data.validation))
+        built = served.build(Candidate.from_genome(builder.space, genome))
+        allowed = 2 / len(data.validation)
+        assert exact.accuracy(built) == pytest.approx(fast.accuracy(built), abs=allowed)
+
+
+def test_a_candidate_does_not_depend_on_what_was_built_before(builder: CandidateBuilder) -> None:
+    """All candidates share one super-network, which knows the last one's sizes."""
+    space = builder.space
+    small = builder.uniform(space.smallest(), Precision.INT8)
+    large = builder.uniform(space.largest(), Precision.INT4)
+    content = builder.build(small).content
+    builder.build(large)
+    again = builder.build(small)
+    assert again.content == content
+    for name, array in builder.example(small).items():
+        np.testing.assert_array_equal(again.example[name], array)

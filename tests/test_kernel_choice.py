@@ -62,7 +62,7 @@ def test_a_network_of_several_resolutions_is_measured_at_its_largest(tmp_path: P
     space = network.space(SpaceSettings(resolution=(8, 16)))
     template = template_of(network, space)
     builder = CandidateBuilder(network, space, template, QuantScheme(), ())
-    chosen = builder.with_fastest_int4(Target(), tmp_path)
+    chosen = builder.with_fastest_int4(tmp_path)
     (entry,) = json.loads((tmp_path / "int4_kernel.json").read_text()).values()
     assert chosen.scheme.int4_kernel == entry["kernel"]
     assert entry["latencies"].keys() == {"w4a8", "matmulnbits"}

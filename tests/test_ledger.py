@@ -11,9 +11,12 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from hardware.latency import Latency
 from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Details, Measured
 from nas.experiment.objectives import find_objective
 from nas.ledger.ledger import Ledger
+from nas.ledger.run_state import RunState
 from nas.ledger.storage import cut_torn_tail, open_storage
 from supernets.space.space import Gene, Requires, SearchSpace
 
@@ -39,15 +42,16 @@ def candidates(n: int) -> list[Candidate]:
 
 def test_a_candidate_comes_back_with_its_metrics(tmp_path: Path) -> None:
     ledger, (candidate,) = open_ledger(tmp_path), candidates(1)
+    details = Details(Latency(2.0, 1.5, 3.0, 30), "all", {"cpu": "fast"}, duration_s=1.5)
     ledger.enqueue([candidate], "search", 1)
     ticket = ledger.take()
     assert ticket is not None
     assert ticket.candidate == candidate
-    ledger.finish(ticket, METRICS, {"duration_s": 1.5})
+    ledger.finish(ticket, Measured(METRICS, details))
     (evaluation,) = open_ledger(tmp_path).evaluations()
     assert evaluation.candidate == candidate
     assert evaluation.metrics == METRICS
-    assert evaluation.details == {"duration_s": 1.5}
+    assert evaluation.details == details
     assert ledger.take() is None
 
 
@@ -106,7 +110,7 @@ def test_the_order_of_evaluations_does_not_depend_on_interruptions(tmp_path: Pat
     broken.recover()
     for ledger in (plain, broken):
         while (ticket := ledger.take()) is not None:
-            ledger.finish(ticket, METRICS, {})
+            ledger.finish(ticket, Measured(METRICS, Details()))
     assert [e.candidate for e in plain.evaluations()] == [e.candidate for e in broken.evaluations()]
 
 
@@ -121,7 +125,7 @@ def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path: Path) -> None:
     revived = open_ledger(tmp_path)
     ticket = revived.take()
     assert ticket is not None
-    revived.finish(ticket, METRICS, {})
+    revived.finish(ticket, Measured(METRICS, Details()))
     assert len(open_ledger(tmp_path).evaluations()) == 1
 
 
@@ -136,8 +140,9 @@ def test_other_tools_may_write_into_a_journal(tmp_path: Path) -> None:
     assert time.monotonic() - started < 10, "Optuna takes a lock for a dead process's after 30 s"
     ticket = ledger.take()
     assert ticket is not None
-    ledger.finish(ticket, METRICS, {})
-    assert ledger.notes["note"] == "good"
+    ledger.finish(ticket, Measured(METRICS, Details()))
+    assert ledger.study.user_attrs["note"] == "good"
+    assert ledger.state == RunState()
     assert len(open_ledger(tmp_path).evaluations()) == 1
 
 
@@ -146,7 +151,7 @@ def test_optuna_reads_genes_as_parameters_and_objectives_as_values(tmp_path: Pat
     ledger.enqueue([candidate], "search", 1)
     ticket = ledger.take()
     assert ticket is not None
-    ledger.finish(ticket, METRICS, {})
+    ledger.finish(ticket, Measured(METRICS, Details()))
     study = optuna.load_study(study_name="run", storage=open_storage(None, tmp_path / "journal"))
     (trial,) = study.trials
     assert trial.params == candidate.values

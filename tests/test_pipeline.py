@@ -23,7 +23,9 @@ from cli import main
 from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.results import Front
 from nas.delivery.selection import searched
+from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.baselines import measured_references
+from nas.evaluation.built_candidate import BuiltCandidate
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
 from nas.experiment.load import load_experiment
@@ -506,23 +508,21 @@ def test_unreachable_constraints_are_refused_before_training(
 def test_a_run_whose_candidates_fail_stops_with_a_summary(
     experiment_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nas.evaluation import evaluator as evaluate
+    real = RuntimeAccuracy.accuracy
 
-    real = evaluate.split_accuracy
-
-    def failing(session: object, builder: object, candidate: object, *rest: object) -> float:
-        if any(p == "int4" for p in candidate.policy.values()):  # type: ignore[attr-defined] # a Candidate
+    def failing(meter: RuntimeAccuracy, built: BuiltCandidate) -> float:
+        if any(p == "int4" for p in built.candidate.policy.values()):
             raise MemoryError("no room")
-        return real(session, builder, candidate, *rest)  # type: ignore[arg-type] # as above
+        return real(meter, built)
 
-    monkeypatch.setattr(evaluate, "split_accuracy", failing)
+    monkeypatch.setattr(RuntimeAccuracy, "accuracy", failing)
     settings = {"epochs": 1, "batch_size": 250}
     model = {**TINY["model"], "training": settings}  # type: ignore[dict-item] # a dict in a dict
     path = experiment_file(model=model, tune=dict(settings))
     folder = RunFolder(tmp_path / "out")
     with pytest.raises(SearchError, match=r"MemoryError: no room"):
         run(load_experiment(path), folder, Silent())
-    monkeypatch.setattr(evaluate, "split_accuracy", real)
+    monkeypatch.setattr(RuntimeAccuracy, "accuracy", real)
     assert run(load_experiment(path), folder, Silent()).evaluations > 20  # the cause is removed
 
 

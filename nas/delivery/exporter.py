@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 
 from hardware.files import replacing, write_atomically
 from hardware.formats.precision import Precision
 from hardware.graph.model_file import save_model
-from hardware.graph.verify import verify
 from hardware.kernel_profile import what_ran
 from hardware.session import open_session, predict
 from hardware.target import Target
+from nas.evaluation.built_candidate import BuiltCandidate
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.run.run_folder import write_json
@@ -39,7 +38,6 @@ class Exporter:
 
     builder: CandidateBuilder
     data: TaskData
-    target: Target
     allow_fallback: bool = False
 
     def write(self, candidate: Candidate, folder: Path) -> str:
@@ -50,22 +48,17 @@ class Exporter:
         asks, FallbackError when a layer or node did not run as asked.
         """
         self.check_parity(candidate)
-        model = self.builder.model(candidate)
-        coverage = str(verify(model, candidate.policy))
+        built = self.builder.build(candidate)
         with replacing(folder) as part:
-            return self._write(candidate, model, coverage, part)
+            return self._write(built, part)
 
-    def _write(
-        self, candidate: Candidate, model: onnx.ModelProto, coverage: str, part: Path
-    ) -> str:
+    def _write(self, built: BuiltCandidate, part: Path) -> str:
         """Write everything of one model into a new folder."""
+        candidate, coverage = built.candidate, built.coverage
         part.mkdir()
-        save_model(model, part / "model.onnx")
+        save_model(built.model, part / "model.onnx")
         ran = what_ran(
-            part / "model.onnx",
-            self.builder.example(candidate, self.target),
-            self.target,
-            allow_fallback=self.allow_fallback,
+            part / "model.onnx", built.example, built.target, allow_fallback=self.allow_fallback
         )
         if ran.fallbacks:
             coverage += f"; {len(ran.fallbacks)} did not run as asked"

@@ -34,8 +34,7 @@ def pick_models(evaluations: Sequence[Evaluation], experiment: Experiment) -> li
     settings, bar = experiment.export, _accuracy_bar(references, experiment)
     kept = _within_constraints(searched(evaluations), experiment, references)
     picked = [kept[i] for i in spread(costs_of(kept, experiment), settings.models)] if kept else []
-    good = [e for e in kept if e.metrics["accuracy"] >= bar]
-    fastest = min(good, key=lambda e: e.metrics["latency_ms"], default=None)
+    fastest = _fastest(kept, bar)
     if fastest is not None and fastest not in picked:
         picked[settings.models - 1 :] = [fastest]
     picked.sort(key=lambda e: e.metrics["latency_ms"])
@@ -45,12 +44,39 @@ def pick_models(evaluations: Sequence[Evaluation], experiment: Experiment) -> li
     ]
 
 
+def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> str:
+    """What the search has reached, by the rules by which models are picked and recommended.
+
+    Empty before the references are measured.
+    """
+    try:
+        references = measured_references(evaluations)
+    except ValueError:
+        return ""
+    kept = _within_constraints(searched(evaluations), experiment, references)
+    fastest = _fastest(kept, _accuracy_bar(references, experiment))
+    if fastest is None:
+        return "best: none yet within the constraints and the accepted accuracy drop"
+    low = low_reference(references)
+    ours, theirs = fastest.metrics, references[low].metrics
+    return (
+        f"best: {ours['accuracy']:.4f}, {ours['latency_ms']:.3f} ms "
+        f"({theirs['latency_ms'] / ours['latency_ms']:.2f}x faster than {low}), "
+        f"{ours['size_bytes'] / 1000:.0f} kB"
+    )
+
+
 def recommend(models: Sequence[ValidatedModel], accuracy_drop: float) -> str:
     """Name of the fastest model whose validation accuracy the accepted drop allows."""
     names = [model.name for model in models if model.role == "reference"]
     low = next(model for model in models if model.name == low_reference(names))
     good = [m for m in models if m.validation_accuracy >= low.validation_accuracy - accuracy_drop]
     return min(good, key=lambda model: model.latency_ms[0]).name
+
+
+def _fastest(evaluations: Sequence[Evaluation], bar: float) -> Evaluation | None:
+    good = [e for e in evaluations if e.metrics["accuracy"] >= bar]
+    return min(good, key=lambda e: e.metrics["latency_ms"], default=None)
 
 
 def _accuracy_bar(references: Mapping[str, Evaluation], experiment: Experiment) -> float:
@@ -109,16 +135,17 @@ def provisional_front(evaluations: Sequence[Evaluation], experiment: Experiment)
 
 def unscored(pick: Pick) -> ValidatedModel:
     evaluation = pick.evaluation
-    latency = evaluation.details["latency"]
+    latency = evaluation.details.latency
+    assert latency is not None, "it was measured"
     return ValidatedModel(
         name=pick.name,
         role="reference" if evaluation.role == "reference" else "front",
         candidate=evaluation.candidate,
         validation_accuracy=evaluation.metrics["accuracy"],
         test_accuracy=None,
-        latency_ms=(latency["median_ms"], latency["q1_ms"], latency["q3_ms"]),
+        latency_ms=(latency.median_ms, latency.q1_ms, latency.q3_ms),
         size_bytes=int(evaluation.metrics["size_bytes"]),
-        coverage=evaluation.details["coverage"],
+        coverage=evaluation.details.coverage,
         versus={},
     )
 

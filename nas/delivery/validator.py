@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,18 +11,17 @@ import numpy as np
 from hardware.files import write_atomically
 from hardware.graph.verify import PolicyError
 from hardware.kernel_profile import FallbackError
-from hardware.latency import Latency, Seconds, calm, ratio, run_times
-from hardware.session import Arrays, open_session
-from hardware.target import Target
+from hardware.latency import Latency, Seconds, calm, ratio
+from hardware.session import open_session
 from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.model_card import model_card
 from nas.delivery.results import ValidatedModel, Versus
 from nas.delivery.selection import Pick, unscored
-from nas.evaluation.evaluator import split_accuracy
+from nas.evaluation.accuracy_meter import RuntimeAccuracy
+from nas.evaluation.latency_meter import LatencyMeter
 from nas.run.progress import Reporter
 from nas.run.run_folder import read_json, remove_others
 from nas.training.finetune import Polish
-from nas.workers.remote_latency import LatencyQueue
 
 VALIDATION_REPEATS = 90
 REFUSED = (ExportError, FallbackError, PolicyError)
@@ -35,11 +33,9 @@ class Validator:
     """Exports chosen candidates and measures the files that were written."""
 
     exporter: Exporter
-    target: Target
+    latency: LatencyMeter
     seed: int
-    elsewhere: LatencyQueue | None = None
     polish: Polish | None = None
-    clock: Callable[[], float] = time.perf_counter
 
     def validate(
         self, picks: Sequence[Pick], models: Path, reporter: Reporter
@@ -82,13 +78,9 @@ class Validator:
             model = replace(model, validation_accuracy=accuracy, unpolished_accuracy=before)
         coverage = exporter.write(pick.evaluation.candidate, folder)
         path = folder / "model.onnx"
-        test_accuracy = split_accuracy(
-            open_session(path, self.target),
-            exporter.builder,
-            pick.evaluation.candidate,
-            exporter.data.test,
-            self.target,
-        )
+        session = open_session(path, exporter.builder.target)
+        meter = RuntimeAccuracy(exporter.builder, exporter.data.test)
+        test_accuracy = meter.of_session(session, pick.evaluation.candidate)
         return replace(
             model,
             test_accuracy=test_accuracy,
@@ -99,9 +91,8 @@ class Validator:
     def _time(self, models: Sequence[ValidatedModel], folder: Path) -> list[ValidatedModel]:
         """Fill in latencies and the comparison with each reference."""
         files = {m.name: folder / m.name / "model.onnx" for m in models}
-        builder = self.exporter.builder
-        inputs = {m.name: builder.example(m.candidate, self.target) for m in models}
-        seconds = self._seconds(files, inputs)
+        inputs = {m.name: self.exporter.builder.example(m.candidate) for m in models}
+        seconds = self.latency.alternate(files, inputs, VALIDATION_REPEATS)
         references = [model for model in models if model.role == "reference"]
         timed = []
         for model in models:
@@ -112,18 +103,6 @@ class Validator:
             quartiles = (latency.median_ms, latency.q1_ms, latency.q3_ms)
             timed.append(replace(model, latency_ms=quartiles, versus=versus))
         return timed
-
-    def _seconds(
-        self, files: Mapping[str, Path], inputs: Mapping[str, Arrays]
-    ) -> Mapping[str, Seconds]:
-        """Run all models alternately, here or on the other device."""
-        if self.elsewhere is None:
-            sessions = {name: open_session(path, self.target) for name, path in files.items()}
-            return run_times(sessions, inputs, repeats=VALIDATION_REPEATS, clock=self.clock)
-        contents = {name: path.read_bytes() for name, path in files.items()}
-        key = "front of " + ", ".join(sorted(contents))
-        self.elsewhere.submit(key, contents, inputs, self.target, VALIDATION_REPEATS)
-        return self.elsewhere.seconds(key)[0]
 
     def _versus(
         self, model: ValidatedModel, reference: ValidatedModel, seconds: Mapping[str, Seconds]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hardware.formats.precision import Int4Kernel, Precision, QuantScheme
 from hardware.graph.export import Template, export_template
+from hardware.graph.verify import verify
 from hardware.kernel_choice import choose_int4_kernel
 from hardware.target import Target
 from hardware.writing.activation_ranges import rounding_of
@@ -21,6 +22,7 @@ from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import Weights, arrays, materialize
 from hardware.writing.static_activations import Ranges
 from hardware.writing.weight_memo import WeightMemo
+from nas.evaluation.built_candidate import BuiltCandidate, graph_digest
 from nas.evaluation.candidate import Candidate
 from supernets.data.data import Batch
 from supernets.families.super_network import SuperNetwork
@@ -48,7 +50,9 @@ class CandidateBuilder:
     """Builds candidates from one tuned super-network and its exported template.
 
     calibration: training batches, for BatchNorm statistics and static activation ranges.
-    sequence_length: tokens per text at which MACs are counted.
+    target: where the models will run, at whose sequence length MACs are counted.
+
+    The super-network is activated anew in every method, so that their order does not matter.
     """
 
     supernet: SuperNetwork
@@ -56,11 +60,11 @@ class CandidateBuilder:
     template: Template
     scheme: QuantScheme
     calibration: Sequence[Batch]
-    sequence_length: int | None = None
+    target: Target = field(default_factory=Target)
     memo: WeightMemo = field(default_factory=WeightMemo)
     _ranges: dict[tuple[tuple[str, Choice], ...], Ranges] = field(default_factory=dict)
 
-    def with_fastest_int4(self, target: Target, cache: Path) -> Self:
+    def with_fastest_int4(self, cache: Path) -> Self:
         """The same with the INT4 kernel that the target runs faster.
 
         Both are measured on the largest network; the answer is kept in `cache` / int4_kernel.json.
@@ -75,8 +79,8 @@ class CandidateBuilder:
             self.template,
             weights,
             self.scheme,
-            target,
-            self.example(largest, target),
+            self.target,
+            self.example(largest),
             ranges=self._calibrated(largest, weights) if self._is_static(largest) else None,
             cache=cache / "int4_kernel.json",
         )
@@ -101,9 +105,10 @@ class CandidateBuilder:
         adapted = self.adapted(candidate, inputs)
         return {name: tensor.numpy() for name, tensor in adapted.items()}
 
-    def example(self, candidate: Candidate, target: Target) -> Inputs:
+    def example(self, candidate: Candidate) -> Inputs:
         """Inputs at the target's batch size and sequence length, to measure latency with."""
         self.supernet.activate(dict(candidate.architecture))
+        target = self.target
         tensors = self.supernet.example_inputs(target.batch_size, target.sequence_length)
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
@@ -114,7 +119,7 @@ class CandidateBuilder:
 
     def cost(self, genomes: Genomes) -> Cost:
         """Sizes, MACs and parameters of genomes `(n_samples, n_genes)`."""
-        return self.supernet.cost(self.space, genomes, self.sequence_length)
+        return self.supernet.cost(self.space, genomes, self.target.sequence_length)
 
     def costs(self, candidate: Candidate) -> dict[str, float]:
         """Parameters, and multiply-accumulates of one sample."""
@@ -124,6 +129,22 @@ class CandidateBuilder:
             genome[column] = self.space.genes[column].index(size)
         cost = self.cost(genome[None])
         return {"parameters": float(cost.parameters[0]), "macs": float(cost.macs[0])}
+
+    def build(self, candidate: Candidate) -> BuiltCandidate:
+        """Everything that is needed to measure or ship a candidate.
+
+        Raises PolicyError when the written graph is not what the policy asks.
+        """
+        model = self.model(candidate)
+        return BuiltCandidate(
+            candidate=candidate,
+            model=model,
+            content=model.SerializeToString(),
+            coverage=str(verify(model, candidate.policy)),
+            graph_digest=graph_digest(model),
+            example=self.example(candidate),
+            target=self.target,
+        )
 
     def model(self, candidate: Candidate) -> onnx.ModelProto:
         """The candidate's ONNX model, byte for byte what is measured and exported."""

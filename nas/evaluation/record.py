@@ -1,42 +1,55 @@
-"""What is known of one candidate, and the best so far."""
+"""What is known of one candidate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple, Self
 
+from hardware.latency import Latency
 from nas.evaluation.candidate import Candidate
 
 Role = Literal["search", "reference"]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What is known of one candidate: its metrics, or the reason there are none.
+class Details:
+    """Where a candidate's metrics come from.
 
-    metrics: one value per objective and any further measurement, units in the names.
-    details: where the numbers come from (spread, target, versions, duration).
+    latency: with its spread. coverage: which layers are really quantized, in words.
+    target: the device, its flags and the versions there.
     """
+
+    latency: Latency | None = None
+    coverage: str = ""
+    target: Mapping[str, Any] = field(default_factory=dict)
+    duration_s: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, read back by `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`; a field that was not known then has its default."""
+        latency = data.get("latency")
+        return cls(**{**data, "latency": latency and Latency(**latency)})
+
+
+class Measured(NamedTuple):
+    """What was measured of a candidate: one value per metric, units in the names, and details."""
+
+    metrics: Mapping[str, float]
+    details: Details
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of one candidate: its metrics, or the reason there are none."""
 
     candidate: Candidate
     metrics: Mapping[str, float]
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
     role: Role = "search"
     round: int = 0
     failure: str | None = None
-
-
-def best_so_far(known: Sequence[Evaluation]) -> str:
-    """The fastest candidate that is as accurate as the INT8 reference, once there is one."""
-    good = [e for e in known if e.failure is None]
-    if not good:
-        return ""
-    references = [e for e in good if e.role == "reference"]
-    bar = min((e.metrics["accuracy"] for e in references), default=0.0)
-    best = min(
-        (e for e in good if e.metrics["accuracy"] >= bar), key=lambda e: e.metrics["latency_ms"]
-    )
-    accuracy, latency = best.metrics["accuracy"], best.metrics["latency_ms"]
-    size = best.metrics["size_bytes"] / 1000
-    return f"best: {accuracy:.4f}, {latency:.3f} ms, {size:.0f} kB"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -15,8 +15,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.record import Evaluation, Role
+from nas.evaluation.record import Details, Evaluation, Measured, Role
 from nas.experiment.objectives import Objective
+from nas.ledger.run_state import RunState
 from nas.ledger.storage import retry
 from nas.ledger.trial_queue import TrialQueue
 from supernets.space.space import SearchSpace
@@ -113,14 +114,12 @@ class Ledger:
                 trial.suggest_categorical(name, distribution.choices)  # as it was enqueued
         return Ticket(candidate, attrs["role"], attrs["round"], trial)
 
-    def finish(
-        self, ticket: Ticket, metrics: Mapping[str, float], details: Mapping[str, Any]
-    ) -> None:
+    def finish(self, ticket: Ticket, measured: Measured) -> None:
         """Record the metrics of a claimed candidate, unless it was given to somebody else."""
         with suppress(UpdateFinishedTrialError):  # taken for dead; the other one's result counts
-            ticket.trial.set_user_attr("metrics", dict(metrics))
-            ticket.trial.set_user_attr("details", dict(details))
-            values = [metrics[o.name] for o in self._objectives]
+            ticket.trial.set_user_attr("metrics", dict(measured.metrics))
+            ticket.trial.set_user_attr("details", measured.details.to_json())
+            values = [measured.metrics[o.name] for o in self._objectives]
             self.study.tell(ticket.trial, values, skip_if_finished=True)
 
     def fail(self, ticket: Ticket, reason: str) -> None:
@@ -190,15 +189,16 @@ class Ledger:
         return max((trial.user_attrs["round"] for trial in self.queue.trials()), default=0)
 
     @property
-    def notes(self) -> Mapping[str, Any]:
-        """What the driver tells its workers."""
-        return self.study.user_attrs
+    def state(self) -> RunState:
+        """What the driver has written down of the run."""
+        return RunState.from_attributes(self.study.user_attrs)
 
-    def note(self, **notes: Any) -> None:
-        """Tell the workers something; equal notes are not written again."""
-        known = self.notes
-        for name, value in notes.items():
-            if known.get(name) != value:
+    def note(self, **changes: Any) -> None:
+        """Write fields of the state down for all who see the ledger, where they differ."""
+        replace(RunState(), **changes)  # a field that it does not have is our mistake
+        known = self.study.user_attrs
+        for name, value in changes.items():
+            if name not in known or known[name] != value:
                 self.study.set_user_attr(name, value)
 
     def _shown(self, candidate: Candidate) -> dict[str, CategoricalDistribution]:
@@ -229,7 +229,7 @@ class Ledger:
             self._read[trial.number] = Evaluation(
                 candidate=Candidate.from_json(attrs["candidate"]),
                 metrics=attrs.get("metrics", {}),
-                details=attrs.get("details", {}),
+                details=Details.from_json(attrs.get("details", {})),
                 role=attrs["role"],
                 round=attrs["round"],
                 failure=attrs.get("failure"),

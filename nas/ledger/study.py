@@ -36,7 +36,7 @@ def claim_study(ledger: Ledger, experiment: Experiment) -> None:
 
 def compare_study(ledger: Ledger, experiment: Experiment, sections: tuple[str, ...]) -> None:
     """Raise RunFolderError if the study was made for other settings in these sections."""
-    note = ledger.notes.get("experiment")
+    note = ledger.state.experiment
     kept = experiment if note is None else Experiment.model_validate(note)
     changes = changed_sections(kept, experiment, sections)
     if changes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections import Counter
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from nas.evaluation.record import Evaluation, best_so_far
+from nas.delivery.selection import best_so_far
+from nas.evaluation.record import Evaluation
 from nas.experiment.schema import Experiment
 from nas.ledger.study import read_evaluations
 from nas.run.run_folder import RunFolder, RunFolderError, read_json
@@ -24,6 +24,7 @@ class Overview:
     """One look at a run.
 
     step, total: progress of the stage; total is None where it is not written down.
+    best: see `best_so_far`.
     """
 
     folder: RunFolder
@@ -31,6 +32,7 @@ class Overview:
     step: int
     total: int | None
     evaluations: Sequence[Evaluation]
+    best: str = ""
 
     @classmethod
     def of(cls, folder: RunFolder) -> Overview:
@@ -44,12 +46,13 @@ class Overview:
         except RunFolderError:  # the first line of the ledger is not written yet
             known = []
         searched = sum(e.role == "search" for e in known)
-        total = experiment.search.evaluations
+        total, best = experiment.search.evaluations, best_so_far(known, experiment)
         if folder.front.exists() and read_json(folder.front)["evaluations"] == len(known):
-            return cls(folder, "finished", searched, searched, known)
+            return cls(folder, "finished", searched, searched, known, best)
         if not searched:
-            return cls(folder, "references", len(known), None, known)
-        return cls(folder, "search" if searched < total else "validation", searched, total, known)
+            return cls(folder, "references", len(known), None, known, best)
+        stage = "search" if searched < total else "validation"
+        return cls(folder, stage, searched, total, known, best)
 
     @property
     def process(self) -> str | None:
@@ -73,7 +76,7 @@ class Overview:
         yield f"evaluations: {len(self.evaluations)}, {failures.total()} of them failed"
         for reason, count in failures.most_common():
             yield f"  {count}x {reason}"
-        yield best_so_far(self.evaluations) or "best: nothing measured yet"
+        yield self.best or "best: nothing measured yet"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -132,6 +135,6 @@ def _plain(evaluation: Evaluation) -> dict[str, Any]:
         "round": evaluation.round,
         "metrics": dict(evaluation.metrics),
         "failure": evaluation.failure,
-        "details": json.loads(json.dumps(dict(evaluation.details))),
+        "details": evaluation.details.to_json(),
         **evaluation.candidate.to_json(),
     }

@@ -10,18 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Measured
 from nas.experiment.database_url import STORAGE_VARIABLE
 from nas.ledger.ledger import Ledger, Ticket
 from nas.ledger.storage import RETRIES
 from nas.run.interrupts import DISK_ERRORS, POLL_S, StopRequest
 from nas.run.progress import describe
 
-Evaluate = Callable[[Candidate], tuple[dict[str, float], dict[str, Any]]]
+Evaluate = Callable[[Candidate], Measured]
 
 LONGEST_POLL_S = 2.0
 DRIVER_VARIABLE = "SIMQNAS_DRIVER"
@@ -60,8 +61,8 @@ def evaluate_ticket(ledger: Ledger, ticket: Ticket, evaluate: Evaluate) -> None:
     """
     try:
         with ledger.queue.heartbeat(ticket.trial):
-            metrics, details = evaluate(ticket.candidate)
-        wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
+            measured = evaluate(ticket.candidate)
+        wrong = [name for name, value in measured.metrics.items() if not np.isfinite(value)]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} is not finite")
     except Exception as error:  # whatever breaks one candidate must not break the run
@@ -69,7 +70,7 @@ def evaluate_ticket(ledger: Ledger, ticket: Ticket, evaluate: Evaluate) -> None:
             raise
         ledger.fail(ticket, describe(error))
     else:
-        ledger.finish(ticket, metrics, details)
+        ledger.finish(ticket, measured)
 
 
 def serve(
@@ -77,7 +78,7 @@ def serve(
 ) -> int:
     """Evaluate what waits or will come; returns how many.
 
-    driver: the parent process, whose end is this one's; without it, the ledger's notes say when.
+    driver: the parent process, whose end is this one's; without it, the ledger's state says when.
     Raises Stopped when asked to stop, after the candidate under way.
     """
     evaluated = 0
@@ -95,7 +96,7 @@ def serve(
 
 def _is_wanted(ledger: Ledger, driver: str | None) -> bool:
     if driver is None:
-        return bool(ledger.notes.get("open", True))
+        return ledger.state.open
     return driver == str(os.getppid())
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from filelock import FileLock
 
 from hardware.files import write_atomically
 from nas.experiment.schema import Experiment
 from nas.ledger.artifact_store import ArtifactStore
-from nas.ledger.ledger import Ledger
 from nas.ledger.storage import open_storage
 from nas.run.run_folder import RunFolder, sha256
 from nas.workers.remote_latency import LatencyQueue
@@ -34,9 +35,9 @@ def send_supernet(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
     return {name: artifacts.put((folder.supernet / name).read_bytes()) for name in SUPERNET_FILES}
 
 
-def fetch_supernet(ledger: Ledger, experiment: Experiment, folder: RunFolder) -> None:
-    """Bring the tuned super-network here, unless it is."""
-    artifacts, sent = open_artifacts(experiment, folder), ledger.notes["supernet"]
+def fetch_supernet(sent: Mapping[str, str], experiment: Experiment, folder: RunFolder) -> None:
+    """Bring the tuned super-network here, unless it is; sent: file name -> artifact."""
+    artifacts = open_artifacts(experiment, folder)
     folder.supernet.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.supernet / "fetch.lock"):  # workers of one machine share the files
         for name in SUPERNET_FILES:

@@ -58,7 +58,7 @@ def measure_latency(place: Path, reporter: Reporter, request: StopRequest) -> in
         queue = open_latency_queue(experiment, folder)
         ledger = open_ledger(experiment, folder, SearchSpace(()))
         reporter.say("ready for models")
-        while not ledger.notes.get("finished", False):
+        while not ledger.state.finished:
             key = queue.serve_one()
             if key is None:
                 time.sleep(POLL_S)

@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.record import Evaluation
+from nas.evaluation.record import Details, Evaluation, Measured
 from nas.experiment.load import load_experiment
 from nas.experiment.objectives import find_objective
 from nas.ledger.ledger import Ledger
@@ -79,12 +79,12 @@ CALAMITIES: dict[int, tuple[Callable[[], None], str]] = {
 """Depth of the candidate -> what happens in its evaluation, and a part of the reason recorded."""
 
 
-def evaluate(candidate: Candidate) -> tuple[dict[str, float], dict[str, Any]]:
+def evaluate(candidate: Candidate) -> Measured:
     """A candidate's depth as its accuracy, unless something is in the way."""
     depth = int(candidate.values["depth"])
     if depth in CALAMITIES:
         CALAMITIES[depth][0]()
-    return {"accuracy": depth / 100}, {"process": os.getpid()}
+    return Measured({"accuracy": depth / 100}, Details(target={"process": os.getpid()}))
 
 
 def open_ledger(folder: Path, depths: tuple[int, ...] = ()) -> Ledger:
@@ -146,7 +146,7 @@ def test_a_killed_worker_is_replaced_and_its_candidate_alone_fails(
         pool.work_off(ledger, lambda: None)
     known = by_depth(ledger)
     assert_only_the_unlucky_failed(known, depths)
-    processes = {e.details["process"] for e in known.values() if e.failure is None}
+    processes = {e.details.target["process"] for e in known.values() if e.failure is None}
     assert os.getpid() not in processes
 
 
@@ -163,7 +163,7 @@ def test_workers_that_never_get_to_a_candidate_end_the_run(
 HIT = """
 import os
 if "SIMQNAS_DRIVER" in os.environ:
-    from nas.evaluate import Evaluator
+    from nas.evaluation.evaluator import Evaluator
     from tests.faults.test_out_of_memory import unlucky
     Evaluator.__call__ = unlucky(Evaluator.__call__)
 """

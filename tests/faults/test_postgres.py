@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Details, Measured
 from nas.experiment.database_url import masked
 from nas.experiment.objectives import find_objective
 from nas.ledger import trial_queue as queue
@@ -50,14 +51,13 @@ def work(url: str, folder: Path, number: int) -> None:
     queue.signature = lambda: f"machine-{number}:1"
     log = folder / f"worker-{number}"
 
-    def evaluate(candidate: Candidate) -> tuple[dict[str, float], dict[str, object]]:
+    def evaluate(candidate: Candidate) -> Measured:
         with log.open("a") as file:
             file.write(candidate.key + "\n")
         if number == VICTIM and len(log.read_text().splitlines()) == 3:
             time.sleep(600)
-        return {"accuracy": int(dict(candidate.architecture)["depth"]) / 100}, {
-            "process": os.getpid()
-        }
+        metrics = {"accuracy": int(dict(candidate.architecture)["depth"]) / 100}
+        return Measured(metrics, Details(target={"process": os.getpid()}))
 
     serve(open_ledger(url), evaluate, StopRequest())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -272,6 +273,36 @@ def doctor(provider: Provider = "cpu", threads: Threads = 1, repeats: Repeats = 
     target = parse_target(provider, threads)
     table = measure_formats(target, repeats=repeats, rng=np.random.default_rng(0))
     console.print(render(examine_machine(), table))
+
+
+@app.command()
+def verify(
+    folder: Annotated[
+        Path, typer.Argument(help="Model folder, models/<key>/ of a run.", metavar="MODEL_FOLDER")
+    ],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="onnxruntime, openvino, onnxruntime-node or onnxruntime-web; NAME@PLACE for one "
+            "installed elsewhere (folder of `pip install --target` or an interpreter; folder of "
+            "`npm install`). Repeatable; default: all that are found.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run a model's stored samples in other runtimes and compare; a difference is an error."""
+    from hardware.portability.agreement import problems, render, verify_folder
+    from hardware.portability.runtimes import installed_runtimes, parse_runtime
+
+    runtimes = [parse_runtime(name) for name in runtime] if runtime else installed_runtimes()
+    found = verify_folder(folder, runtimes)
+    if as_json:
+        typer.echo(json.dumps([row.to_json() for row in found], indent=2))
+    else:
+        console.print(render(found))
+    if wrong := problems(found):
+        raise ValueError("\n".join(wrong))
 
 
 def main() -> NoReturn:

@@ -1,0 +1,182 @@
+"""Whether a model answers in another runtime as it did where it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto
+from rich.table import Table
+
+from hardware.portability.runtimes import Answer, Arrays, DeploymentError, Runtime
+
+SAMPLES_FILE = "samples.npz"
+OUTPUT = "output."
+SAMPLES = 16
+SAMPLE_BYTES = 1 << 20
+"""Inputs shipped with a model: so many samples, or as many as this has room for, at least two."""
+FLOAT_TOLERANCE = 1e-4
+"""Largest difference of logits where all is computed in FP32, relative above 1."""
+LOW_TOLERANCE = 0.1
+"""The same where a tensor is stored in fewer bits: the kernel of another version or processor may
+round half a step the other way, and every later layer carries that on."""
+LOW_PRECISION = {
+    TensorProto.FLOAT16,
+    TensorProto.INT8,
+    TensorProto.UINT8,
+    TensorProto.INT4,
+}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs by name, and the logits that the measured model gave for them."""
+
+    inputs: Arrays
+    logits: NDArray[np.float32]
+
+    def save(self, folder: Path) -> None:
+        """Write `samples.npz` beside a model."""
+        arrays = {**self.inputs, f"{OUTPUT}logits": self.logits}
+        np.savez_compressed(folder / SAMPLES_FILE, **arrays)  # type: ignore[arg-type] # as above
+
+    @classmethod
+    def load(cls, folder: Path) -> Samples:
+        """Read them back. Raises DeploymentError where they are missing or damaged."""
+        path = folder / SAMPLES_FILE
+        try:
+            with np.load(path) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        except FileNotFoundError:
+            raise DeploymentError(
+                f"{path}: missing; `simqnas export` writes a model folder with it"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise DeploymentError(f"{path}: damaged ({error}); export the model again") from None
+        if f"{OUTPUT}logits" not in arrays:
+            raise DeploymentError(f"{path}: holds no {OUTPUT}logits; export the model again")
+        return cls(arrays, arrays.pop(f"{OUTPUT}logits"))
+
+
+def shipped_samples(sample_bytes: int) -> int:
+    """How many samples of this size go with a model."""
+    return int(np.clip(SAMPLE_BYTES // max(sample_bytes, 1), 2, SAMPLES))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One runtime beside the stored logits.
+
+    failure: why there is no answer. difference: largest difference of a logit; top1: share of
+    samples with the same largest logit. Within the tolerance only samples can differ there whose
+    two largest logits lie closer than twice that.
+    """
+
+    runtime: str
+    version: str = ""
+    difference: float = np.nan
+    tolerance: float = np.nan
+    top1: float = np.nan
+    median_ms: float = np.nan
+    failure: str | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the runtime may be named as one that the model runs in."""
+        return self.failure is None and self.difference <= self.tolerance
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values; None for what was not measured."""
+        plain = {**asdict(self), "agrees": self.agrees}
+        return {name: None if value != value else value for name, value in plain.items()}
+
+
+def verify_folder(folder: Path, runtimes: Sequence[Runtime]) -> list[Agreement]:
+    """Run a model folder's stored inputs in every runtime.
+
+    Raises DeploymentError for files that are missing or do not belong together.
+    """
+    if not folder.is_dir():
+        raise DeploymentError(f"{folder}: is no folder; give one of a run's models/<key>/")
+    return compare(folder / "model.onnx", Samples.load(folder), runtimes)
+
+
+def compare(model: Path, samples: Samples, runtimes: Sequence[Runtime]) -> list[Agreement]:
+    """The same for a model and samples at hand."""
+    tolerance = _tolerance(model, samples)
+    return [_compare_one(model, samples, runtime, tolerance) for runtime in runtimes]
+
+
+def _compare_one(model: Path, samples: Samples, runtime: Runtime, tolerance: float) -> Agreement:
+    try:
+        answer = runtime.run(model, samples.inputs)
+    except DeploymentError as error:
+        return Agreement(str(runtime), failure=str(error))
+    if answer.logits.shape != samples.logits.shape:
+        found, stored = list(answer.logits.shape), list(samples.logits.shape)
+        reason = f"{runtime}: logits have the shape {found}, the stored ones {stored}"
+        return Agreement(str(runtime), answer.version, failure=reason)
+    return _agreement(str(runtime), answer, samples.logits, tolerance)
+
+
+def _agreement(
+    name: str, answer: Answer, stored: NDArray[np.float32], tolerance: float
+) -> Agreement:
+    difference = float(np.abs(answer.logits - stored).max())  # nan compares as not within
+    top1 = float((answer.logits.argmax(axis=-1) == stored.argmax(axis=-1)).mean())
+    return Agreement(name, answer.version, difference, tolerance, top1, answer.median_ms)
+
+
+def _tolerance(path: Path, samples: Samples) -> float:
+    """What logits may differ by. Raises DeploymentError for files that do not belong together."""
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except FileNotFoundError:
+        raise DeploymentError(f"{path}: missing; give a folder that `simqnas` wrote") from None
+    except Exception as error:  # protobuf's own, a different one in every version
+        raise DeploymentError(f"{path}: is no ONNX model ({type(error).__name__})") from None
+    names = {value.name for value in graph.input}
+    if names != set(samples.inputs):
+        raise DeploymentError(
+            f"{path.parent}: {SAMPLES_FILE} holds {sorted(samples.inputs)}, the model asks for "
+            f"{sorted(names)}; they do not belong together, export the model again"
+        )
+    low = any(tensor.data_type in LOW_PRECISION for tensor in graph.initializer)
+    largest = max(1.0, float(np.abs(samples.logits).max()))
+    return (LOW_TOLERANCE if low else FLOAT_TOLERANCE) * largest
+
+
+def render(found: Sequence[Agreement]) -> Table:
+    """One line per runtime."""
+    table = Table("runtime", "version", "largest difference", "allowed", "same top 1", "median ms")
+    for row in found:
+        if row.failure is not None:
+            table.add_row(row.runtime, row.version, "does not run", "", "", "")
+            continue
+        table.add_row(
+            row.runtime,
+            row.version,
+            f"{row.difference:.2g}" + ("" if row.agrees else " (differs)"),
+            f"{row.tolerance:.2g}",
+            f"{row.top1:.1%}",
+            f"{row.median_ms:.3f}",
+        )
+    return table
+
+
+def problems(found: Sequence[Agreement]) -> list[str]:
+    """A line for every runtime that the model must not be said to run in."""
+    lines = []
+    for row in found:
+        if row.failure is not None:
+            lines.append(row.failure)
+        elif not row.agrees:
+            lines.append(
+                f"{row.runtime} {row.version}: logits differ by {row.difference:.2g}, allowed are "
+                f"{row.tolerance:.2g}; {row.top1:.1%} of the samples have the same top 1"
+            )
+    return lines

@@ -1,0 +1,150 @@
+"""Models in other runtimes: agreement is told from disagreement, and from not running at all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+
+from hardware.portability.agreement import Samples, shipped_samples, verify_folder
+from hardware.portability.runtimes import (
+    DeploymentError,
+    Runtime,
+    installed_runtimes,
+    parse_runtime,
+)
+
+ROOT = Path(__file__).parent.parent
+HERE = Runtime("onnxruntime")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model that doubles its input, and samples of it."""
+    vector = make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
+    logits = make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])
+    nodes = [make_node("Add", ["x", "x"], ["logits"])]
+    model = make_model(
+        make_graph(nodes, "double", [vector], [logits]),
+        opset_imports=[make_opsetid("", 13)],
+        ir_version=8,
+    )
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    Samples({"x": x}, 2 * x).save(tmp_path)
+    return tmp_path
+
+
+def package(place: Path, name: str, code: str) -> Path:
+    """A Python package of this name that shadows the real one."""
+    (place / name).mkdir(parents=True)
+    (place / name / "__init__.py").write_text(code)
+    return place
+
+
+def test_the_runtime_that_made_the_samples_agrees(folder: Path) -> None:
+    (row,) = verify_folder(folder, [HERE])
+    assert row.agrees
+    assert row.difference == 0
+    assert row.top1 == 1
+    assert row.median_ms > 0
+
+
+def test_another_answer_is_a_disagreement(folder: Path, tmp_path: Path) -> None:
+    code = """
+import numpy as np
+__version__ = "0.1"
+class SessionOptions: pass
+class InferenceSession:
+    def __init__(self, *_, **__): pass
+    def run(self, _, inputs): return [-2 * inputs["x"]]
+"""
+    place = package(tmp_path / "other", "onnxruntime", code)
+    (row,) = verify_folder(folder, [Runtime("onnxruntime", place)])
+    samples = Samples.load(folder)
+    assert not row.agrees
+    assert row.version == "0.1"
+    assert row.difference == pytest.approx(2 * np.abs(samples.logits).max())
+    assert row.top1 == 0
+
+
+def test_logits_that_are_no_numbers_do_not_agree(folder: Path, tmp_path: Path) -> None:
+    samples = Samples.load(folder)
+    Samples(samples.inputs, np.full_like(samples.logits, np.nan)).save(folder)
+    assert not verify_folder(folder, [HERE])[0].agrees
+
+
+def test_a_broken_runtime_is_one_line_and_the_others_are_still_tried(
+    folder: Path, tmp_path: Path
+) -> None:
+    place = package(tmp_path / "broken", "onnxruntime", "raise ImportError('no libonnx.so.1')")
+    broken, good = verify_folder(folder, [Runtime("onnxruntime", place), HERE])
+    assert broken.failure == f"onnxruntime@{place}: ImportError: no libonnx.so.1"
+    assert not broken.agrees
+    assert good.agrees
+
+
+@pytest.mark.parametrize("name", ["tflite", "onnxruntime@/no/such/place", "openvino@nowhere"])
+def test_unknown_names_and_places_are_refused(name: str) -> None:
+    with pytest.raises(DeploymentError, match=name.partition("@")[0]):
+        parse_runtime(name)
+
+
+def test_files_that_do_not_belong_together_are_refused(folder: Path) -> None:
+    samples = Samples.load(folder)
+    Samples({"y": samples.inputs["x"]}, samples.logits).save(folder)
+    with pytest.raises(DeploymentError, match=r"holds \['y'\], the model asks for \['x'\]"):
+        verify_folder(folder, [HERE])
+    (folder / "samples.npz").write_bytes(b"no archive")
+    with pytest.raises(DeploymentError, match="damaged"):
+        verify_folder(folder, [HERE])
+    (folder / "samples.npz").unlink()
+    with pytest.raises(DeploymentError, match=r"samples\.npz: missing"):
+        verify_folder(folder, [HERE])
+    samples.save(folder)
+    (folder / "model.onnx").write_bytes(b"no model at all")
+    with pytest.raises(DeploymentError, match="no ONNX model"):
+        verify_folder(folder, [HERE])
+
+
+def test_samples_fit_a_megabyte() -> None:
+    assert shipped_samples(4 * 3 * 224 * 224) == 2
+    assert shipped_samples(4 * 3 * 96 * 96) == 9
+    assert shipped_samples(300) == 16
+
+
+@pytest.mark.parametrize("runtime", installed_runtimes(), ids=str)
+def test_every_runtime_that_is_installed_agrees(folder: Path, runtime: Runtime) -> None:
+    assert verify_folder(folder, [runtime])[0].agrees
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command as a user calls it."""
+    line = [sys.executable, "-m", "cli", "verify", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_the_command_prints_a_table_or_json(folder: Path) -> None:
+    done = command(folder, "--runtime", "onnxruntime", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert row["agrees"]
+    assert row["failure"] is None
+    shown = command(folder, "--runtime", "onnxruntime")
+    assert "100.0%" in shown.stdout
+
+
+def test_a_difference_ends_the_command_with_code_2(folder: Path) -> None:
+    samples = Samples.load(folder)
+    Samples(samples.inputs, samples.logits + 1).save(folder)
+    done = command(folder, "--runtime", "onnxruntime")
+    assert done.returncode == 2
+    assert "logits differ by 1" in done.stderr
+    assert "Traceback" not in done.stderr

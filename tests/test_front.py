@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nas.experiment.objectives import FloatArray
-from nas.search.pareto import best, front, hypervolume, knee, non_dominated, reference_point, spread
+from nas.search.pareto import front, hypervolume, non_dominated, reference_point, spread
 
 LEVELS = 5
 points = st.integers(1, 3).flatmap(
@@ -53,20 +53,6 @@ def test_hypervolume_of_points_beyond_the_reference_is_zero() -> None:
 def test_reference_point_is_worse_than_every_point() -> None:
     costs = np.array([[0.0, 5.0], [4.0, 5.0]])
     assert reference_point(costs, margin=0.25).tolist() == [5.0, 5.25]
-
-
-def test_knee_is_the_bend() -> None:
-    costs = np.array([[0, 10], [1, 2], [10, 0], [1, 9]], dtype=float)
-    assert knee(costs) == 1
-    with pytest.raises(ValueError, match="nothing was measured"):
-        knee(np.full((2, 2), np.nan))
-
-
-def test_best_takes_the_smallest_allowed_cost_and_breaks_ties_by_the_others() -> None:
-    costs = np.array([[1, 9], [2, 8], [2, 3], [0, np.nan], [3, 0]], dtype=float)
-    assert best(costs, 0, np.array([False, True, True, True, True])) == 2
-    assert best(costs, 0, np.ones(5, dtype=bool)) == 0
-    assert best(costs, 0, np.zeros(5, dtype=bool)) is None
 
 
 def test_spread_keeps_the_extremes_and_covers_the_rest() -> None:

@@ -1,16 +1,30 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from nas.evaluation.candidate import Candidate
+from nas.experiment.load import load_experiment
 from nas.experiment.objectives import parse_constraint
-from nas.experiment.search_settings import SearchSettings
+from nas.experiment.search_settings import (
+    STRATEGIES,
+    SearchSettings,
+    StrategyEntry,
+    StrategyOptions,
+)
+from nas.ledger.study import read_evaluations
+from nas.pipeline import run
+from nas.run.run_folder import RunFolder, read_json
 from nas.search.pareto import hypervolume, reference_point
 from nas.search.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
-from nas.search.strategy import STRATEGIES, Strategy, make_strategy
-from supernets.space.space import Gene, SearchSpace
+from nas.search.strategy import Strategy, make_strategy
+from supernets.space.space import Gene, Genomes, SearchSpace
+from tests.conftest import TINY
+from tests.faults.victim import Still
 from tests.sample_problems import block_problem, measure, play
 
 VARIANTS = [*STRATEGIES, "rank"]
@@ -19,8 +33,13 @@ QUICK = [name for name in VARIANTS if name != "optuna-gp"]
 
 def strategy(name: str, problem: SearchProblem, seed: int = 0, **settings: Any) -> Strategy:
     chosen = {"acquisition": "rank"} if name == "rank" else {"strategy": name}
-    quick = {"evaluations": 40, "round_size": 6, "population": 10, "generations": 5}
-    return make_strategy(problem, SearchSettings(**quick | chosen | settings), seed)
+    known = STRATEGIES[chosen.get("strategy", "linas")].options.model_fields
+    quick = {
+        k: v for k, v in {"population": 10, "generations": 5, **settings}.items() if k in known
+    }
+    return make_strategy(
+        problem, SearchSettings(evaluations=40, round_size=6, **chosen, **quick), seed
+    )
 
 
 def failing(problem: SearchProblem, history: History, n: int = 3) -> History:
@@ -134,12 +153,67 @@ def test_sampling_fills_up_from_what_is_left() -> None:
         ({"evaluations": 5, "round_size": 10}, "less than one round"),
         ({"population": 3}, "greater than or equal to 4"),
         ({"strategy": "annealing"}, "linas"),
-        ({"evaluation": 5}, "Extra inputs"),
+        ({"evaluation": 5}, "did you mean 'evaluations'"),
+        (
+            {"strategy": "random", "population": 50},
+            "strategy random, but of linas, nsga2",
+        ),
+        (
+            {"strategy": "nsga2", "acquisition": "rank"},
+            "of strategy nsga2, but of linas; rem",
+        ),
+        ({"strategy": "nsga2", "population": 2}, "greater than or equal to 4"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any], part: str) -> None:
     with pytest.raises(ValueError, match=part):
         SearchSettings(**settings)
+
+
+def test_what_version_0_1_wrote_down_is_read() -> None:
+    """It gave every strategy every option."""
+    old = {"evaluations": 20, "round_size": 10, "acquisition": "hypervolume", "generations": 60}
+    for name, given, population in (("nsga2", None, 20), ("nsga2", 30, 30), ("linas", None, 100)):
+        settings = SearchSettings.model_validate({"strategy": name, "population": given, **old})
+        assert settings.model_dump()["population"] == population
+    random = SearchSettings.model_validate({"strategy": "random", "population": None, **old})
+    assert random.model_extra == {}
+
+
+class CarelessOptions(StrategyOptions):
+    times: int
+
+
+class Careless(Strategy):
+    """Suggests the smallest network again and again, its switched-off genes set at random."""
+
+    def suggest(self, history: History, n: int, rng: np.random.Generator) -> Genomes:
+        rows = np.tile(
+            self.problem.space.smallest(), (self.settings.options(CarelessOptions).times, 1)
+        )
+        off = ~self.problem.space.active(rows)
+        return np.where(off, rng.integers(0, self.problem.space.n_choices, rows.shape), rows)
+
+
+def test_a_strategy_registered_from_outside_runs_a_whole_search(
+    experiment_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = StrategyEntry("tests.test_strategies:Careless", CarelessOptions)
+    monkeypatch.setitem(STRATEGIES, "careless", entry)
+    quick = {"epochs": 1, "batch_size": 250}
+    file = experiment_file(
+        search={"strategy": "careless", "evaluations": 12, "round_size": 6, "times": 9},
+        model={**TINY["model"], "training": quick},  # type: ignore[dict-item] # a dict in a dict
+        tune=dict(quick),
+    )
+    folder = RunFolder(tmp_path / "out")
+    front = run(load_experiment(file), folder, Still())
+    known = read_evaluations(load_experiment(folder.experiment), folder)
+    keys = [e.candidate.key for e in known if e.role == "search"]
+    assert len(set(keys)) == len(keys) == 12
+    space = SearchSpace.from_json(read_json(folder.space))
+    assert Candidate.from_genome(space, space.smallest()).key in keys
+    assert front.front
 
 
 def test_a_space_of_one_network_is_refused() -> None:

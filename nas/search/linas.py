@@ -13,12 +13,13 @@ from pymoo.core.problem import Problem
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
 from nas.experiment.objectives import FloatArray
-from nas.experiment.search_settings import SearchSettings
+from nas.experiment.search_settings import LinasOptions, SearchSettings
 from nas.search.acquisition import EvenScale, pick_round
 from nas.search.initial_design import covering_start, leaning_rows
 from nas.search.pareto import front, reference_point
-from nas.search.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
+from nas.search.problem import History, SearchProblem, enumerate_space, new_rows
 from nas.search.pymoo_operators import evolve
+from nas.search.strategy import Strategy
 from nas.search.surrogate import Surrogate
 from predictors.regressors import Regressor, RidgeRegressor, SupportVectorRegressor
 from supernets.space.space import Genomes
@@ -34,27 +35,23 @@ PLAIN_CONTENDERS: dict[str, Regressor] = {
 }
 
 
-class Linas:
+class Linas(Strategy):
     """Predictors in the loop, a genetic algorithm over them."""
 
     def __init__(self, problem: SearchProblem, settings: SearchSettings, seed: int) -> None:
-        self.problem, self.settings, self.seed = problem, settings, seed
+        super().__init__(problem, settings, seed)
+        self.options = settings.options(LinasOptions)
 
-    def propose(self, history: History, n: int) -> Genomes:
-        """The next `n` candidates: of the start while it lasts, then by the predictors."""
-        rng = np.random.default_rng([self.seed, len(history)])
-        plain = self.settings.acquisition == "rank"
+    def suggest(self, history: History, n: int, rng: np.random.Generator) -> Genomes:
+        """Candidates of the start while it lasts, then by the predictors."""
+        plain = self.options.acquisition == "rank"
         start = max(self.settings.round_size, _FEWEST)
         if len(history) < start or len(history.good) < _FEWEST:
-            rows = self._covering(start + n) if not plain else self.problem.space.sample(0, rng)
-            rows = new_rows(rows, history.genomes)[:n]
-            return rows if len(rows) else sample_new(self.problem.space, n, history.genomes, rng)
+            return self._covering(start + n) if not plain else self.problem.space.sample(0, rng)
         contenders = PLAIN_CONTENDERS if plain else None
         surrogate = Surrogate.fit(self.problem, history, self.seed, contenders)
         pick = self._by_rank if plain else self._by_hypervolume
-        rows = pick(surrogate, history, n, rng)
-        known = np.concatenate([history.genomes, rows])
-        return np.concatenate([rows, sample_new(self.problem.space, n - len(rows), known, rng)])
+        return pick(surrogate, history, n, rng)
 
     def _covering(self, n: int) -> Genomes:
         return covering_start(self.problem.space, n, np.random.default_rng(self.seed))
@@ -62,7 +59,7 @@ class Linas:
     def _by_rank(
         self, surrogate: Surrogate, history: History, n: int, rng: np.random.Generator
     ) -> Genomes:
-        start = self.problem.space.sample(self.settings.predicted_population, rng)
+        start = self.problem.space.sample(self.options.population, rng)
         last, _ = self._evolve(surrogate, start, rng)
         rows = new_rows(last, history.genomes)
         costs, violations = surrogate.score(rows)
@@ -95,8 +92,8 @@ class Linas:
         everything = enumerate_space(self.problem.space)
         if everything is not None:
             return everything
-        best = best[: self.settings.predicted_population // 2]
-        space, missing = self.problem.space, self.settings.predicted_population - len(best)
+        best = best[: self.options.population // 2]
+        space, missing = self.problem.space, self.options.population - len(best)
         fill = space.canonical(leaning_rows(space, missing, rng))
         last, visited = self._evolve(surrogate, np.concatenate([best, fill]), rng)
         return np.concatenate([last, visited])
@@ -105,7 +102,7 @@ class Linas:
         self, surrogate: Surrogate, start: Genomes, rng: np.random.Generator
     ) -> tuple[Genomes, Genomes]:
         seed = int(rng.integers(2**31))
-        return evolve(self.problem.space, surrogate.score, start, self.settings.generations, seed)
+        return evolve(self.problem.space, surrogate.score, start, self.options.generations, seed)
 
 
 def rank_and_crowding(

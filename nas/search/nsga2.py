@@ -7,39 +7,30 @@ from pymoo.core.population import Population
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
 from nas.experiment.objectives import FloatArray
-from nas.experiment.search_settings import SearchSettings
-from nas.search.problem import History, SearchProblem, new_rows, sample_new
+from nas.experiment.search_settings import GeneticOptions
+from nas.search.problem import History
 from nas.search.pymoo_operators import GenomeProblem, genetic_algorithm
+from nas.search.strategy import Strategy
 from supernets.space.space import Genomes
 
 
-class MeasuredNSGA2:
+class MeasuredNSGA2(Strategy):
     """NSGA-II (Deb et al. 2002) whose every individual is measured.
 
     Parents are the survivors of the whole history, which is what elitism leaves over anyway; so a
     proposal needs no state of its own.
     """
 
-    def __init__(self, problem: SearchProblem, settings: SearchSettings, seed: int) -> None:
-        self.problem, self.settings, self.seed = problem, settings, seed
-
-    def propose(self, history: History, n: int) -> Genomes:
-        """`n` random candidates until the population is full, then `n` children."""
-        rng = np.random.default_rng([self.seed, len(history)])
-        space, good = self.problem.space, history.good
-        if len(good) < self.settings.measured_population:
-            return sample_new(space, n, history.genomes, rng)
-        children = new_rows(self._children(good, n, rng), history.genomes)[:n]
-        known = np.concatenate([history.genomes, children])
-        return np.concatenate([children, sample_new(space, n - len(children), known, rng)])
-
-    def _children(self, good: History, n: int, rng: np.random.Generator) -> Genomes:
+    def suggest(self, history: History, n: int, rng: np.random.Generator) -> Genomes:
+        """Nothing until the population is full, then children."""
+        good, size = history.good, self.settings.options(GeneticOptions).population
+        if len(good) < size:
+            return self.problem.space.sample(0, rng)
         costs, violations = self.problem.costs(good.values), self.problem.violations(good.values)
         frame = GenomeProblem(self.problem.space, _unscored, costs.shape[1], violations.shape[1])
         measured = Population.new("X", good.genomes, "F", costs, "G", violations)
         for individual, missed in zip(measured, violations.sum(axis=1), strict=True):
             individual.CV = np.array([missed])
-        size = self.settings.measured_population
         parents = RankAndCrowding().do(frame, measured, n_survive=size, random_state=rng)
         algorithm = genetic_algorithm(self.problem.space, size, n_costs=2)
         mating = algorithm.mating

@@ -10,37 +10,35 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.experiment.search_settings import SearchSettings
-from nas.search.problem import History, SearchProblem, new_rows, sample_new
-from supernets.space.space import Genomes
+from nas.experiment.search_settings import GeneticOptions, SearchSettings
+from nas.search.problem import History, SearchProblem, new_rows
+from nas.search.strategy import Strategy
+from supernets.space.space import Gene, Genomes
 
 _ASKS = 4  # times n; samplers repeat themselves in small spaces, the rest is then drawn at random
 
 
-class OptunaStrategy:
-    """Asks a sampler; genes are integers, because their choices are ordered small to large."""
+class OptunaStrategy(Strategy):
+    """Asks a sampler; genes are integers where their choices are ordered small to large."""
 
     generation_key: ClassVar[str | None] = None
 
     def __init__(self, problem: SearchProblem, settings: SearchSettings, seed: int) -> None:
-        self.problem, self.settings, self.seed = problem, settings, seed
-        self.distributions: dict[str, BaseDistribution] = {
-            gene.name: IntDistribution(0, len(gene.choices) - 1) for gene in problem.space.genes
-        }
+        super().__init__(problem, settings, seed)
+        self.distributions = {gene.name: _distribution(gene) for gene in problem.space.genes}
 
     def sampler(self, seed: int) -> BaseSampler:
         """The sampler, freshly seeded."""
         raise NotImplementedError
 
-    def propose(self, history: History, n: int) -> Genomes:
-        """`n` candidates that have not been measured, asked one by one."""
+    def suggest(self, history: History, n: int, rng: np.random.Generator) -> Genomes:
+        """Up to `n` candidates that have not been measured, asked one by one."""
         space = self.problem.space
-        rng = np.random.default_rng([self.seed, len(history)])
         study = self._study(history, int(rng.integers(2**31)))
         found = space.sample(0, rng)
         for _ in range(_ASKS * n):
@@ -51,9 +49,8 @@ class OptunaStrategy:
             if not len(fresh):
                 self._answer(study, trial, space.canonical(genome[None]), history)
             if len(found) == n:
-                return found
-        known = np.vstack([history.genomes, found])
-        return np.vstack([found, sample_new(space, n - len(found), known, rng)])
+                break
+        return found
 
     def _study(self, history: History, seed: int) -> optuna.Study:
         directions: list[Literal["minimize"]] = ["minimize"] * len(self.problem.objectives)
@@ -96,7 +93,14 @@ class OptunaStrategy:
     @property
     def population(self) -> int:
         """Candidates per generation of the genetic samplers."""
-        return self.settings.measured_population
+        return self.settings.options(GeneticOptions).population
+
+
+def _distribution(gene: Gene) -> BaseDistribution:
+    last = len(gene.choices) - 1
+    if gene.kind == "choice":
+        return CategoricalDistribution(range(last + 1))
+    return IntDistribution(0, last)
 
 
 class OptunaTPE(OptunaStrategy):

@@ -54,29 +54,6 @@ def normalise(costs: FloatArray) -> FloatArray:
     return np.asarray((costs - best) / np.where(extent > 0, extent, 1.0))
 
 
-def knee(costs: FloatArray) -> int:
-    """Position of the front point farthest below the plane through the front's extremes.
-
-    With the front's costs stretched to 0..1 that is the point with the smallest sum.
-    """
-    positions = front(costs)
-    if not len(positions):
-        raise ValueError("no point to pick a knee from: nothing was measured without failing")
-    return int(positions[np.argmin(normalise(costs[positions]).sum(axis=1))])
-
-
-def best(costs: FloatArray, objective: int, allowed: NDArray[np.bool_]) -> int | None:
-    """Position of the smallest cost in column `objective` among the `allowed` points, or None.
-
-    Ties go to the point that is better in the other costs.
-    """
-    positions = np.flatnonzero(allowed & ~np.isnan(costs).any(axis=1))
-    if not len(positions):
-        return None
-    others = normalise(costs[positions]).sum(axis=1)
-    return int(positions[np.lexsort((others, costs[positions, objective]))[0]])
-
-
 def spread(costs: FloatArray, n: int) -> NDArray[np.intp]:
     """Up to `n` front points that cover it: each cost's best first, then always the farthest.
 

@@ -1,57 +1,57 @@
-"""The one interface of all search strategies, and their names."""
+"""The one interface of all search strategies, and how one is made."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from importlib import import_module
 
 import numpy as np
 
-from nas.experiment.search_settings import SearchSettings
-from nas.search.linas import Linas
-from nas.search.nsga2 import MeasuredNSGA2
-from nas.search.optuna_samplers import OptunaGP, OptunaNSGA2, OptunaNSGA3, OptunaTPE
-from nas.search.problem import History, SearchProblem, sample_new
+from nas.experiment.search_settings import STRATEGIES, SearchSettings
+from nas.search.problem import History, SearchProblem, new_rows, sample_new
 from supernets.space.space import Genomes
 
 
-class Strategy(Protocol):
-    """Chooses what to measure next."""
+class Strategy(ABC):
+    """Chooses what to measure next.
 
-    def __init__(self, problem: SearchProblem, settings: SearchSettings, seed: int) -> None: ...
-
-    def propose(self, history: History, n: int) -> Genomes:
-        """Up to `n` canonical, distinct, never measured genomes, `(n, n_genes)`.
-
-        Depends on the seed and the history alone, so a resumed run goes on as if never stopped.
-        Fewer rows than `n` may come at a boundary between phases; none only when everything in
-        the space has been measured.
-        """
-        ...
-
-
-class RandomSearch:
-    """Every choice of every gene equally likely."""
+    A subclass suggests. Whatever it suggests, what is proposed is canonical, distinct, never
+    measured, and as many as were asked for.
+    """
 
     def __init__(self, problem: SearchProblem, settings: SearchSettings, seed: int) -> None:
-        self.problem, self.seed = problem, seed
+        self.problem, self.settings, self.seed = problem, settings, seed
+
+    @abstractmethod
+    def suggest(self, history: History, n: int, rng: np.random.Generator) -> Genomes:
+        """Genomes `(any number, n_genes)`, the best first; missing ones are drawn at random.
+
+        Depends on seed and arguments alone, so a resumed run goes on as if never stopped.
+        """
 
     def propose(self, history: History, n: int) -> Genomes:
-        """`n` random candidates that have not been measured."""
-        rng = np.random.default_rng([self.seed, len(history)])
-        return sample_new(self.problem.space, n, history.genomes, rng)
+        """`n` canonical, distinct, never measured genomes, `(n, n_genes)`.
+
+        Fewer only when everything in the space has been measured.
+        """
+        rng, space = np.random.default_rng([self.seed, len(history)]), self.problem.space
+        rows = space.canonical(self.suggest(history, n, rng))
+        rows = new_rows(rows, history.genomes)[:n]
+        known = np.concatenate([history.genomes, rows])
+        return np.concatenate([rows, sample_new(space, n - len(rows), known, rng)])
 
 
-STRATEGIES: dict[str, type[Strategy]] = {
-    "linas": Linas,
-    "nsga2": MeasuredNSGA2,
-    "random": RandomSearch,
-    "optuna-tpe": OptunaTPE,
-    "optuna-nsga2": OptunaNSGA2,
-    "optuna-nsga3": OptunaNSGA3,
-    "optuna-gp": OptunaGP,
-}
+class RandomSearch(Strategy):
+    """Every choice of every gene equally likely."""
+
+    def suggest(self, history: History, n: int, rng: np.random.Generator) -> Genomes:
+        """Nothing: what is missing is drawn at random."""
+        return self.problem.space.sample(0, rng)
 
 
 def make_strategy(problem: SearchProblem, settings: SearchSettings, seed: int) -> Strategy:
     """The strategy `settings.strategy` names."""
-    return STRATEGIES[settings.strategy](problem, settings, seed)
+    module, _, name = STRATEGIES[settings.strategy].place.partition(":")
+    made = getattr(import_module(module), name)(problem, settings, seed)
+    assert isinstance(made, Strategy)
+    return made

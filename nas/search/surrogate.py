@@ -17,10 +17,13 @@ from supernets.space.space import Genomes
 
 
 def gene_features(problem: SearchProblem, genomes: Genomes) -> FloatArray:
-    """Genes one-hot and as levels from 0 to 1: `(n_samples, n_features)`."""
-    space = problem.space
-    active = space.active(genomes)
-    parts = [part(genomes, space.n_choices, active) for part in (one_hot, levels)]
+    """Genes one-hot, and what has an order as levels from 0 to 1: `(n_samples, n_features)`."""
+    ordered = problem.space.of_kind("size", "precision")
+    active, n_choices = problem.space.active(genomes), problem.space.n_choices
+    parts = [
+        one_hot(genomes, n_choices, active),
+        levels(genomes[:, ordered], n_choices[ordered], active[:, ordered]),
+    ]
     return np.hstack(parts)
 
 

@@ -1,4 +1,4 @@
-"""The import rule: data flows one way, so imports do."""
+"""The import rule: data flows one way, so imports do, between packages and inside them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,42 @@ MAY_IMPORT = {
     "supernets": {"supernets"},
     "predictors": {"predictors"},
     "hardware": {"hardware"},
+}
+INSIDE: dict[str, dict[str, set[str]]] = {
+    "nas": {
+        "experiment": set(),
+        "evaluation": set(),
+        "search": {"experiment"},
+        "run": {"experiment"},
+        "ledger": {"evaluation", "experiment", "run"},
+        "training": {"evaluation", "experiment", "run"},
+        "workers": {"evaluation", "experiment", "run", "ledger"},
+        "delivery": {"evaluation", "experiment", "run", "search", "training"},
+        "reporting": {"evaluation", "experiment", "run", "search", "ledger", "delivery"},
+    },
+    "supernets": {
+        "settings": {"presets", "families"},
+        "space": {"settings"},
+        "data": {"settings"},
+        "layers": {"settings", "space", "data"},
+        "families": {"settings", "space", "data", "layers", "pretrained"},
+        "pretrained": {"settings", "space", "data", "layers", "families"},
+        "training": {"settings", "space", "data", "layers", "families"},
+    },
+    "hardware": {
+        "files": set(),
+        "formats": set(),
+        "target": {"formats", "providers"},
+        "graph": {"files", "formats"},
+        "writing": {"files", "formats", "graph", "target", "session"},
+    },
+}
+"""Package -> part -> the parts of the same package it may import; a part that is not named here
+may import all of them, as far as that leaves no circle."""
+KNOWN_CIRCLES = {
+    frozenset(
+        {"supernets.families.resnet.dimensions", "supernets.families.resnet.network"},
+    )
 }
 SHARED_TYPES = {"supernets": {"hardware.files", "hardware.formats.precision"}}
 PACKAGES = sorted(OURS - {"cli"})
@@ -41,6 +77,67 @@ def test_a_module_imports_only_what_its_layer_may(source: Path) -> None:
         package = module.split(".")[0]
         allowed = package in MAY_IMPORT[layer] or module in SHARED_TYPES.get(layer, set())
         assert package not in OURS or allowed, f"{source} imports {module}"
+
+
+def module_name(source: Path) -> str:
+    return ".".join(source.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Module -> our modules it imports, those named in `from package import module` included."""
+    names = {module_name(source): source for source in SOURCES}
+    graph = {}
+    for name, source in names.items():
+        found = imported_modules(source)
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        graph[name] = (found & names.keys()) - {name}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Groups of modules that reach each other."""
+    reached = {name: set(found) for name, found in graph.items()}
+    for middle in graph:  # Warshall's closure
+        for found in reached.values():
+            if middle in found:
+                found |= reached[middle]
+    return {
+        frozenset(other for other in reached[name] if name in reached[other])
+        for name in graph
+        if name in reached[name]
+    }
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}}
+    assert circles(graph) == {frozenset("bc"), frozenset("d")}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Neither at the top, nor inside functions, nor for annotations alone."""
+    assert circles(module_graph()) <= KNOWN_CIRCLES
+
+
+@pytest.mark.parametrize("package", INSIDE)
+def test_inside_a_package_imports_go_one_way(package: str) -> None:
+    for name, found in module_graph().items():
+        parts = name.split(".")
+        if parts[0] != package or len(parts) < 2 or parts[1] not in INSIDE[package]:
+            continue
+        allowed = INSIDE[package][parts[1]] | {parts[1]}
+        others = {
+            m for m in found if m.startswith(f"{package}.") and m.split(".")[1] not in allowed
+        }
+        assert not others, f"{name} imports {sorted(others)}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_can_be_taken_in_at_a_glance(package: str) -> None:
+    for folder in [ROOT / package, *(p for p in (ROOT / package).rglob("*") if p.is_dir())]:
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= (8 if folder == ROOT / "nas" else 15), folder
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["worker", "--help"]])

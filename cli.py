@@ -19,7 +19,6 @@ app = typer.Typer(
     help="Search sub-networks and per-layer precisions of a ViT, BERT or ResNet checkpoint "
     "together; take home Pareto-optimal ONNX models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 console = Console()
@@ -40,6 +39,26 @@ Storage = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(help="Run folder, such as runs/digits_vit.", metavar="RUN")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"simqnas {version('simqnas')}")
+        raise typer.Exit
+
+
+@app.callback()
+def simqnas(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options that belong to no command."""
 
 
 @app.command()
@@ -67,17 +86,19 @@ def run(
 ) -> None:
     """Tune, search, validate, export and report. Run it again to continue where it stopped."""
     from nas.experiment.load import load_experiment
-    from nas.pipeline import assist
-    from nas.pipeline import run as run_pipeline
-    from nas.reporting.report import front_table, recommendation
     from nas.run.interrupts import StoppableReporter, StopRequest
     from nas.run.progress import rich_reporter
     from nas.run.run_folder import RunFolder
     from nas.run.saved_experiment import at_storage
-    from supernets.training.distributed import Ranks
 
     number, latency_elsewhere = _number_of(workers), _one_of(measure, "all", "accuracy")
     experiment = at_storage(load_experiment(file, overrides or []), storage)
+    # torch takes seconds to import: a mistake in the file is told before.
+    from nas.pipeline import assist
+    from nas.pipeline import run as run_pipeline
+    from nas.reporting.report import front_table, recommendation
+    from supernets.training.distributed import Ranks
+
     folder = RunFolder(out or Path("runs") / experiment.name)
     request = StopRequest()
     if not Ranks.of_environment().leads:
@@ -171,11 +192,12 @@ def _remember(storage: str | None) -> None:
 @app.command()
 def check(file: ExperimentFile, overrides: Overrides = None) -> None:
     """Validate an experiment file; print its genes, sizes and limits. Trains nothing."""
-    from nas.dry_run import check as check_experiment
     from nas.experiment.load import load_experiment
-    from supernets.load import load_data
 
     experiment = load_experiment(file, overrides or [])
+    from nas.dry_run import check as check_experiment
+    from supernets.load import load_data
+
     for part in check_experiment(experiment, load_data(experiment.data, experiment.model)):
         console.print(part, highlight=False, markup=False)
 
@@ -311,7 +333,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # nothing of a run is told to anybody
     try:
-        app()
+        app(prog_name="simqnas")
     except (KeyboardInterrupt, Stopped):
         _fail("stopped; run the same command again to continue", 130)
     except (ValueError, OSError) as error:

@@ -41,12 +41,14 @@ from hardware.target import Target
 from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import Weights, arrays, materialize, save_model
 from hardware.writing.weight_memo import WeightMemo
+from supernets.families.bert.config import BertConfig
 from supernets.families.bert.network import BertSuperNetwork
+from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
 from supernets.families.super_network import SuperNetwork
+from supernets.families.vit.config import VitConfig
 from supernets.families.vit.network import ViTSuperNetwork
 from supernets.layers.batch_norm import fold
-from supernets.settings import BertConfig, ResNetConfig, VitConfig
 
 Network = TypeVar("Network", bound=SuperNetwork)
 

@@ -82,8 +82,8 @@ def digits_small(path: Path) -> Surface:
 def digits_latency(path: Path) -> Surface:
     """Accuracy against that latency, to judge predictors on, with the product's features."""
     experiment = load_experiment(path.with_suffix(".yaml"))
-    assert experiment.model.vit is not None
-    network, surface = supernet(experiment.model.vit, num_labels=10), _digits(path, "latency_ms")
+    assert experiment.model.sizes is not None
+    network, surface = supernet(experiment.model.sizes, num_labels=10), _digits(path, "latency_ms")
     space = surface.problem.space
     structure = StructureFeatures(space, lambda genomes: network.cost(space, genomes, None))
     problem = replace(surface.problem, features=structure.features, cheap=structure.cheap)

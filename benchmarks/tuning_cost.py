@@ -24,17 +24,12 @@ from benchmarks.low_precision import mini_lm
 from hardware.formats.precision import Precision, QuantScheme
 from supernets.data.data import TaskData
 from supernets.data.text import TextSplit
+from supernets.families.bert.config import BertConfig
+from supernets.families.resnet.config import ResNetConfig
+from supernets.families.vit.config import VitConfig
 from supernets.load import load_data, load_supernet
-from supernets.settings import (
-    BertConfig,
-    DataSettings,
-    ModelSettings,
-    PolishSettings,
-    ResNetConfig,
-    SpaceSettings,
-    TuneSettings,
-    VitConfig,
-)
+from supernets.model_settings import ModelSettings
+from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
 from supernets.training.train import Trainer, keep_freed_memory
 from supernets.training.tune import InstaTuner, Polisher
 
@@ -42,9 +37,9 @@ STEPS = 30
 WARMUP = 3
 LIMIT = 2.3
 MODELS = {
-    "ViT 6 x 96, digits": ("digits", ModelSettings(vit=VitConfig())),
-    "BERT 4 x 128, pydoc": ("pydoc", ModelSettings(bert=BertConfig())),
-    "ResNet 3 x 2 blocks, digits": ("digits", ModelSettings(resnet=ResNetConfig())),
+    "ViT 6 x 96, digits": ("digits", ModelSettings.from_scratch(VitConfig())),
+    "BERT 4 x 128, pydoc": ("pydoc", ModelSettings.from_scratch(BertConfig())),
+    "ResNet 3 x 2 blocks, digits": ("digits", ModelSettings.from_scratch(ResNetConfig())),
 }
 
 
@@ -72,7 +67,7 @@ def polish_step(keep: bool) -> None:
     torch.set_num_threads(1)
     network, teacher = mini_lm(), mini_lm()
     texts = [torch.stack([torch.randint(30522, (12,)), torch.zeros(12).long()])] * 64
-    split = TextSplit(texts, torch.zeros(64).long(), pad_id=0, noise=None)
+    split = TextSplit(texts, torch.zeros(64).long(), pad_id=0, inputs=BertConfig.inputs, noise=None)
     architecture = {"depth": 3, **{f"blocks.{i}.mlp.hidden_dim": 384 for i in range(6)}}
     network.activate(architecture)
     kept = network.extract().state_dict()

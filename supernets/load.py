@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -14,14 +15,12 @@ from safetensors.torch import load_file
 from supernets.data.data import TaskData
 from supernets.data.images import ImagePreprocessor
 from supernets.data.text import TextPreprocessor
-from supernets.families.bert.network import BertSuperNetwork
-from supernets.families.resnet.network import ResNetSuperNetwork
+from supernets.families.registry import family
+from supernets.families.sizes import Sizes
 from supernets.families.super_network import CONFIG_FILE, WEIGHTS_FILE, SuperNetwork
-from supernets.families.vit.network import ViTSuperNetwork
+from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
-from supernets.pretrained.hf_names import Config
 from supernets.pretrained.weights import initialise, load_weights, model_config
-from supernets.settings import BertConfig, ModelSettings, ResNetConfig, VitConfig
 from supernets.tasks import load_data
 
 __all__ = ["Start", "load_data", "load_saved", "load_supernet", "supernet"]
@@ -35,13 +34,11 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-def supernet(config: Config, num_labels: int) -> SuperNetwork:
+def supernet(config: Sizes, num_labels: int) -> SuperNetwork:
     """A super-network of these sizes; its weights are not set."""
-    if isinstance(config, VitConfig):
-        return ViTSuperNetwork(config, num_labels)
-    if isinstance(config, BertConfig):
-        return BertSuperNetwork(config, num_labels)
-    return ResNetSuperNetwork(config, num_labels)
+    network = resolve_name(family(config.family).network)(config, num_labels)
+    assert isinstance(network, SuperNetwork)
+    return network
 
 
 def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
@@ -60,7 +57,7 @@ def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
     return Start(network.eval(), tuple(notes))
 
 
-def _fitted(config: Config, data: TaskData, from_scratch: bool) -> Config:
+def _fitted(config: Sizes, data: TaskData, from_scratch: bool) -> Sizes:
     """Sizes that follow from the data: of the images, and of a vocabulary trained on it."""
     update: dict[str, Any] = {}
     if isinstance(data.preprocessor, ImagePreprocessor):
@@ -70,11 +67,9 @@ def _fitted(config: Config, data: TaskData, from_scratch: bool) -> Config:
     return read_sizes({**config.model_dump(), **update})
 
 
-def read_sizes(sizes: Mapping[str, Any]) -> Config:
+def read_sizes(sizes: Mapping[str, Any]) -> Sizes:
     """Sizes from plain values; `family` says of what."""
-    if sizes["family"] == "vit":
-        return VitConfig.model_validate(sizes)
-    return (BertConfig if sizes["family"] == "bert" else ResNetConfig).model_validate(sizes)
+    return family(sizes["family"]).sizes.model_validate(sizes)
 
 
 def load_saved(folder: Path) -> SuperNetwork:

@@ -13,9 +13,11 @@ from supernets.data.decode import load_images
 from supernets.data.hf_datasets import Table, Tables, open_tables
 from supernets.data.images import ImagePreprocessor, ImageSplit, RandomAffine, read_preprocessor
 from supernets.data.text import TextPreprocessor, TextSplit, read_tokenizer, train_tokenizer
+from supernets.families.sizes import ImageSizes, TextSizes
+from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import model_config
-from supernets.settings import BertConfig, DataSettings, ModelSettings, ResNetConfig, VitConfig
+from supernets.settings import DataSettings
 
 AUGMENTATION = RandomAffine(degrees=10, shift=0.1, scale=0.15, flip=True)
 
@@ -24,13 +26,14 @@ def load_data(settings: DataSettings, model: ModelSettings) -> TaskData:
     """Open the data set; raises ValueError if it, or it with this model, cannot be used."""
     config = model_config(model)
     builtin = {"digits": "images", "pydoc": "texts"}.get(settings.name)
-    wanted = "texts" if isinstance(config, BertConfig) else "images"
+    wanted = "texts" if isinstance(config, TextSizes) else "images"
     if builtin is not None and builtin != wanted:
         raise ValueError(
             f"data.name: {settings.name!r} are {builtin}, a {config.family} model reads {wanted}"
         )
-    if isinstance(config, BertConfig):
+    if isinstance(config, TextSizes):
         return _texts(settings, model, config)
+    assert isinstance(config, ImageSizes)
     return _images(settings, model, config)
 
 
@@ -49,9 +52,7 @@ def noisy(data: TaskData, part: float) -> Split:
     return data.train.noisy(part, data.preprocessor.tokenizer)
 
 
-def _images(
-    settings: DataSettings, model: ModelSettings, config: VitConfig | ResNetConfig
-) -> TaskData:
+def _images(settings: DataSettings, model: ModelSettings, config: ImageSizes) -> TaskData:
     preprocessor = _image_preprocessor(settings, model, config)
     if settings.name == "digits":
         return digits.load(preprocessor, settings.augment)
@@ -73,7 +74,7 @@ def _images(
 
 
 def _image_preprocessor(
-    settings: DataSettings, model: ModelSettings, config: VitConfig | ResNetConfig
+    settings: DataSettings, model: ModelSettings, config: ImageSizes
 ) -> ImagePreprocessor:
     if model.checkpoint is None:
         channels = config.channels
@@ -83,7 +84,7 @@ def _image_preprocessor(
     return read_preprocessor(open_checkpoint(model.checkpoint).folder, settings.image_size)
 
 
-def _texts(settings: DataSettings, model: ModelSettings, config: BertConfig) -> TaskData:
+def _texts(settings: DataSettings, model: ModelSettings, config: TextSizes) -> TaskData:
     length = settings.max_length or config.max_positions
     if length > config.max_positions:
         raise ValueError(
@@ -93,7 +94,7 @@ def _texts(settings: DataSettings, model: ModelSettings, config: BertConfig) -> 
     texts = _read_texts(settings)
     if model.checkpoint is None:
         flat = [text for column in texts.columns["train"] for text in column]
-        tokenizer = train_tokenizer(flat, config.vocab_size)
+        tokenizer = train_tokenizer(flat, config.vocab_size, config.inputs)
     else:
         tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder)
     preprocessor = TextPreprocessor(tokenizer, length)
@@ -107,6 +108,7 @@ def _texts(settings: DataSettings, model: ModelSettings, config: BertConfig) -> 
             preprocessor.encode(columns[0], columns[1] if len(columns) > 1 else None),
             torch.tensor(texts.labels[name]),
             tokenizer.pad_token_id,
+            config.inputs,
         )
         for name, columns in texts.columns.items()
     }

@@ -12,11 +12,13 @@ from hardware.formats.precision import Precision, QuantPolicy
 from hardware.graph.export import export_template
 from hardware.graph.template import Template
 from hardware.writing.materialize import Weights, arrays
+from supernets.families.bert.config import BertConfig
 from supernets.families.bert.network import BertSuperNetwork
+from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
+from supernets.families.vit.config import VitConfig
 from supernets.families.vit.network import ViTSuperNetwork
 from supernets.layers.batch_norm import fold
-from supernets.settings import BertConfig, ResNetConfig, VitConfig
 
 VIT = VitConfig(
     image_size=16, patch_size=4, channels=1, embed_dim=48, depth=3, num_heads=4, hidden_dim=96

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from supernets.data.data import Batch
+from supernets.families.bert.config import BertConfig
+from supernets.families.resnet.config import ResNetConfig
+from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
+from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
-from supernets.pretrained.hf_names import Config
 from supernets.pretrained.weights import initialise
-from supernets.settings import BertConfig, ResNetConfig, SpaceSettings, VitConfig
+from supernets.settings import SpaceSettings
 
 VIT = VitConfig(image_size=16, embed_dim=16, num_heads=4, hidden_dim=24, depth=3)
 DEIT = VIT.model_copy(update={"prefix_tokens": 2, "head_tokens": 2})
@@ -43,7 +46,7 @@ CASES = [
 LABELS = 5
 
 
-def build(config: Config) -> SuperNetwork:
+def build(config: Sizes) -> SuperNetwork:
     """A super-network with no weight, norm or statistic at a special value."""
     network, generator = supernet(config, LABELS), torch.Generator().manual_seed(0)
     initialise(network, generator)

@@ -28,12 +28,12 @@ from transformers import (
 
 from supernets.data.data import TaskData
 from supernets.data.images import ImagePreprocessor
+from supernets.families.hugging_face import CheckpointError
 from supernets.families.super_network import SuperNetwork
 from supernets.load import Start, load_supernet
-from supernets.pretrained import hf_names
-from supernets.pretrained.checkpoint import CheckpointError, open_checkpoint
-from supernets.pretrained.hf_names import read_config
-from supernets.settings import ModelSettings
+from supernets.model_settings import ModelSettings
+from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.pretrained.config_json import hugging_face
 
 transformers.logging.set_verbosity_error()
 
@@ -147,15 +147,15 @@ def test_sub_network_equals_a_transformers_model_of_its_size(family: str, tmp_pa
         network.activate({f"stages.{i}.depth": depth for i, depth in enumerate(small["depths"])})
     else:
         network.activate({"depth": 2, **{f"blocks.{i}.mlp.hidden_dim": 16 for i in range(2)}})
-    config = read_config(small)
+    known = hugging_face(network.config.family)
     tensors = network.extract().state_dict()
-    renamed = {theirs: tensors[ours] for ours, theirs in hf_names.names(config).items()}
+    renamed = {theirs: tensors[ours] for ours, theirs in known.renaming(tensors).items()}
     if "embeddings.patch_embeddings.projection.weight" in renamed:
         key = "embeddings.patch_embeddings.projection.weight"
         renamed[key] = renamed[key].view(16, 3, 4, 4)
     prefix = small["model_type"]
     state = {f"{prefix}.{name}": tensor.contiguous() for name, tensor in renamed.items()}
-    head = hf_names.head_names(config)[0]
+    head = known.variant(small).heads[0]
     state |= {f"{head}.{k}": tensors[f"head.{k}"] for k in ("weight", "bias")}
     small_folder = tmp_path / "small"
     small_folder.mkdir()
@@ -279,9 +279,9 @@ def break_config(folder: Path, **changes: object) -> None:
     ("changes", "message"),
     [
         ({"model_type": "swin"}, "'swin' is not supported; supported are vit, deit, bert, resnet"),
-        ({"hidden_act": "relu"}, "hidden_act 'relu'; only 'gelu' is supported"),
+        ({"hidden_act": "relu"}, "hidden_act 'relu'; only 'gelu' or"),
         ({"hidden_size": 15}, "embed_dim 15 must be divisible by num_heads 4"),
-        ({"hidden_size": None}, "has no 'hidden_size'"),
+        ({"hidden_size": None}, r"sizes of the weights .* instead of"),
         ({"num_hidden_layers": 4}, "no weights for 16 of"),
         ({"intermediate_size": 32}, r"mlp.fc1.weight \(24, 16\) instead of \(32, 16\)"),
     ],

@@ -19,8 +19,10 @@ from hardware.session import open_session, predict
 from hardware.target import Target
 from hardware.writing.materialize import arrays, materialize, save_model
 from supernets.data.data import TaskData
+from supernets.families.vit.config import VitConfig
 from supernets.load import load_data, load_supernet
-from supernets.settings import DataSettings, ModelSettings, SpaceSettings, TuneSettings, VitConfig
+from supernets.model_settings import ModelSettings
+from supernets.settings import DataSettings, SpaceSettings, TuneSettings
 from supernets.training.order_by_importance import order_by_importance
 from supernets.training.train import accuracy
 from supernets.training.tune import InstaTuner
@@ -65,7 +67,7 @@ def test_fp16_layers_agree_with_torch(sample: Callable[[], tuple[nn.Module, Temp
 @pytest.fixture(scope="module")
 def digits() -> tuple[ModelSettings, TaskData]:
     sizes = VitConfig(image_size=16, embed_dim=32, num_heads=4, hidden_dim=64, depth=3)
-    model = ModelSettings(vit=sizes)
+    model = ModelSettings.from_scratch(sizes)
     data = load_data(DataSettings(name="digits", image_size=16), model)
     return model, data
 

@@ -19,11 +19,14 @@ from supernets.data.data import Batch, Split, TaskData, batch_indices, calibrati
 from supernets.data.hf_datasets import open_tables, spread
 from supernets.data.images import ImagePreprocessor, ImageSplit, RandomAffine, read_preprocessor
 from supernets.data.text import TextPreprocessor, TextSplit, pad, train_tokenizer
-from supernets.settings import BertConfig, DataSettings, ModelSettings, VitConfig
+from supernets.families.bert.config import BertConfig
+from supernets.families.vit.config import VitConfig
+from supernets.model_settings import ModelSettings
+from supernets.settings import DataSettings
 from supernets.tasks import load_data, noisy
 
-VIT = ModelSettings(vit=VitConfig(image_size=16))
-BERT = ModelSettings(bert=BertConfig(vocab_size=200, max_positions=16))
+VIT = ModelSettings.from_scratch(VitConfig(image_size=16))
+BERT = ModelSettings.from_scratch(BertConfig(vocab_size=200, max_positions=16))
 
 
 def pixels_of(split: Split) -> Tensor:
@@ -200,7 +203,7 @@ def test_spread_is_proportional_and_fixed() -> None:
 
 def test_padding_is_masked() -> None:
     texts = [torch.tensor([[5, 6, 7], [0, 0, 1]]), torch.tensor([[8], [0]])]
-    batch = pad(texts, pad_id=9)
+    batch = pad(texts, pad_id=9, names=BertConfig.inputs)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
@@ -208,7 +211,7 @@ def test_padding_is_masked() -> None:
 
 def test_trained_tokenizer_survives_saving(tmp_path: Path) -> None:
     texts = ["the cat sat on the mat", "a dog ran after the cat"] * 3
-    ours = TextPreprocessor(train_tokenizer(texts, 60), 12)
+    ours = TextPreprocessor(train_tokenizer(texts, 60, BertConfig.inputs), 12)
     ours.save(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())

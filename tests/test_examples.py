@@ -9,13 +9,14 @@ import torch
 import yaml
 
 from nas.experiment.schema import Experiment
+from supernets.families.bert.config import BertConfig
+from supernets.families.sizes import Sizes
+from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
-from supernets.pretrained.hf_names import Config
-from supernets.settings import BertConfig, VitConfig
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
 BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12, "hidden_dim": 3072}
-CHECKPOINTS: dict[str, Config] = {
+CHECKPOINTS: dict[str, Sizes] = {
     "google-bert/bert-base-uncased": BertConfig(vocab_size=30522, max_positions=512, **BASE),
     "google/vit-base-patch16-224": VitConfig(image_size=224, patch_size=16, **BASE),
     "sentence-transformers/all-MiniLM-L6-v2": BertConfig(
@@ -29,11 +30,11 @@ def test_example_is_a_valid_experiment_with_its_space(path: Path) -> None:
     experiment = Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert experiment.name == path.stem
     model = experiment.model
-    config = model.vit or model.bert or model.resnet or CHECKPOINTS[str(model.checkpoint)]
+    config = model.sizes or CHECKPOINTS[str(model.checkpoint)]
     with torch.device("meta"):
         network = supernet(config, 10)
     space = network.space(experiment.space)
-    if model.resnet is None:
+    if config.family != "resnet":
         largest = network.cost(space, space.largest()[None])
         assert largest.parameters[0] == sum(p.numel() for p in network.parameters())
     assert {"int4", "int8", "fp32"} == {

@@ -18,9 +18,9 @@ from hardware.session import open_session
 from hardware.target import Target
 from hardware.writing.materialize import arrays, materialize
 from nas.evaluation.candidate_builder import template_of
+from supernets.families.sizes import Sizes
 from supernets.families.transformer import TransformerSuperNetwork
 from supernets.layers.attention import Attention
-from supernets.pretrained.hf_names import Config
 from supernets.settings import SpaceSettings
 from tests import sample_supernets as families
 
@@ -51,7 +51,7 @@ def unmarked(template: Template) -> Template:
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
 def test_whichever_block_is_last_computes_the_read_tokens_alone(
-    config: Config, settings: SpaceSettings
+    config: Sizes, settings: SpaceSettings
 ) -> None:
     network = families.build(config)
     assert isinstance(network, TransformerSuperNetwork)
@@ -84,7 +84,7 @@ def test_whichever_block_is_last_computes_the_read_tokens_alone(
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_torch_computes_what_all_tokens_would_give(config: Config, settings: SpaceSettings) -> None:
+def test_torch_computes_what_all_tokens_would_give(config: Sizes, settings: SpaceSettings) -> None:
     network = families.build(config).eval()
     assert isinstance(network, TransformerSuperNetwork)
     inputs = families.batch(network).inputs

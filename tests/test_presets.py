@@ -8,10 +8,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from supernets.families.bert.config import BertConfig
+from supernets.families.resnet.config import ResNetConfig
+from supernets.families.sizes import Sizes
+from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
 from supernets.presets import PRESETS
-from supernets.pretrained.hf_names import Config
-from supernets.settings import BertConfig, ResNetConfig, SpaceSettings, VitConfig
+from supernets.settings import SpaceSettings
 from supernets.space.space import Gene, SearchSpace
 
 BERT_BASE = BertConfig(
@@ -33,7 +36,7 @@ RESNET_50 = ResNetConfig(
 )
 
 
-def space_of(config: Config, settings: object) -> SearchSpace:
+def space_of(config: Sizes, settings: object) -> SearchSpace:
     with torch.device("meta"):
         return supernet(config, 10).space(SpaceSettings.model_validate(settings))
 
@@ -57,7 +60,7 @@ def searched(space: SearchSpace) -> list[Gene]:
 )
 def test_preset_has_the_published_genes(
     preset: str,
-    config: Config,
+    config: Sizes,
     n_sizes: int,
     n_precisions: int,
     log_sizes: float | None,
@@ -144,7 +147,7 @@ def test_genes_of_kept_blocks_require_nothing_and_others_their_rank() -> None:
     ],
 )
 def test_impossible_spaces_are_one_clear_message(
-    config: Config, settings: dict[str, object], message: str
+    config: Sizes, settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises((ValueError, ValidationError), match=message):
         space_of(config, settings)

@@ -17,24 +17,20 @@ from nas.experiment.load import load_experiment
 from nas.ledger.study import read_evaluations
 from nas.run.run_folder import RunFolder
 from supernets.data.data import Batch
+from supernets.families.resnet.config import ResNetConfig
+from supernets.families.vit.config import VitConfig
 from supernets.load import load_data, load_supernet
-from supernets.settings import (
-    DataSettings,
-    ModelSettings,
-    ResNetConfig,
-    SpaceSettings,
-    TuneSettings,
-    VitConfig,
-)
+from supernets.model_settings import ModelSettings
+from supernets.settings import DataSettings, SpaceSettings, TuneSettings
 from supernets.training.distributed import Ranks
 from supernets.training.tune import InstaTuner
 
 STEPS = 4
-MODEL = ModelSettings(
-    vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
+MODEL = ModelSettings.from_scratch(
+    VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
 )
-RESNET = ModelSettings(
-    resnet=ResNetConfig(
+RESNET = ModelSettings.from_scratch(
+    ResNetConfig(
         image_size=16, block="basic", stem_width=4, depths=[1], stage_widths=[4], inner_widths=[4]
     )
 )

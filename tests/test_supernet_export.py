@@ -18,8 +18,8 @@ from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import arrays, materialize
 from hardware.writing.size import SizeModel
 from nas.evaluation.candidate_builder import template_of
+from supernets.families.sizes import Sizes
 from supernets.layers.fake_quantize import fake_quantize
-from supernets.pretrained.hf_names import Config
 from supernets.settings import SpaceSettings
 from supernets.training.order_by_importance import order_by_importance
 from tests import sample_supernets as families
@@ -36,7 +36,7 @@ CASES = [case for case in families.CASES if case.id in ("deit", "bert", "resnet-
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_sub_networks_cut_from_the_template(config: Config, settings: SpaceSettings) -> None:
+def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettings) -> None:
     network = families.build(config)
     order_by_importance(network, [families.batch(network)])
     space = network.space(settings)

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from supernets.families.resnet.config import ResNetConfig
+from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.coupled_units import Units, gate_gradient
 from supernets.load import load_saved, supernet
-from supernets.pretrained.hf_names import Config
-from supernets.settings import ResNetConfig, SpaceSettings
+from supernets.settings import SpaceSettings
 from supernets.space.space import Choice
 from supernets.training.order_by_importance import order_by_importance
 from tests.sample_supernets import BERT, CASES, LABELS, batch, build
@@ -31,7 +32,7 @@ def architectures(
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_active_equals_extracted(config: Config, settings: SpaceSettings) -> None:
+def test_active_equals_extracted(config: Sizes, settings: SpaceSettings) -> None:
     network = build(config)
     for architecture in architectures(network, settings):
         network.activate(architecture)
@@ -43,7 +44,7 @@ def test_active_equals_extracted(config: Config, settings: SpaceSettings) -> Non
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
 def test_dropped_blocks_keep_their_names_to_themselves(
-    config: Config, settings: SpaceSettings
+    config: Sizes, settings: SpaceSettings
 ) -> None:
     network = build(config)
     for gene, order in network.block_order.items():
@@ -56,7 +57,7 @@ def test_dropped_blocks_keep_their_names_to_themselves(
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_reordering_keeps_the_largest_network(config: Config, settings: SpaceSettings) -> None:
+def test_reordering_keeps_the_largest_network(config: Sizes, settings: SpaceSettings) -> None:
     network = build(config)
     sample = batch(network)
     before, weights = network(**sample.inputs), network.state_dict()
@@ -68,7 +69,7 @@ def test_reordering_keeps_the_largest_network(config: Config, settings: SpaceSet
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_units_leave_in_falling_importance(config: Config, settings: SpaceSettings) -> None:
+def test_units_leave_in_falling_importance(config: Sizes, settings: SpaceSettings) -> None:
     network, sample = build(config), None
     sample = batch(network)
     order_by_importance(network, [sample])
@@ -81,7 +82,7 @@ def test_units_leave_in_falling_importance(config: Config, settings: SpaceSettin
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
 def test_gate_gradient_is_the_derivative_of_the_loss(
-    config: Config, settings: SpaceSettings
+    config: Sizes, settings: SpaceSettings
 ) -> None:
     """Scaling what leaves a unit by 1 + h changes the loss by h times the score."""
     network = build(config).double()
@@ -113,7 +114,7 @@ def scale_first(units: Units, factor: float) -> None:
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_cost_counts_the_extracted_network(config: Config, settings: SpaceSettings) -> None:
+def test_cost_counts_the_extracted_network(config: Sizes, settings: SpaceSettings) -> None:
     network = build(config)
     order_by_importance(network, [batch(network)])
     space = network.space(settings)
@@ -138,7 +139,7 @@ def test_cost_counts_the_extracted_network(config: Config, settings: SpaceSettin
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_macs_are_what_torch_counts(config: Config, settings: SpaceSettings) -> None:
+def test_macs_are_what_torch_counts(config: Sizes, settings: SpaceSettings) -> None:
     network = build(config)
     space = network.space(settings)
     genomes = space.sample(3, np.random.default_rng(3))
@@ -154,7 +155,7 @@ def test_macs_are_what_torch_counts(config: Config, settings: SpaceSettings) -> 
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_saved_network_comes_back(config: Config, settings: SpaceSettings, tmp_path: Path) -> None:
+def test_saved_network_comes_back(config: Sizes, settings: SpaceSettings, tmp_path: Path) -> None:
     network = build(config)
     order_by_importance(network, [batch(network)])
     space = network.space(settings)
@@ -170,7 +171,7 @@ def test_saved_network_comes_back(config: Config, settings: SpaceSettings, tmp_p
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
 def test_policy_reaches_every_layer_and_leaves_again(
-    config: Config, settings: SpaceSettings
+    config: Sizes, settings: SpaceSettings
 ) -> None:
     network = build(config)
     inputs = batch(network).inputs
@@ -185,7 +186,7 @@ def test_policy_reaches_every_layer_and_leaves_again(
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
-def test_space_size_by_brute_force(config: Config, settings: SpaceSettings) -> None:
+def test_space_size_by_brute_force(config: Sizes, settings: SpaceSettings) -> None:
     """Distinct (architecture, policy) pairs of a tiny space, counted one by one."""
     one = {"precision": {"*": ("int8",), "head": ("int8", "fp32")}}
     network = supernet(config, LABELS)

@@ -22,19 +22,19 @@ from torch.nn import functional as F
 from hardware.formats.precision import Precision, QuantScheme
 from supernets.data.data import Batch, Split
 from supernets.data.images import ImageSplit
+from supernets.families.bert.config import BertConfig
+from supernets.families.resnet.config import ResNetConfig
 from supernets.families.super_network import SuperNetwork
+from supernets.families.vit.config import VitConfig
 from supernets.layers.batch_norm import recalibrate
 from supernets.load import load_data, load_supernet
+from supernets.model_settings import ModelSettings
 from supernets.settings import (
-    BertConfig,
     DataSettings,
-    ModelSettings,
     PolishSettings,
-    ResNetConfig,
     SpaceSettings,
     TrainSettings,
     TuneSettings,
-    VitConfig,
 )
 from supernets.training.train import Trainer, accuracy, schedule
 from supernets.training.tune import (
@@ -46,22 +46,22 @@ from supernets.training.tune import (
     unexplained,
 )
 
-MODEL = ModelSettings(
-    vit=VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
+MODEL = ModelSettings.from_scratch(
+    VitConfig(image_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, hidden_dim=16)
 )
-RESNET = ModelSettings(
-    resnet=ResNetConfig(
+RESNET = ModelSettings.from_scratch(
+    ResNetConfig(
         image_size=16, depths=(2, 2), stage_widths=(8, 16), inner_widths=(8, 16), stem_width=8
     )
 )
 DATA = load_data(DataSettings(name="digits", image_size=16), MODEL)
-assert MODEL.vit is not None
+assert isinstance(MODEL.sizes, VitConfig)
 assert isinstance(DATA.train, ImageSplit)
 IMAGES = DATA.train
-VIT3 = MODEL.vit.model_copy(update={"depth": 3})
+VIT3 = MODEL.sizes.model_copy(update={"depth": 3})
 BERT3 = BertConfig(embed_dim=16, depth=3, num_heads=2, hidden_dim=16, vocab_size=512)
 TEXTS = load_data(
-    DataSettings(name="pydoc", max_length=24, max_train=400), ModelSettings(bert=BERT3)
+    DataSettings(name="pydoc", max_length=24, max_train=400), ModelSettings.from_scratch(BERT3)
 )
 TRAIN = TrainSettings(epochs=2, batch_size=250)
 TUNE = TuneSettings(epochs=2, batch_size=250)
@@ -225,9 +225,9 @@ def test_unexplained_is_one_minus_r_squared_of_the_teachers_first_features() -> 
 
 
 FAMILIES = {
-    "vit": (ModelSettings(vit=VIT3), {"depth": 2}, "blocks.1"),
+    "vit": (ModelSettings.from_scratch(VIT3), {"depth": 2}, "blocks.1"),
     "resnet": (RESNET, {"stages.0.depth": 1}, "stages.0.1"),
-    "bert": (ModelSettings(bert=BERT3), {"depth": 2}, "blocks.1"),
+    "bert": (ModelSettings.from_scratch(BERT3), {"depth": 2}, "blocks.1"),
 }
 
 
@@ -284,7 +284,7 @@ def test_padding_is_not_compared() -> None:
 
 
 def test_a_patch_of_a_small_image_is_compared_with_the_mean_of_those_it_covers() -> None:
-    model = ModelSettings(vit=VIT3.model_copy(update={"patch_size": 4}))
+    model = ModelSettings.from_scratch(VIT3.model_copy(update={"patch_size": 4}))
     network = fresh(model)
     network.activate({"resolution": 8})
     own, full = torch.randn(2, 1 + 4, 16), torch.randn(2, 1 + 16, 16)

@@ -20,7 +20,7 @@ from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.run.run_folder import write_json
 from supernets.data.data import TaskData
-from supernets.pretrained.hf_config import export_config
+from supernets.pretrained.config_json import export_config
 from supernets.space.space import size_in
 
 PARITY = 1e-4
@@ -65,7 +65,7 @@ class Exporter:
         told = {"key": candidate.key, "coverage": coverage, "fallbacks": list(ran.fallbacks)}
         write_json(part / "policy.json", {**candidate.to_json(), **told})
         config = export_config(
-            self.builder.supernet, dict(candidate.architecture), self.data.label_names
+            self.builder.supernet.config, dict(candidate.architecture), self.data.label_names
         )
         write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
         resolution = size_in(dict(candidate.architecture), "resolution", 0)

@@ -16,13 +16,8 @@ from nas.experiment.objectives import (
     parse_constraint,
 )
 from nas.experiment.search_settings import SearchSettings
-from supernets.settings import (
-    DataSettings,
-    ModelSettings,
-    PolishSettings,
-    SpaceSettings,
-    TuneSettings,
-)
+from supernets.model_settings import ModelSettings
+from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
 
 
 class Settings(BaseModel):

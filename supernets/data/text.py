@@ -80,11 +80,12 @@ class TokenNoise:
 
 @dataclass(frozen=True)
 class TextSplit:
-    """Encoded texts `(2, T)` with labels `(n,)`."""
+    """Encoded texts `(2, T)` with labels `(n,)`; `inputs` are those that the network takes."""
 
     texts: Sequence[Tensor]
     labels: Tensor
     pad_id: int
+    inputs: Sequence[str]
     noise: TokenNoise | None = None
 
     @property
@@ -124,14 +125,14 @@ class TextSplit:
     ) -> Iterator[Batch]:
         """Yield batches padded to their longest text, see `Split`; shuffled ones of like length."""
         for rows, own in batch_indices(len(self), batch_size, generator, start, self._lengths):
-            inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id)
+            inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id, self.inputs)
             if own is not None and augment and self.noise is not None:
                 inputs["input_ids"] = self.noise(inputs["input_ids"], own)
             yield Batch(inputs, self.labels[rows], rows).to(device)
 
 
-def pad(texts: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:
-    """Stack texts `(2, T)` of different length into BERT's inputs `(B, longest)`."""
+def pad(texts: Sequence[Tensor], pad_id: int, names: Iterable[str]) -> dict[str, Tensor]:
+    """Stack texts `(2, T)` of different length into the named inputs `(B, longest)`."""
     shape = (len(texts), max(text.shape[1] for text in texts))
     ids = torch.full(shape, pad_id)
     types, mask = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
@@ -139,7 +140,8 @@ def pad(texts: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:
         length = text.shape[1]
         ids[row, :length], types[row, :length] = text
         mask[row, :length] = 1
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    return {name: made[name] for name in names}
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -161,7 +163,9 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, inputs: Sequence[str]
+) -> PreTrainedTokenizerBase:
     """Learn a lower-case WordPiece vocabulary of at most `vocab_size` entries."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -182,5 +186,5 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         unk_token=UNKNOWN,
         cls_token=CLASSIFY,
         sep_token=SEPARATE,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        model_input_names=list(inputs),
     )

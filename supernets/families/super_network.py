@@ -16,15 +16,10 @@ from torch import Tensor, nn
 from hardware.files import replacing, write_atomically
 from hardware.formats.precision import Precision, QuantScheme
 from supernets.data.data import Batch
+from supernets.families.sizes import Sizes
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticConv2d, ElasticEmbedding, ElasticLinear, Quantizable
-from supernets.settings import (
-    DEFAULT_PRECISION,
-    BertConfig,
-    ResNetConfig,
-    SpaceSettings,
-    VitConfig,
-)
+from supernets.settings import DEFAULT_PRECISION, SpaceSettings
 from supernets.space.cost import Cost, LayerSpec
 from supernets.space.dimensions import Axis, problems
 from supernets.space.space import Architecture, Gene, Genomes, Requires, SearchSpace
@@ -57,7 +52,7 @@ class SuperNetwork(nn.Module, ABC):
     in their original order.
     """
 
-    config: VitConfig | BertConfig | ResNetConfig
+    config: Sizes
     num_labels: int
     features: Callable[..., Tensor]
     path: Callable[[], Iterable[nn.Module]]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from supernets.families.sizes import TransformerSizes
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.attention import (
     ElasticAttention,
@@ -19,7 +20,7 @@ from supernets.layers.attention import (
 )
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticLayerNorm
-from supernets.settings import BertConfig, SpaceSettings, VitConfig
+from supernets.settings import SpaceSettings
 from supernets.space.cost import Counts, Extent, Values
 from supernets.space.dimensions import Axis
 from supernets.space.space import Architecture, Gene, size_in
@@ -62,7 +63,7 @@ class ElasticBlock(nn.Module):
 class TransformerSuperNetwork(SuperNetwork):
     """A transformer whose blocks, heads and neurons can be left out."""
 
-    config: VitConfig | BertConfig
+    config: TransformerSizes
     blocks: nn.ModuleDict
 
     def block(self, index: int) -> ElasticBlock:

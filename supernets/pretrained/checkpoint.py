@@ -14,12 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from supernets.families.hugging_face import CheckpointError
+
 WANTED_FILES = ["*.json", "*.txt", "*.safetensors"]  # sub-folders included
 INDEX_FILE = "model.safetensors.index.json"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used, with the reason and what to do."""
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,6 @@ from fnmatch import fnmatchcase
 
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
 
-FIELDS = (
-    "depth",
-    "num_heads",
-    "hidden_dim",
-    "embed_dim",
-    "resolution",
-    "dropped_blocks",
-    "stage_width",
-    "inner_width",
-)
-
 
 @dataclass(frozen=True)
 class Axis:
@@ -61,7 +50,9 @@ def problems(
 ) -> list[str]:
     """Everything in the settings that this network cannot do."""
     found = []
-    for field in FIELDS:
+    for field in SpaceSettings.model_fields:
+        if field in ("preset", "precision"):
+            continue
         given = getattr(settings, field)
         if given is not None and field not in axes:
             found.append(f"space.{field}: a {family} network has no such axis; remove it")

@@ -8,17 +8,14 @@ which is the sum of weight times gradient over the weights that leave the unit (
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from supernets.data.data import Batch
+from supernets.families.super_network import SuperNetwork
 from supernets.layers.coupled_units import gate_gradient, permute
-
-if TYPE_CHECKING:
-    from supernets.data.data import Batch
-    from supernets.families.super_network import SuperNetwork
 
 
 def _branch_gradient(parameters: Sequence[Tensor]) -> float:

@@ -1,0 +1,12 @@
+"""BERT for text classification."""
+
+from supernets.families.bert.config import BertConfig
+from supernets.families.family import Family
+
+FAMILY = Family(
+    sizes=BertConfig,
+    model_types=("bert",),
+    network="supernets.families.bert.network:BertSuperNetwork",
+    hugging_face="supernets.families.bert.hugging_face:HUGGING_FACE",
+    title="A BERT",
+)

@@ -1,0 +1,12 @@
+"""Residual networks of basic or bottleneck blocks."""
+
+from supernets.families.family import Family
+from supernets.families.resnet.config import ResNetConfig
+
+FAMILY = Family(
+    sizes=ResNetConfig,
+    model_types=("resnet",),
+    network="supernets.families.resnet.network:ResNetSuperNetwork",
+    hugging_face="supernets.families.resnet.hugging_face:HUGGING_FACE",
+    title="A ResNet",
+)

@@ -4,55 +4,136 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
+from supernets.families.resnet.blocks import ElasticResidualBlock, ResNet
+from supernets.families.resnet.config import ResNetConfig
+from supernets.families.super_network import SuperNetwork
 from supernets.layers.coupled_units import Part, Units
-from supernets.settings import ResNetConfig, SpaceSettings
+from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from supernets.settings import SpaceSettings
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
 from supernets.space.dimensions import Axis
 from supernets.space.space import Gene, Genomes, SearchSpace
 
-if TYPE_CHECKING:
-    from supernets.families.resnet.network import ElasticResidualBlock, ResNetSuperNetwork
-    from supernets.layers.elastic import ElasticConv2d
-
 WIDTH_MULTIPLE = 8
 
 
-def resnet_axes(config: ResNetConfig) -> dict[str, Axis]:
-    """What varies; whole numbers hold for all stages, so the narrowest stage limits them."""
-    return {
-        "dropped_blocks": Axis(max(config.depths) - 1, (0, 1)),
-        "stage_width": Axis(min(config.stage_widths), (0.5, 0.75, 1.0), WIDTH_MULTIPLE),
-        "inner_width": Axis(min(config.inner_widths), (0.5, 0.75, 1.0), WIDTH_MULTIPLE),
-    }
+class ResNetDimensions(SuperNetwork, ResNet):
+    """Elastic blocks per stage, stage widths and inner widths."""
 
+    config: ResNetConfig
+    head: ElasticLinear
 
-def resnet_genes(config: ResNetConfig, settings: SpaceSettings) -> list[Gene]:
-    """Blocks and width of every stage, inner width of every block."""
-    axes, genes = resnet_axes(config), []
-    dropped = axes["dropped_blocks"].sizes(settings.dropped_blocks)
-    for stage, depth in enumerate(config.depths):
-        kept = sorted({max(1, depth - fewer) for fewer in dropped})
-        widths = axes["stage_width"].sizes(settings.stage_width, config.stage_widths[stage])
-        inner = axes["inner_width"].sizes(settings.inner_width, config.inner_widths[stage])
-        genes.append(Gene(f"stages.{stage}.depth", tuple(kept)))
-        genes.append(Gene(f"stages.{stage}.width", widths))
-        genes += [Gene(f"stages.{stage}.{index}.inner_width", inner) for index in range(depth)]
-    return genes
+    def block(self, stage: int, index: int) -> ElasticResidualBlock:
+        """One block."""
+        block = self.get_submodule(f"stages.{stage}.{index}")
+        assert isinstance(block, ElasticResidualBlock)
+        return block
 
+    def stem_layers(self) -> tuple[ElasticConv2d, ElasticBatchNorm2d]:
+        """Convolution and norm of the stem."""
+        conv, norm = self.stem.conv, self.stem.norm
+        assert isinstance(conv, ElasticConv2d)
+        assert isinstance(norm, ElasticBatchNorm2d)
+        return conv, norm
 
-def resnet_units(network: ResNetSuperNetwork) -> list[Units]:
-    """Channels of every stage, and inner channels of every block."""
-    config, groups = network.config, []
-    for stage, depth in enumerate(config.depths):
-        groups.append(_stage_units(network, stage))
-        for index in range(depth):
-            groups += _inner_units(f"stages.{stage}.{index}", network.block(stage, index))
-    return groups
+    @property
+    def stem_tied(self) -> bool:
+        """Whether the first stage adds to the stem's channels, so that they have one width."""
+        return self.block(0, 0).shortcut is None
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """What varies; whole numbers hold for all stages, so the narrowest stage limits them."""
+        return {
+            "dropped_blocks": Axis(max(self.config.depths) - 1, (0, 1)),
+            "stage_width": Axis(min(self.config.stage_widths), (0.5, 0.75, 1.0), WIDTH_MULTIPLE),
+            "inner_width": Axis(min(self.config.inner_widths), (0.5, 0.75, 1.0), WIDTH_MULTIPLE),
+        }
+
+    def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
+        """Blocks and width of every stage, inner width of every block."""
+        config, axes, genes = self.config, self.axes, []
+        dropped = axes["dropped_blocks"].sizes(settings.dropped_blocks)
+        for stage, depth in enumerate(config.depths):
+            kept = sorted({max(1, depth - fewer) for fewer in dropped})
+            widths = axes["stage_width"].sizes(settings.stage_width, config.stage_widths[stage])
+            inner = axes["inner_width"].sizes(settings.inner_width, config.inner_widths[stage])
+            genes.append(Gene(f"stages.{stage}.depth", tuple(kept)))
+            genes.append(Gene(f"stages.{stage}.width", widths))
+            genes += [Gene(f"stages.{stage}.{index}.inner_width", inner) for index in range(depth)]
+        return genes
+
+    def units(self) -> list[Units]:
+        """Channels of every stage, and inner channels of every block."""
+        config, groups = self.config, []
+        for stage, depth in enumerate(config.depths):
+            groups.append(self._stage_units(stage))
+            for index in range(depth):
+                groups += _inner_units(f"stages.{stage}.{index}", self.block(stage, index))
+        return groups
+
+    def _stage_units(self, stage: int) -> Units:
+        parts: list[Part] = []
+        blocks = [self.block(stage, index) for index in range(self.config.depths[stage])]
+        for block in blocks:
+            parts += _written(*block.pairs()[-1])
+            if block.shortcut is not None and block.shortcut_norm is not None:
+                parts += _written(block.shortcut, block.shortcut_norm)
+        if stage == 0 and self.stem_tied:
+            parts += _written(*self.stem_layers())
+        parts += [_read(reader) for reader in self._stage_readers(stage)]
+        return Units(f"stages.{stage}.width", self.config.stage_widths[stage], tuple(parts))
+
+    def _stage_readers(self, stage: int) -> Iterator[ElasticConv2d | nn.Linear]:
+        """Layers that read the stage's channels."""
+        first = 0 if stage == 0 and self.stem_tied else 1
+        for index in range(first, self.config.depths[stage]):
+            yield self.block(stage, index).elastic_pairs()[0][0]
+        if stage + 1 == self.config.stages:
+            yield self.head
+            return
+        following = self.block(stage + 1, 0)
+        yield following.elastic_pairs()[0][0]
+        assert following.shortcut is not None, "a stage begins by changing width or resolution"
+        yield following.shortcut
+
+    def cost(
+        self, space: SearchSpace, genomes: Genomes, sequence_length: int | None = None
+    ) -> Cost:
+        """Sizes, MACs and parameters of the sub-networks, BatchNorm folded into biases."""
+        config, values = self.config, Values(space, genomes)
+        once = np.ones(len(values), dtype=np.int64)
+        always = np.ones(len(values), dtype=bool)
+        widths = [
+            values.sizes(f"stages.{stage}.width", full)
+            for stage, full in enumerate(config.stage_widths)
+        ]
+        before = widths[0] if self.stem_tied else once * config.stem_width
+        side = -(-config.image_size // config.stem_stride)
+        extents = {"stem.conv": Extent(once * config.channels, before, once * side**2, always)}
+        side = -(-side // 2) if config.stem_pool else side
+        for stage, width in enumerate(widths):
+            gene = f"stages.{stage}.depth"
+            depth = values.sizes(gene, config.depths[stage])
+            for index in range(config.depths[stage]):
+                path, kept = f"stages.{stage}.{index}", depth >= self.rank(gene, index)
+                inner = values.sizes(f"{path}.inner_width", config.inner_widths[stage])
+                sizes = [before, *[inner] * (self.block(stage, index).n_convs - 1), width]
+                sides = [side]
+                for stride in config.block_strides(stage, index):
+                    sides.append(-(-sides[-1] // stride))
+                for number, after in enumerate(sizes[1:], start=1):
+                    uses: Counts = once * sides[number] ** 2
+                    extents[f"{path}.conv{number}"] = Extent(sizes[number - 1], after, uses, kept)
+                if self.block(stage, index).shortcut is not None:
+                    extents[f"{path}.shortcut"] = Extent(before, width, once * sides[-1] ** 2, kept)
+                before, side = width, sides[-1]
+        extents["head"] = Extent(before, once * self.num_labels, once, always)
+        return collect(self.layers, extents, values, 0 * once, 0 * once)
 
 
 def _written(conv: nn.Module, norm: nn.Module) -> list[Part]:
@@ -70,63 +151,3 @@ def _inner_units(path: str, block: ElasticResidualBlock) -> Iterator[Units]:
     for number, ((conv, norm), (reader, _)) in enumerate(pairwise(pairs), start=1):
         parts = (*_written(conv, norm), _read(reader))
         yield Units(f"{path}.conv{number}.inner_width", conv.out_channels, parts)
-
-
-def _stage_units(network: ResNetSuperNetwork, stage: int) -> Units:
-    parts: list[Part] = []
-    blocks = [network.block(stage, index) for index in range(network.config.depths[stage])]
-    for block in blocks:
-        parts += _written(*block.pairs()[-1])
-        if block.shortcut is not None and block.shortcut_norm is not None:
-            parts += _written(block.shortcut, block.shortcut_norm)
-    if stage == 0 and network.stem_tied:
-        parts += _written(*network.stem_layers())
-    parts += [_read(reader) for reader in _stage_readers(network, stage)]
-    return Units(f"stages.{stage}.width", network.config.stage_widths[stage], tuple(parts))
-
-
-def _stage_readers(network: ResNetSuperNetwork, stage: int) -> Iterator[ElasticConv2d | nn.Linear]:
-    """Layers that read the stage's channels."""
-    first = 0 if stage == 0 and network.stem_tied else 1
-    for index in range(first, network.config.depths[stage]):
-        yield network.block(stage, index).elastic_pairs()[0][0]
-    if stage + 1 == network.config.stages:
-        yield network.head
-        return
-    following = network.block(stage + 1, 0)
-    yield following.elastic_pairs()[0][0]
-    assert following.shortcut is not None, "a stage begins by changing width or resolution"
-    yield following.shortcut
-
-
-def resnet_cost(network: ResNetSuperNetwork, space: SearchSpace, genomes: Genomes) -> Cost:
-    """Sizes, MACs and parameters of the sub-networks, BatchNorm folded into biases."""
-    config, values = network.config, Values(space, genomes)
-    once = np.ones(len(values), dtype=np.int64)
-    always = np.ones(len(values), dtype=bool)
-    widths = [
-        values.sizes(f"stages.{stage}.width", full)
-        for stage, full in enumerate(config.stage_widths)
-    ]
-    before = widths[0] if network.stem_tied else once * config.stem_width
-    side = -(-config.image_size // config.stem_stride)
-    extents = {"stem.conv": Extent(once * config.channels, before, once * side**2, always)}
-    side = -(-side // 2) if config.stem_pool else side
-    for stage, width in enumerate(widths):
-        gene = f"stages.{stage}.depth"
-        depth = values.sizes(gene, config.depths[stage])
-        for index in range(config.depths[stage]):
-            path, kept = f"stages.{stage}.{index}", depth >= network.rank(gene, index)
-            inner = values.sizes(f"{path}.inner_width", config.inner_widths[stage])
-            sizes = [before, *[inner] * (network.block(stage, index).n_convs - 1), width]
-            sides = [side]
-            for stride in config.block_strides(stage, index):
-                sides.append(-(-sides[-1] // stride))
-            for number, after in enumerate(sizes[1:], start=1):
-                uses: Counts = once * sides[number] ** 2
-                extents[f"{path}.conv{number}"] = Extent(sizes[number - 1], after, uses, kept)
-            if network.block(stage, index).shortcut is not None:
-                extents[f"{path}.shortcut"] = Extent(before, width, once * sides[-1] ** 2, kept)
-            before, side = width, sides[-1]
-    extents["head"] = Extent(before, once * network.num_labels, once, always)
-    return collect(network.layers, extents, values, 0 * once, 0 * once)

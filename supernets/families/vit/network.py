@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
+from supernets.families.vit.config import VitConfig
+from supernets.families.vit.positions import resize_patches
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
-from supernets.settings import SpaceSettings, VitConfig
+from supernets.settings import SpaceSettings
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.dimensions import Axis
 from supernets.space.space import Architecture, Gene, Genomes, SearchSpace, size_in
@@ -197,13 +199,8 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
 
     def _resize(self, tokens_BTD: Tensor, mode: str) -> Tensor:
         """Tokens of the full resolution with their patches interpolated to the active one."""
-        grid, active_grid = self.config.grid, self.active_size // self.patch_size
-        if active_grid == grid:
-            return tokens_BTD
-        prefix, patches = tokens_BTD.split([self.config.prefix_tokens, grid**2], dim=1)
-        square = patches.transpose(1, 2).unflatten(2, (grid, grid))
-        small = F.interpolate(square, size=(active_grid, active_grid), mode=mode)
-        return torch.cat([prefix, small.flatten(2).transpose(1, 2)], dim=1)
+        active_grid = self.active_size // self.patch_size
+        return resize_patches(tokens_BTD, self.config.prefix_tokens, active_grid, mode)
 
     def activate(self, architecture: Architecture) -> None:
         """Use the sub-network of these sizes; a gene left out is at full size."""

@@ -1,0 +1,23 @@
+"""Sizes of a BERT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from supernets.families.sizes import TextTransformerSizes
+
+
+class BertConfig(TextTransformerSizes):
+    """Sizes of a BERT."""
+
+    family: Literal["bert"] = "bert"
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids")
+    token_types: PositiveInt = Field(2, description="Kinds of segments, two for text pairs.")
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Rows of the word and of the token-type embedding."""
+        return {"input_ids": self.vocab_size, "token_type_ids": self.token_types}

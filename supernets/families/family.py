@@ -1,0 +1,22 @@
+"""What a family of networks is to the rest: sizes, network, and how its checkpoints are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supernets.families.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family. Parts that need torch are named `module:name` and imported when they are used.
+
+    model_types: what transformers calls it in config.json. network: a `SuperNetwork` made from
+    sizes and a number of labels. hugging_face: a `HuggingFace`.
+    """
+
+    sizes: type[Sizes]
+    model_types: tuple[str, ...]
+    network: str
+    hugging_face: str
+    title: str

@@ -1,0 +1,26 @@
+"""Every family there is. A new one is a folder beside these and a line here."""
+
+from __future__ import annotations
+
+from pkgutil import resolve_name
+
+from supernets.families.family import Family
+
+FAMILIES = {
+    "vit": "supernets.families.vit:FAMILY",
+    "bert": "supernets.families.bert:FAMILY",
+    "resnet": "supernets.families.resnet:FAMILY",
+}
+"""Name in an experiment file -> where its descriptor is."""
+
+
+def family(name: str) -> Family:
+    """The descriptor of a family. Loads neither torch nor transformers."""
+    found = resolve_name(FAMILIES[name])
+    assert isinstance(found, Family)
+    return found
+
+
+def model_types() -> dict[str, str]:
+    """What config.json calls each kind of network that can be read -> its family."""
+    return {kind: name for name in FAMILIES for kind in family(name).model_types}

@@ -1,0 +1,97 @@
+"""Sizes of a ResNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from supernets.families.sizes import ImageSizes
+from supernets.space.space import Architecture, size_in
+
+
+def _inner_widths(sizes: Mapping[str, Any]) -> tuple[int, ...]:
+    """Those of the published networks. A value that is wrong is not among `sizes`."""
+    parts = 4 if sizes.get("block") == "bottleneck" else 1
+    return tuple(max(1, width // parts) for width in sizes.get("stage_widths", ()))
+
+
+class ResNetConfig(ImageSizes):
+    """Sizes of a ResNet; the lists have one entry per stage."""
+
+    family: Literal["resnet"] = "resnet"
+    block: Literal["basic", "bottleneck"] = Field(
+        "basic", description="Two 3x3 convolutions, or 1x1, 3x3, 1x1."
+    )
+    stem_width: PositiveInt = Field(16, description="Output channels of the first convolution.")
+    stem_kernel: Literal[3, 5, 7] = Field(3, description="Kernel size of the first convolution.")
+    stem_stride: Literal[1, 2] = Field(1, description="Stride of the first convolution.")
+    stem_pool: bool = Field(False, description="Max-pooling by two after the first convolution.")
+    depths: tuple[PositiveInt, ...] = Field((2, 2, 2), description="Blocks per stage.")
+    stage_widths: tuple[PositiveInt, ...] = Field(
+        (16, 32, 64), description="Channels between the blocks of each stage."
+    )
+    inner_widths: tuple[PositiveInt, ...] = Field(
+        default_factory=_inner_widths,
+        description="Channels inside the blocks of each stage; left out: `stage_widths`, in "
+        "bottlenecks a quarter of them.",
+    )
+    first_stage_stride: Literal[1, 2] = Field(1, description="Stride of the first stage.")
+    stride_in_first_conv: bool = Field(
+        False, description="Bottleneck: the first 1x1 convolution has the stride, not the 3x3."
+    )
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.depths)
+
+    @property
+    def block_kernels(self) -> tuple[int, ...]:
+        """Kernel size of each convolution of a block."""
+        return (3, 3) if self.block == "basic" else (1, 3, 1)
+
+    def block_widths(self, stage: int, index: int) -> tuple[int, ...]:
+        """Channels before, between and after the convolutions of a block."""
+        before = self.stage_widths[stage]
+        if index == 0:
+            before = self.stage_widths[stage - 1] if stage else self.stem_width
+        inner = [self.inner_widths[stage]] * (len(self.block_kernels) - 1)
+        return (before, *inner, self.stage_widths[stage])
+
+    def block_strides(self, stage: int, index: int) -> tuple[int, ...]:
+        """Stride of each convolution of a block."""
+        stride = 1 if index else 2 if stage else self.first_stage_stride
+        if self.block == "basic":
+            return (stride, 1)
+        return (stride, 1, 1) if self.stride_in_first_conv else (1, stride, 1)
+
+    def has_shortcut(self, stage: int, index: int) -> bool:
+        """Whether a block changes width or resolution, so that its shortcut is a convolution."""
+        widths, strides = self.block_widths(stage, index), self.block_strides(stage, index)
+        return widths[0] != widths[-1] or max(strides) > 1
+
+    def shrunk(self, architecture: Architecture) -> Self:
+        """Blocks and widths of the stages are the sub-network's."""
+
+        def sizes(what: str, full: Sequence[int]) -> tuple[int, ...]:
+            genes = [f"stages.{stage}.{what}" for stage in range(self.stages)]
+            return tuple(map(partial(size_in, architecture), genes, full))
+
+        update = {
+            "depths": sizes("depth", self.depths),
+            "stage_widths": sizes("width", self.stage_widths),
+        }
+        return self.model_copy(update=update)
+
+    @model_validator(mode="after")
+    def _one_entry_per_stage(self) -> Self:
+        lengths = {len(self.depths), len(self.stage_widths), len(self.inner_widths)}
+        if lengths != {self.stages} or not self.stages:
+            raise ValueError(
+                "depths, stage_widths and inner_widths must have one entry per stage; given "
+                f"{list(self.depths)}, {list(self.stage_widths)}, {list(self.inner_widths)}"
+            )
+        return self

@@ -1,0 +1,45 @@
+"""Checkpoints of ResNet: transformers', and weights in torchvision's or timm's naming."""
+
+from __future__ import annotations
+
+from supernets.families.hugging_face import Bare, Field, HuggingFace, Variant, square
+from supernets.families.resnet import torchvision
+
+STEM, BLOCK = "embedder.embedder", "encoder.stages.{}.layers.{}"
+
+HUGGING_FACE = HuggingFace(
+    names={
+        "stem.conv": f"{STEM}.convolution",
+        "stem.norm": f"{STEM}.normalization",
+        **{
+            f"stages.{{}}.{{}}.{ours}{number + 1}": f"{BLOCK}.layer.{number}.{theirs}"
+            for number in range(3)
+            for ours, theirs in (("conv", "convolution"), ("norm", "normalization"))
+        },
+        "stages.{}.{}.shortcut": f"{BLOCK}.shortcut.convolution",
+        "stages.{}.{}.shortcut_norm": f"{BLOCK}.shortcut.normalization",
+    },
+    fields={
+        "image_size": square("image_size", default=224),
+        "channels": Field("num_channels"),
+        "stem_width": Field("embedding_size"),
+        "stage_widths": Field("hidden_sizes", write=list),
+        "depths": Field("depths", write=list),
+        "block": Field("layer_type"),
+        "first_stage_stride": Field(
+            "downsample_in_first_stage", lambda down: 2 if down else 1, lambda stride: stride == 2
+        ),
+        "stride_in_first_conv": Field("downsample_in_bottleneck"),
+    },
+    variants=(
+        Variant(
+            "resnet",
+            "ResNetForImageClassification",
+            ("classifier.1",),
+            {"stem_kernel": 7, "stem_stride": 2, "stem_pool": True},
+        ),
+    ),
+    fixed={"hidden_act": ("relu",)},
+    ignored=("classifier.*", "fc.*"),
+    bare=Bare(torchvision.is_torchvision, torchvision.sizes, torchvision.transformers_name),
+)

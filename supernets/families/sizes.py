@@ -1,0 +1,82 @@
+"""Sizes of a network as an experiment file gives them; free of torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from supernets.settings import Settings
+from supernets.space.space import Architecture, size_in
+
+
+class Sizes(Settings, ABC):
+    """Sizes of one family's networks. `inputs` are what they take, in the words of clients."""
+
+    family: str
+    inputs: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def shrunk(self, architecture: Architecture) -> Self:
+        """The nearest sizes to a sub-network's: of those that differ between blocks the largest."""
+
+
+class ImageSizes(Sizes):
+    """Sizes of a family that reads images."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    image_size: PositiveInt = Field(32, description="Height and width of the input in pixels.")
+    channels: PositiveInt = Field(3, description="Channels of the input image.")
+
+
+class TextSizes(Sizes):
+    """Sizes of a family that reads texts."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
+    vocab_size: PositiveInt = Field(4096, description="Entries of the vocabulary.")
+    max_positions: PositiveInt = Field(128, description="Most tokens a text may have.")
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Rows of the embedding that each input of ids picks from."""
+        return {"input_ids": self.vocab_size}
+
+
+class TransformerSizes(Sizes):
+    """Sizes of a stack of equal transformer blocks."""
+
+    embed_dim: PositiveInt = Field(128, description="Width of the residual stream.")
+    depth: PositiveInt = Field(4, description="Number of transformer blocks.")
+    num_heads: PositiveInt = Field(4, description="Attention heads per block.")
+    hidden_dim: PositiveInt = Field(512, description="Neurons between the two MLP layers.")
+    layer_norm_eps: float = Field(1e-12, gt=0, description="Added to the variance in LayerNorm.")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.embed_dim // self.num_heads
+
+    def shrunk(self, architecture: Architecture) -> Self:
+        """Depth and stream width are the sub-network's; heads stay, as they keep their width."""
+        genes = [gene for gene in architecture if gene.endswith(".hidden_dim")]
+        hidden = [size_in(architecture, gene, self.hidden_dim) for gene in genes]
+        sizes = {
+            "embed_dim": size_in(architecture, "embed_dim", self.embed_dim),
+            "depth": size_in(architecture, "depth", self.depth),
+            "hidden_dim": max(hidden, default=self.hidden_dim),
+        }
+        return self.model_copy(update=sizes)
+
+    @model_validator(mode="after")
+    def _heads_fill_the_stream(self) -> Self:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"embed_dim {self.embed_dim} must be divisible by num_heads {self.num_heads}"
+            )
+        return self
+
+
+class TextTransformerSizes(TextSizes, TransformerSizes):
+    """Sizes of a stack of transformer blocks that reads texts."""

@@ -1,0 +1,86 @@
+"""A checkpoint's classifier: whether it is the data's, and its rows in the data's order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supernets.families.hugging_face import CheckpointError, Tensors
+
+
+def classifier(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    heads: Sequence[str],
+    label_names: Sequence[str],
+    head: str,
+) -> tuple[Tensors, list[str]]:
+    """Weight and bias of the head in the data's order, or nothing if a new one is due; notes.
+
+    heads: names of the classifiers whose outputs are averaged. Raises CheckpointError for labels
+    that are not the data's.
+    """
+    if head == "new" or f"{heads[0]}.weight" not in tensors:
+        return {}, ["model.checkpoint: a new classifier is trained"]
+    size = tensors[f"{heads[0]}.weight"].shape[0]
+    if size != len(label_names):
+        if head == "keep":
+            raise CheckpointError(
+                f"model.head: keep is not possible, the checkpoint has {size} labels and the data "
+                f"{len(label_names)}; use auto or new"
+            )
+        return {}, [
+            f"model.checkpoint: its classifier for {size} labels is replaced by a new one for "
+            f"{len(label_names)}"
+        ]
+    missing = [f"{h}.{k}" for h in heads for k in ("weight", "bias") if f"{h}.{k}" not in tensors]
+    if missing:
+        raise CheckpointError(
+            f"model.checkpoint: its classifier has no {missing[0]}; set model.head to new"
+        )
+    order = None if head == "keep" else label_order(config, label_names)
+    weight = torch.stack([tensors[f"{name}.weight"].float() for name in heads], dim=2).flatten(1)
+    bias = torch.stack([tensors[f"{name}.bias"].float() for name in heads]).mean(dim=0)
+    weight = weight / len(heads)
+    if order is not None:
+        weight, bias = weight[order], bias[order]
+    return {"head.weight": weight, "head.bias": bias}, []
+
+
+def label_order(config: Mapping[str, Any], label_names: Sequence[str]) -> list[int] | None:
+    """Rows of the classifier in the data's order; None if the checkpoint's labels have no names.
+
+    Names may differ in case, blanks, hyphens and underscores.
+    """
+    table = {int(key): str(name) for key, name in (config.get("id2label") or {}).items()}
+    theirs = [table[key] for key in sorted(table)]
+    if not theirs or all(name.lower().startswith("label_") for name in theirs):
+        return None
+    for spelled in (str, _folded):
+        order = _positions(spelled, theirs, label_names)
+        if order is not None:
+            return order
+    different = sorted({_folded(n) for n in theirs} ^ {_folded(n) for n in label_names})[:6]
+    raise CheckpointError(
+        "model.checkpoint: its labels are as many as the data's, but not the same (only on one "
+        f"side: {', '.join(different)}); set model.head to new, or to keep if only names differ"
+    )
+
+
+def _positions(
+    spelled: Callable[[str], str], theirs: Sequence[str], ours: Sequence[str]
+) -> list[int] | None:
+    """Place of each of our names in theirs, None unless each has exactly one."""
+    places = {spelled(name): place for place, name in enumerate(theirs)}
+    wanted = [spelled(name) for name in ours]
+    if len(places) != len(theirs) or set(wanted) != places.keys():
+        return None
+    return [places[name] for name in wanted]
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()

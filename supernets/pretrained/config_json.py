@@ -1,0 +1,95 @@
+"""config.json: read from a checkpoint, and written beside an exported model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pkgutil import resolve_name
+from typing import Any
+
+from pydantic import ValidationError
+from transformers import AutoConfig
+
+from supernets.families.hugging_face import CheckpointError, HuggingFace
+from supernets.families.registry import family, model_types
+from supernets.families.sizes import Sizes
+from supernets.space.space import Architecture
+
+OF_ALL: dict[str, tuple[Any, ...]] = {
+    "pruned_heads": ({}, None),
+    "quantization_config": (None,),
+}
+"""Fields of every model_type, with the values that we compute."""
+
+
+def hugging_face(name: str) -> HuggingFace:
+    """How checkpoints of a family are written."""
+    found = resolve_name(family(name).hugging_face)
+    assert isinstance(found, HuggingFace)
+    return found
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json as transformers reads it: other spellings of fields, defaults for missing ones.
+
+    Raises CheckpointError for a model_type that we do not have, and values it cannot read.
+    """
+    kind = config.get("model_type")
+    if kind not in model_types():
+        raise CheckpointError(
+            f"model.checkpoint: model_type {kind!r} is not supported; supported are "
+            f"{', '.join(model_types())}"
+        )
+    given = {name: value for name, value in config.items() if name != "model_type"}
+    try:
+        read = AutoConfig.for_model(kind, **given).to_dict()
+    except Exception as error:  # its checks raise errors of many kinds
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"model.checkpoint: transformers cannot read config.json ({reason[:200]})"
+        ) from error
+    return {**given, **read, "model_type": kind}
+
+
+def read_config(config: Mapping[str, Any]) -> Sizes:
+    """Sizes of a checkpoint. Raises CheckpointError for a family or variant we do not have."""
+    whole = complete(config)
+    name = model_types()[whole["model_type"]]
+    known = hugging_face(name)
+    for key, allowed in {**OF_ALL, **known.fixed}.items():
+        if whole.get(key, allowed[0]) not in allowed:
+            raise CheckpointError(
+                f"model.checkpoint: config.json has {key} {whole[key]!r}; only "
+                f"{' or '.join(map(repr, allowed))} is supported"
+            )
+    sizes = {ours: field.read(whole.get(field.theirs)) for ours, field in known.fields.items()}
+    try:
+        return family(name).sizes.model_validate({**sizes, **known.variant(whole).sizes})
+    except ValidationError as error:
+        reasons = "; ".join(_reason(known, entry) for entry in error.errors())
+        raise CheckpointError(f"model.checkpoint: config.json is not usable: {reasons}") from error
+
+
+def _reason(known: HuggingFace, entry: Any) -> str:
+    where = entry["loc"][0] if entry["loc"] else None
+    return f"{known.fields[where].theirs}: {entry['msg']}" if where else str(entry["msg"])
+
+
+def export_config(
+    config: Sizes, architecture: Architecture, label_names: Sequence[str]
+) -> dict[str, Any]:
+    """The transformers configuration nearest to a sub-network, with its label names.
+
+    Sizes that differ between blocks have no field there: the largest one is given, and
+    `simqnas_architecture` holds every size.
+    """
+    known, sizes = hugging_face(config.family), config.shrunk(architecture)
+    variant = known.variant_of(config)
+    return {
+        "architectures": [variant.architecture],
+        "model_type": variant.model_type,
+        **{field.theirs: field.write(getattr(sizes, n)) for n, field in known.fields.items()},
+        **{key: allowed[0] for key, allowed in known.fixed.items()},
+        "id2label": {str(index): name for index, name in enumerate(label_names)},
+        "label2id": {name: index for index, name in enumerate(label_names)},
+        "simqnas_architecture": dict(architecture),
+    }

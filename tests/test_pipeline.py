@@ -20,6 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from cli import main
+from hardware.portability.agreement import verify_folder
+from hardware.portability.runtimes import Runtime
 from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.results import Front
 from nas.delivery.selection import searched
@@ -87,7 +89,17 @@ def test_the_folder_holds_what_the_readme_says(finished: tuple[RunFolder, Front]
     for model in front.models:
         names = {path.name for path in folder.model(model.name).iterdir()}
         expected = {"model.onnx", "config.json", "preprocessor_config.json", "policy.json"}
-        assert names == expected | {"README.md"}
+        assert names == expected | {"README.md", "samples.npz"}
+
+
+def test_every_exported_model_answers_its_samples_as_it_did(
+    finished: tuple[RunFolder, Front],
+) -> None:
+    folder, front = finished
+    for model in front.models:
+        (row,) = verify_folder(folder.model(model.name), [Runtime("onnxruntime")])
+        assert row.agrees
+        assert row.difference == 0
 
 
 def test_exported_models_give_the_reported_test_accuracy(

@@ -13,6 +13,7 @@ from hardware.files import replacing, write_atomically
 from hardware.formats.precision import Precision
 from hardware.graph.model_file import save_model
 from hardware.kernel_profile import what_ran
+from hardware.portability.agreement import Samples, shipped_samples
 from hardware.session import open_session, predict
 from hardware.target import Target
 from nas.evaluation.built_candidate import BuiltCandidate
@@ -57,6 +58,7 @@ class Exporter:
         candidate, coverage = built.candidate, built.coverage
         part.mkdir()
         save_model(built.model, part / "model.onnx")
+        self._write_samples(built, part)
         ran = what_ran(
             part / "model.onnx", built.example, built.target, allow_fallback=self.allow_fallback
         )
@@ -71,6 +73,14 @@ class Exporter:
         resolution = size_in(dict(candidate.architecture), "resolution", 0)
         self.data.preprocessor.save(part, resolution or None)
         return coverage
+
+    def _write_samples(self, built: BuiltCandidate, part: Path) -> None:
+        """Write a few inputs and what the model makes of them, for `simqnas verify`."""
+        example = sum(array.nbytes for array in built.example.values()) // built.target.batch_size
+        batch = next(iter(self.data.validation.batches(shipped_samples(example))))
+        inputs = self.builder.inputs(built.candidate, batch.inputs)
+        session = open_session(part / "model.onnx", built.target)
+        Samples(inputs, predict(session, [inputs])).save(part)
 
     def check_parity(self, candidate: Candidate) -> None:
         """Compare the torch network with its FP32 graph on validation samples."""

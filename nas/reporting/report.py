@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -151,20 +151,9 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     return head + ["| " + " | ".join(map(markdown_text, cells)) + " |" for cells in rows]
 
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
-       color: #1c2733; }
-h1 { margin-bottom: .2rem; } h2 { margin-top: 2.2rem; }
-.recommendation { background: #e8f3ee; border-left: 4px solid #0b6e4f; padding: .8rem 1rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid #dde3e8; text-align: left; }
-th { background: #f4f6f8; } tr.recommended { font-weight: 600; background: #e8f3ee; }
-"""
-
-
 def html(report: Report) -> str:
     """The report as one self-contained page; nothing is loaded from elsewhere."""
+    from jinja2 import Environment, FileSystemLoader
     from plotly.offline import get_plotlyjs
 
     from nas.reporting.plots import precision_map, predicted_and_measured, trade_off
@@ -176,44 +165,22 @@ def html(report: Report) -> str:
         precision_map(front.models),
         *(predicted_and_measured(p) for p in report.predictors if p.measured),
     ]
-    plots = [f.to_html(full_html=False, include_plotlyjs=False) for f in figures]
-    rows = [row(model, front) for model in front.models]
-    chosen = [model.name for model in front.models].index(front.recommended)
-    unfinished = "" if report.finished else "<p>The run is not finished.</p>"
-    return "\n".join(
-        [
-            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-            "<meta name='viewport' content='width=device-width'>",
-            f"<title>{escape(report.title)}</title><style>{STYLE}</style>",
-            f"<script>{get_plotlyjs()}</script></head><body>",
-            f"<h1>{escape(report.title)}</h1>{unfinished}",
-            f"<p class='recommendation'>{escape(recommendation(front))}</p>",
-            "<h2>Front</h2>" + _html_table(columns(front), rows, chosen),
-            "<h2>Trade-offs</h2>" + plots[0] + plots[1],
-            "<h2>Precision policies</h2>" + plots[2],
-            "<h2>Predictors</h2>",
-            _html_table(PredictorReport.COLUMNS, [p.row() for p in report.predictors], None),
-            *plots[3:],
-            "<h2>Quantized layers</h2>",
-            _html_table(("model", "coverage"), [(m.name, m.coverage) for m in front.models], None),
-            "<h2>Conditions</h2>",
-            _html_table(("condition", "value"), list(_flat(front.conditions)), None),
-            "</body></html>",
-        ]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
-
-
-def _html_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], highlighted: int | None
-) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        f"<tr{' class=recommended' if i == highlighted else ''}>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        + "</tr>"
-        for i, cells in enumerate(rows)
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        plotly=get_plotlyjs(),
+        plots=[f.to_html(full_html=False, include_plotlyjs=False) for f in figures],
+        recommendation=recommendation(front),
+        columns=columns(front),
+        rows=[row(model, front) for model in front.models],
+        chosen=[model.name for model in front.models].index(front.recommended),
+        predictor_columns=PredictorReport.COLUMNS,
+        predictor_rows=[p.row() for p in report.predictors],
+        coverage=[(model.name, model.coverage) for model in front.models],
+        conditions=_flat(front.conditions),
     )
-    return f"<div class='scroll'><table><tr>{head}</tr>{body}</table></div>"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

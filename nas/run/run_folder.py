@@ -23,70 +23,45 @@ class RunFolderError(ValueError):
 
 
 @dataclass(frozen=True)
+class Inside:
+    """A path inside a run folder."""
+
+    name: str
+
+    def __get__(self, folder: RunFolder, _: type[RunFolder]) -> Path:
+        return folder.path / self.name
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """Paths inside `runs/<name>/`; see the README for what each holds."""
 
     path: Path
 
-    @property
-    def experiment(self) -> Path:
-        """The resolved configuration, defaults included."""
-        return self.path / "experiment.yaml"
-
-    @property
-    def supernet(self) -> Path:
-        """Super-network weights, space.json and the exported template."""
-        return self.path / "supernet"
-
-    @property
-    def space(self) -> Path:
-        """What the search may choose from."""
-        return self.supernet / "space.json"
-
-    @property
-    def journal(self) -> Path:
-        """The ledger's journal file."""
-        return self.path / "evaluations.journal"
-
-    @property
-    def artifacts(self) -> Path:
-        """Model files on their way to other machines."""
-        return self.path / "artifacts"
-
-    @property
-    def trained(self) -> Path:
-        """The network that was trained plainly before it was tuned."""
-        return self.supernet / "trained"
-
-    @property
-    def predictors(self) -> Path:
-        """The chosen predictors and their errors."""
-        return self.path / "predictors.json"
-
-    @property
-    def front(self) -> Path:
-        """Validated candidates."""
-        return self.path / "front.json"
-
-    @property
-    def models(self) -> Path:
-        """One folder per exported model."""
-        return self.path / "models"
-
-    @property
-    def polished(self) -> Path:
-        """Chosen sub-networks fine-tuned on their own."""
-        return self.path / "polished"
-
-    @property
-    def report_html(self) -> Path:
-        """The report for a browser."""
-        return self.path / "report.html"
-
-    @property
-    def report_markdown(self) -> Path:
-        """The report as text."""
-        return self.path / "report.md"
+    experiment = Inside("experiment.yaml")
+    """The resolved configuration, defaults included."""
+    supernet = Inside("supernet")
+    """Super-network weights, space.json and the exported template."""
+    space = Inside("supernet/space.json")
+    """What the search may choose from."""
+    trained = Inside("supernet/trained")
+    """The network that was trained plainly before it was tuned."""
+    journal = Inside("evaluations.journal")
+    """The ledger's journal file."""
+    artifacts = Inside("artifacts")
+    """Model files on their way to other machines."""
+    predictors = Inside("predictors.json")
+    """The chosen predictors and their errors."""
+    front = Inside("front.json")
+    """Validated candidates."""
+    models = Inside("models")
+    """One folder per exported model."""
+    polished = Inside("polished")
+    """Chosen sub-networks fine-tuned on their own."""
+    report_html = Inside("report.html")
+    """The report for a browser."""
+    report_markdown = Inside("report.md")
+    """The report as text."""
 
     def model(self, key: str) -> Path:
         """The folder of one exported model. `key` is a candidate key or a reference's name."""

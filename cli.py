@@ -205,7 +205,7 @@ def check(file: ExperimentFile, overrides: Overrides = None) -> None:
 @app.command()
 def report(run_folder: Run, storage: Storage = None) -> None:
     """Write report.html and report.md from what a run knows so far."""
-    from nas.pipeline import write_report
+    from nas.reporting.report import write_report
     from nas.run.run_folder import RunFolder
 
     _remember(storage)

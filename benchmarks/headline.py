@@ -58,8 +58,7 @@ from nas.run.progress import Reporter, rich_reporter
 from nas.run.run_folder import RunFolder, read_json, write_json
 from nas.run_session import RunSession
 from nas.search.pareto import front, hypervolume
-from nas.search.strategy import make_strategy
-from nas.search_loop import measure_references, search
+from nas.search_loop import SearchLoop
 from nas.training.train_supernet import read_network, resumable
 from nas.workers.executors import InProcess
 from supernets.data.data import Split, TaskData, calibration_batches
@@ -230,16 +229,15 @@ class Trial:
         experiment = session.experiment
         ledger = open_ledger(experiment, folder, space)
         part = replace(session, ledger=ledger, builder=replace(session.builder, space=space))
-        executor = InProcess(session.evaluator)
-        ledger.recover()
-        references = measure_references(
-            ledger, session.references, experiment, executor, self.reporter
-        )
         settings = experiment.search.model_copy(update={"evaluations": evaluations})
-        experiment = experiment.model_copy(update={"search": settings})
-        problem = part.problem(references)
-        strategy = make_strategy(problem, settings, experiment.seed)
-        search(ledger, problem, strategy, experiment, executor, self.reporter)
+        loop = SearchLoop(
+            experiment.model_copy(update={"search": settings}),
+            ledger,
+            InProcess(session.evaluator),
+            self.reporter,
+        )
+        ledger.recover()
+        loop.search(part.problem(loop.measure_references(session.references)))
         return searched(ledger.evaluations())
 
 

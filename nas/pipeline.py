@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -10,24 +12,25 @@ from pydantic import ValidationError
 
 from hardware.files import write_atomically
 from hardware.formats.precision import Precision
-from nas.delivery.results import Front
+from nas.delivery.results import Front, read_front
 from nas.delivery.selection import provisional_front
 from nas.dry_run import check
+from nas.evaluation.baselines import NotMeasuredError
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
 from nas.experiment.load import dump_experiment
 from nas.experiment.schema import Experiment
 from nas.ledger.storage import StorageError, open_storage, storage_errors
-from nas.ledger.study import claim_study, read_evaluations
-from nas.reporting.report import Report, html, markdown
+from nas.ledger.study import claim_study
+from nas.reporting.report import write_reports
 from nas.run.interrupts import Stopped
 from nas.run.progress import Reporter
-from nas.run.run_folder import RunFolder, RunFolderError, read_json, write_json
-from nas.run.saved_experiment import kept_experiment, read_experiment, refuse_changes
+from nas.run.run_folder import RunFolder, RunFolderError, write_json
+from nas.run.saved_experiment import is_written, kept_experiment, read_experiment, refuse_changes
 from nas.run_session import RunSession
-from nas.search.predictor_report import PredictorReport, report_predictors
-from nas.search.strategy import make_strategy
-from nas.search_loop import history_of, measure_references, search
+from nas.search.predictor_report import report_predictors
+from nas.search.problem import SearchProblem
+from nas.search_loop import SearchLoop, history_of
 from nas.training.train_supernet import Preparation
 from nas.workers.handover import open_artifacts, send_supernet
 from supernets.data.data import TaskData
@@ -42,7 +45,7 @@ def run(
     workers: int | None = None,
     latency_elsewhere: bool = False,
 ) -> Front:
-    """Tune, search, validate, export and report; skips what is there already.
+    """Tune, measure, search, validate, export and report; skips what is there already.
 
     workers: processes that evaluate candidates; 0 leaves that to `simqnas worker` on other
     machines; without a number this process does it, or one of its own where `isolate` asks for it.
@@ -51,29 +54,23 @@ def run(
     Raises ValueError for what a user can put right, Stopped when asked to stop; nothing already
     computed is lost, and of a run that was stopped there is a report.
     """
-    if (workers == 0 or latency_elsewhere) and experiment.storage is None:
-        raise StorageError(
-            "--workers remote, --measure accuracy: workers elsewhere need a database to meet in; "
-            "give --storage postgresql://user@host/name"
-        )
     reporter.say(f"target: {experiment.target.target().execution_provider}")
-    refuse_changes(experiment, folder)
-    if experiment.storage is not None:
-        _refuse_unreachable_places(experiment, folder)
-    data = load_data(experiment.data, experiment.model)
-    text = dump_experiment(kept_experiment(experiment))
-    if not (folder.experiment.exists() and folder.experiment.read_text(encoding="utf-8") == text):
-        _refuse_impossible(experiment, data, folder)
+    data = admit(experiment, folder, needs_database=workers == 0 or latency_elsewhere)
     with folder.locked(), storage_errors(experiment.storage, folder.journal):
-        write_atomically(folder.experiment, text)
-        torch.manual_seed(experiment.seed)
-        session = RunSession.prepare(experiment, folder, data, reporter)
+        write_atomically(folder.experiment, dump_experiment(kept_experiment(experiment)))
+        session = tune(experiment, folder, data, reporter)
+        session.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
         try:
-            session.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
-            return _measure(session, reporter, workers)
+            with measuring(session, workers) as loop:
+                problem = session.problem(loop.measure_references(session.references))
+                loop.search(problem)
+            front = validate_and_export(session, problem)
         except Stopped:
-            _report_unfinished(session)
+            with suppress(NotMeasuredError):
+                write_reports(experiment, folder, session.ledger.evaluations())
             raise
+        write_reports(experiment, folder, session.ledger.evaluations())
+        return front
 
 
 def assist(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> None:
@@ -83,58 +80,66 @@ def assist(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Non
     Preparation(experiment, data, folder, reporter).tune()
 
 
-def _refuse_unreachable_places(experiment: Experiment, folder: RunFolder) -> None:
-    """Raise ValueError, before hours of training, for a database or store that cannot be used."""
-    open_storage(experiment.storage, folder.journal)
-    if experiment.artifacts is not None:
-        open_artifacts(experiment, folder).check()
-
-
-def _refuse_impossible(experiment: Experiment, data: TaskData, folder: RunFolder) -> None:
-    """Raise ValueError for everything that can be found out before something is trained."""
-    if not (folder.supernet / WEIGHTS_FILE).exists():
+def admit(experiment: Experiment, folder: RunFolder, needs_database: bool) -> TaskData:
+    """Load the data; raises ValueError for all that can be found out before hours of training."""
+    if needs_database and experiment.storage is None:
+        raise StorageError(
+            "--workers remote, --measure accuracy: workers elsewhere need a database to meet in; "
+            "give --storage postgresql://user@host/name"
+        )
+    refuse_changes(experiment, folder)
+    if experiment.storage is not None:
+        open_storage(experiment.storage, folder.journal)
+        if experiment.artifacts is not None:
+            open_artifacts(experiment, folder).probe()
+    data = load_data(experiment.data, experiment.model)
+    if not (is_written(experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()):
         for _ in check(experiment, data):
             pass
+    return data
 
 
-def _measure(session: RunSession, reporter: Reporter, workers: int | None) -> Front:
-    """Everything after preparation."""
-    experiment, folder, ledger = session.experiment, session.folder, session.ledger
-    claim_study(ledger, experiment)
+def tune(
+    experiment: Experiment, folder: RunFolder, data: TaskData, reporter: Reporter
+) -> RunSession:
+    """Tune the super-network and open the run's ledger, which must be this experiment's."""
+    torch.manual_seed(experiment.seed)
+    session = RunSession.prepare(experiment, folder, data, reporter)
+    claim_study(session.ledger, experiment)
+    return session
+
+
+@contextmanager
+def measuring(session: RunSession, workers: int | None) -> Iterator[SearchLoop]:
+    """Have candidates evaluated, by `workers` as in `run`, while the context is open."""
+    experiment, ledger = session.experiment, session.ledger
     if session.latency_queue is not None:
         ledger.note(finished=False)
     ledger.recover()
     if workers == 0:
-        ledger.note(open=True, supernet=send_supernet(experiment, folder))
+        ledger.note(open=True, supernet=send_supernet(experiment, session.folder))
     with session.executor(workers) as executor:
-        metrics = measure_references(ledger, session.references, experiment, executor, reporter)
-        problem = session.problem(metrics)
-        strategy = make_strategy(problem, experiment.search, experiment.seed)
-        search(ledger, problem, strategy, experiment, executor, reporter)
+        yield SearchLoop(experiment, ledger, executor, session.reporter)
     if workers == 0:
         ledger.note(open=False)
-    evaluations = ledger.evaluations()
+
+
+def validate_and_export(session: RunSession, problem: SearchProblem) -> Front:
+    """Export the front and measure what was written, unless the run folder has it."""
+    folder, evaluations = session.folder, session.ledger.evaluations()
     front = read_front(folder)
     if front is None or not _is_current(front, len(evaluations), session):
         history = history_of(evaluations, problem)
-        predictors = report_predictors(problem, history, experiment.seed)
+        predictors = report_predictors(problem, history, session.experiment.seed)
         write_json(folder.predictors, [p.to_json() for p in predictors])
-        front = session.validate(evaluations, reporter)
+        front = session.validate(evaluations)
         write_json(folder.front, front.to_json())
     if session.latency_queue is not None:
-        ledger.note(finished=True)
-    _write_reports(experiment, folder, front, evaluations, finished=True)
-    _clear_parcels(session)
-    return front
-
-
-def _clear_parcels(session: RunSession) -> None:
-    """Remove what was on its way to other machines; the next start sends what it needs anew."""
-    if session.latency_queue is not None:
+        session.ledger.note(finished=True)
         session.latency_queue.clear_all()
-    sent = session.ledger.state.supernet
-    if sent:
-        open_artifacts(session.experiment, session.folder).delete(sent.values())
+    if sent := session.ledger.state.supernet:  # the next start sends what it needs anew
+        open_artifacts(session.experiment, folder).delete(sent.values())
+    return front
 
 
 def _is_current(front: Front, evaluations: int, session: RunSession) -> bool:
@@ -150,55 +155,6 @@ def _is_current(front: Front, evaluations: int, session: RunSession) -> bool:
         return False
     same = then.model_dump(mode="json", include=set(settings)) == settings
     return same and front.evaluations == evaluations
-
-
-def _report_unfinished(session: RunSession) -> None:
-    """Write the report of what is known, once there is something to compare with."""
-    evaluations = session.ledger.evaluations()
-    if sum(e.role == "reference" and e.failure is None for e in evaluations) == len(
-        session.references
-    ):
-        front = provisional_front(evaluations, session.experiment)
-        _write_reports(session.experiment, session.folder, front, evaluations, finished=False)
-
-
-def read_front(folder: RunFolder) -> Front | None:
-    """The validated front, None before there is one or when a model of it is missing or cut off."""
-    if not folder.front.exists():
-        return None
-    front = Front.from_json(read_json(folder.front))
-    sizes = {folder.model(model.name) / "model.onnx": model.size_bytes for model in front.models}
-    whole = all(path.exists() and path.stat().st_size == size for path, size in sizes.items())
-    return front if whole else None
-
-
-def write_report(folder: RunFolder) -> None:
-    """Write the report of a run, finished or not.
-
-    Raises RunFolderError before the references are measured.
-    """
-    folder.refuse_links()
-    experiment = read_experiment(folder)
-    evaluations = read_evaluations(experiment, folder)
-    front = read_front(folder)
-    finished = front is not None and front.evaluations == len(evaluations)
-    if front is None or not finished:
-        front = provisional_front(evaluations, experiment)
-    _write_reports(experiment, folder, front, evaluations, finished)
-
-
-def _write_reports(
-    experiment: Experiment,
-    folder: RunFolder,
-    front: Front,
-    evaluations: list[Evaluation],
-    finished: bool,
-) -> None:
-    kept = read_json(folder.predictors) if folder.predictors.exists() else []
-    predictors = [PredictorReport.from_json(entry) for entry in kept]
-    report = Report(experiment.name, front, evaluations, predictors, finished)
-    write_atomically(folder.report_markdown, markdown(report))
-    write_atomically(folder.report_html, html(report))
 
 
 def export(

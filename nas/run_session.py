@@ -30,7 +30,7 @@ from nas.ledger.study import open_ledger
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, cache_folder
 from nas.search.problem import SearchProblem
-from nas.training.finetune import Polish
+from nas.training.finetune import FineTuner
 from nas.training.train_supernet import Preparation
 from nas.workers.executors import Executor, InProcess, WorkerPool
 from nas.workers.handover import open_latency_queue
@@ -71,6 +71,7 @@ class RunSession:
     data: TaskData
     builder: CandidateBuilder
     ledger: Ledger
+    reporter: Reporter
 
     @classmethod
     def prepare(
@@ -83,7 +84,7 @@ class RunSession:
         ledger = open_ledger(experiment, folder, space)
         if experiment.quantization.int4_kernel == "auto":
             builder = cls._with_int4_kernel(builder, experiment, ledger)
-        return cls(experiment, folder, data, builder, ledger)
+        return cls(experiment, folder, data, builder, ledger, reporter)
 
     @staticmethod
     def _with_int4_kernel(
@@ -164,34 +165,30 @@ class RunSession:
         """What the experiment says about the front; it may change after the search."""
         return self.experiment.model_dump(mode="json", include={"export", "polish", "constraints"})
 
-    def _polish(self, full: Evaluation, reporter: Reporter) -> Polish | None:
+    def _fine_tuner(self, full: Evaluation) -> FineTuner | None:
         settings = self.experiment.polish
         if settings is None:
             return None
-        validation = self.data.validation
+        validation, train = self.data.validation, noisy(self.data, settings.token_noise)
+        return FineTuner(
+            settings, self.builder, full, train, validation,
+            self.folder, self.experiment.seed, self.reporter,
+        )  # fmt: skip
 
-        def score(builder: CandidateBuilder, candidate: Candidate) -> float:
-            return RuntimeAccuracy(builder, validation).accuracy(builder.build(candidate))
-
-        train, seed = noisy(self.data, settings.token_noise), self.experiment.seed
-        bench, samples, folder = self.builder, len(validation), self.folder
-        return Polish(settings, bench, full, train, score, samples, folder, seed, reporter)
-
-    def validate(self, evaluations: list[Evaluation], reporter: Reporter) -> Front:
+    def validate(self, evaluations: list[Evaluation]) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
         picks = pick_models(evaluations, self.experiment)
         if all(pick.evaluation.role == "reference" for pick in picks):
-            reporter.say(
+            self.reporter.say(
                 "no candidate that was measured keeps the constraints "
                 f"({', '.join(self.experiment.constraints)}): only the references are exported; "
                 "loosen one in constraints, or raise search.evaluations, and run again"
             )
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
-        full = measured_references(evaluations)[PLAIN]
-        seed, polish = self.experiment.seed, self._polish(full, reporter)
-        validator = Validator(self.exporter, self.latency, seed, polish)
-        models = tuple(validator.validate(picks, self.folder.models, reporter))
+        fine_tuner = self._fine_tuner(measured_references(evaluations)[PLAIN])
+        validator = Validator(self.exporter, self.latency, self.experiment.seed, fine_tuner)
+        models = tuple(validator.validate(picks, self.folder.models, self.reporter))
         return Front(
             models=models,
             recommended=recommend(models, self.experiment.export.accuracy_drop),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from nas.ledger.ledger import Ledger
 from nas.run.progress import Reporter, Stage
 from nas.search.feasibility import refuse_unreachable
 from nas.search.problem import History, SearchProblem
-from nas.search.strategy import Strategy
+from nas.search.strategy import make_strategy
 from nas.workers.executors import Executor
 from supernets.space.space import Genomes
 
@@ -28,85 +30,69 @@ class SearchError(ValueError):
     """The search cannot go on."""
 
 
-def measure_references(
-    ledger: Ledger,
-    references: Mapping[str, Candidate],
-    experiment: Experiment,
-    executor: Executor,
-    reporter: Reporter,
-) -> dict[str, Mapping[str, float]]:
-    """Measure the reference rows unless the ledger has them; reference name -> metrics.
+@dataclass(frozen=True)
+class SearchLoop:
+    """Has the candidates of one run evaluated, continuing what its ledger holds."""
 
-    Raises SearchError if one fails: nothing could be compared then.
-    """
-    stage, earlier = reporter.stage("references"), _keys(ledger.evaluations())
-    ledger.enqueue(list(references.values()), "reference", 0)
-    work_off(ledger, executor, stage, experiment, "reference", len(references), earlier)
-    known = {e.candidate.key: e for e in ledger.evaluations()}
-    metrics = {}
-    for name, candidate in references.items():
-        evaluation = known[candidate.key]
-        if evaluation.failure is not None:
-            raise SearchError(f"the {name} reference failed: {evaluation.failure}")
-        metrics[name] = evaluation.metrics
-    return metrics
+    experiment: Experiment
+    ledger: Ledger
+    executor: Executor
+    reporter: Reporter
 
+    def measure_references(
+        self, references: Mapping[str, Candidate]
+    ) -> dict[str, Mapping[str, float]]:
+        """Measure the reference rows unless the ledger has them; reference name -> metrics.
 
-def search(
-    ledger: Ledger,
-    problem: SearchProblem,
-    strategy: Strategy,
-    experiment: Experiment,
-    executor: Executor,
-    reporter: Reporter,
-) -> None:
-    """Measure `search.evaluations` candidates in rounds, continuing what the ledger holds.
+        Raises SearchError if one fails: nothing could be compared then.
+        """
+        stage, earlier = self.reporter.stage("references"), _keys(self.ledger.evaluations())
+        self.ledger.enqueue(list(references.values()), "reference", 0)
+        self._work_off(stage, "reference", len(references), earlier)
+        known = {e.candidate.key: e for e in self.ledger.evaluations()}
+        measured = {name: known[candidate.key] for name, candidate in references.items()}
+        for name, evaluation in measured.items():
+            if evaluation.failure is not None:
+                raise SearchError(f"the {name} reference failed: {evaluation.failure}")
+        return {name: evaluation.metrics for name, evaluation in measured.items()}
 
-    A round follows from the seed and the rounds before it, so an interrupted round is proposed
-    again and only what is missing of it is measured. Raises SearchError when too many fail, and
-    UnreachableError when the predictors see no way to keep the constraints.
-    """
-    stage, settings = reporter.stage("search"), experiment.search
-    number, earlier = max(1, ledger.last_round), _keys(ledger.evaluations())
-    work_off(ledger, executor, stage, experiment, "search", settings.evaluations, earlier)
-    while ledger.queued("search") < settings.evaluations:
-        before = [e for e in ledger.evaluations() if e.round < number]
-        left = settings.evaluations - sum(e.role == "search" for e in before)
-        proposed = strategy.propose(history_of(before, problem), min(left, settings.round_size))
-        if not len(proposed):
-            reporter.say("search: every candidate of the space has been measured")
-            return
-        candidates = [Candidate.from_genome(problem.space, genome) for genome in proposed]
-        ledger.enqueue(candidates, "search", number)
-        work_off(ledger, executor, stage, experiment, "search", settings.evaluations, earlier)
-        refuse_unreachable(problem, history_of(ledger.evaluations(), problem), experiment.seed)
-        number += 1
+    def search(self, problem: SearchProblem) -> None:
+        """Measure `search.evaluations` candidates in rounds.
 
+        A round follows from the seed and the rounds before it, so an interrupted round is proposed
+        again and only what is missing of it is measured. Raises SearchError when too many fail, and
+        UnreachableError when the predictors see no way to keep the constraints.
+        """
+        ledger, settings, seed = self.ledger, self.experiment.search, self.experiment.seed
+        stage, strategy = self.reporter.stage("search"), make_strategy(problem, settings, seed)
+        number, earlier = max(1, ledger.last_round), _keys(ledger.evaluations())
+        self._work_off(stage, "search", settings.evaluations, earlier)
+        while ledger.queued("search") < settings.evaluations:
+            before = [e for e in ledger.evaluations() if e.round < number]
+            left = settings.evaluations - sum(e.role == "search" for e in before)
+            proposed = strategy.propose(history_of(before, problem), min(left, settings.round_size))
+            if not len(proposed):
+                self.reporter.say("search: every candidate of the space has been measured")
+                return
+            candidates = [Candidate.from_genome(problem.space, genome) for genome in proposed]
+            ledger.enqueue(candidates, "search", number)
+            self._work_off(stage, "search", settings.evaluations, earlier)
+            refuse_unreachable(problem, history_of(ledger.evaluations(), problem), seed)
+            number += 1
 
-def work_off(
-    ledger: Ledger,
-    executor: Executor,
-    stage: Stage,
-    experiment: Experiment,
-    role: Role,
-    total: int,
-    earlier: Set[str],
-) -> None:
-    """Have every waiting candidate evaluated.
+    def _work_off(self, stage: Stage, role: Role, total: int, earlier: Set[str]) -> None:
+        """Have every waiting candidate evaluated.
 
-    earlier: keys of the candidates whose failures are forgiven, their cause may be gone.
-    """
+        earlier: keys of the candidates whose failures are forgiven, their cause may be gone.
+        """
 
-    def tell() -> None:
-        known = ledger.evaluations()
-        _stop_if_failing([e for e in known if e.candidate.key not in earlier])
-        stage.update(min(_measured(known, role), total), total, best_so_far(known, experiment))
+        def tell() -> None:
+            known = self.ledger.evaluations()
+            _stop_if_failing([e for e in known if e.candidate.key not in earlier])
+            done = min(sum(e.role == role for e in known), total)
+            stage.update(done, total, best_so_far(known, self.experiment))
 
-    executor.work_off(ledger, tell)
-
-
-def _measured(known: Sequence[Evaluation], role: str) -> int:
-    return sum(evaluation.role == role for evaluation in known)
+        self.executor.work_off(self.ledger, tell)
 
 
 def _keys(known: Sequence[Evaluation]) -> set[str]:
@@ -117,10 +103,7 @@ def _stop_if_failing(known: Sequence[Evaluation]) -> None:
     failures = [e for e in known if e.failure is not None]
     if len(known) < FEWEST_JUDGED or len(failures) <= FAILED_SHARE * len(known):
         return
-    reasons: dict[str, int] = {}
-    for evaluation in failures:
-        reason = str(evaluation.failure).splitlines()[0]
-        reasons[reason] = reasons.get(reason, 0) + 1
+    reasons = Counter(str(e.failure).splitlines()[0] for e in failures)
     summary = "; ".join(f"{count}x {reason}" for reason, count in reasons.items())
     raise SearchError(
         f"{len(failures)} of {len(known)} candidates failed ({summary}); nothing is lost, "

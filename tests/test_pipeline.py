@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -32,12 +33,14 @@ from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
 from nas.experiment.load import load_experiment
 from nas.ledger.study import read_evaluations
-from nas.pipeline import export, run, write_report
+from nas.pipeline import export, run
+from nas.reporting.report import write_report
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, RunFolderError
 from nas.run_session import RunSession
 from nas.search_loop import SearchError
-from nas.training.finetune import Polish
+from nas.training.finetune import FineTuner
+from supernets.data.data import Split
 from supernets.data.images import ImageSplit
 from supernets.load import load_data
 from supernets.settings import PolishSettings, TeacherSettings
@@ -357,22 +360,22 @@ def test_a_front_that_nothing_keeps_the_constraints_of_says_so(
     session = RunSession.prepare(
         experiment, copy, load_data(experiment.data, experiment.model), reporter
     )
-    front = session.validate(session.ledger.evaluations(), reporter)
+    front = session.validate(session.ledger.evaluations())
     assert [model.role for model in front.models] == ["reference", "reference"]
     assert any("keeps the constraints (accuracy >= 0.9999)" in line for line in reporter.told)
 
 
 @pytest.fixture
-def polish(finished: tuple[RunFolder, Front], tmp_path: Path) -> Polish:
-    """What polishes candidates of a finished run; scores none of them higher than it was."""
+def polish(finished: tuple[RunFolder, Front], tmp_path: Path) -> FineTuner:
+    """What polishes candidates of a finished run."""
     copy = copied(finished[0], tmp_path / "copy")
     experiment = load_experiment(copy.experiment, [])
     data = load_data(experiment.data, experiment.model)
     session = RunSession.prepare(experiment, copy, data, Silent())
     full = measured_references(session.ledger.evaluations())["fp32"]
     settings = PolishSettings(epochs=1, batch_size=512)
-    bench, samples = session.builder, len(data.validation)
-    return Polish(settings, bench, full, data.train, lambda *_: 0.0, samples, copy, 0, Silent())
+    splits = data.train, data.validation
+    return FineTuner(settings, session.builder, full, *splits, copy, 0, Silent())
 
 
 @pytest.fixture
@@ -383,14 +386,14 @@ def chosen(finished: tuple[RunFolder, Front]) -> Evaluation:
 
 
 def test_a_polished_full_network_teaches_if_it_is_better(
-    polish: Polish, chosen: Evaluation
+    polish: FineTuner, chosen: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def student(teacher: TeacherSettings | None, teacher_score: float) -> Tensor:
         shutil.rmtree(polish.folder.polished, ignore_errors=True)
-        told = replace(
-            polish,
-            settings=polish.settings.model_copy(update={"teacher": teacher}),
-            score=lambda _, candidate: 1.0 if candidate == chosen.candidate else teacher_score,
+        told = replace(polish, settings=polish.settings.model_copy(update={"teacher": teacher}))
+        reached = {chosen.candidate: 1.0}
+        monkeypatch.setattr(
+            FineTuner, "accuracy", lambda _, __, candidate: reached.get(candidate, teacher_score)
         )
         told.train(chosen)
         weight = told.shipped(chosen)[0].supernet.state_dict()["head.weight"]
@@ -408,11 +411,16 @@ def test_a_polished_full_network_teaches_if_it_is_better(
 
 @pytest.mark.parametrize(("points", "polished"), [(0.1, True), (-1.9, True), (-2.1, False)])
 def test_a_polished_network_is_shipped_unless_a_standard_error_worse(
-    polish: Polish, chosen: Evaluation, points: float, polished: bool
+    polish: FineTuner,
+    chosen: Evaluation,
+    points: float,
+    polished: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of 400 samples with 80 % right a standard error is 2 points."""
     found = replace(chosen, metrics={**chosen.metrics, "accuracy": 0.8})
-    told = replace(polish, samples=400, score=lambda *_: 0.8 + points / 100)
+    told = replace(polish, validation=cast(Split, range(400)))
+    monkeypatch.setattr(FineTuner, "accuracy", lambda *_: 0.8 + points / 100)
     told.train(found)
     bench, accuracy = told.shipped(found)
     assert (bench is not told.builder) == polished
@@ -420,10 +428,11 @@ def test_a_polished_network_is_shipped_unless_a_standard_error_worse(
 
 
 def test_a_network_polished_under_other_settings_is_not_taken(
-    polish: Polish, chosen: Evaluation
+    polish: FineTuner, chosen: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [0.97, 0.98]
-    short = replace(polish, score=lambda *_: given.pop())
+    monkeypatch.setattr(FineTuner, "accuracy", lambda *_: given.pop())
+    short = polish
     other = replace(short, settings=PolishSettings(epochs=1, batch_size=256))
     for told in (short, short, other, other):
         told.train(chosen)

@@ -22,14 +22,13 @@ from transformers import BertTokenizerFast  # type: ignore[attr-defined] # loade
 
 from hardware.formats.precision import Precision, QuantPolicy
 from nas.delivery.model_card import model_card
-from nas.delivery.results import Front, ValidatedModel, Versus
+from nas.delivery.results import Front, ValidatedModel, Versus, read_front
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
 from nas.experiment.database_url import masked, without_password
 from nas.experiment.schema import Experiment
 from nas.ledger.storage import StorageError, open_storage
-from nas.pipeline import read_front, write_report
-from nas.reporting.report import Report, html, markdown
+from nas.reporting.report import Report, html, markdown, write_report
 from nas.run.progress import rich_reporter
 from nas.run.run_folder import RunFolder, RunFolderError, write_json
 from supernets.data.hf_datasets import open_tables

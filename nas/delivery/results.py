@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from nas.evaluation.candidate import Candidate
+from nas.run.run_folder import RunFolder, read_json
 
 
 @dataclass(frozen=True)
@@ -113,3 +114,13 @@ class Front:
         """Inverse of `to_json`."""
         models = tuple(ValidatedModel.from_json(entry) for entry in data["models"])
         return cls(models, data["recommended"], data["evaluations"], data["conditions"])
+
+
+def read_front(folder: RunFolder) -> Front | None:
+    """The validated front, None before there is one or when a model of it is missing or cut off."""
+    if not folder.front.exists():
+        return None
+    front = Front.from_json(read_json(folder.front))
+    sizes = {folder.model(model.name) / "model.onnx": model.size_bytes for model in front.models}
+    whole = all(path.exists() and path.stat().st_size == size for path, size in sizes.items())
+    return front if whole else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nas.delivery.results import Front, ValidatedModel, Versus
-from nas.evaluation.baselines import low_reference, measured_references
+from nas.evaluation.baselines import NotMeasuredError, low_reference, measured_references
 from nas.evaluation.record import Evaluation
 from nas.experiment.objectives import Constraint, FloatArray, to_costs
 from nas.experiment.schema import Experiment
@@ -51,7 +51,7 @@ def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> st
     """
     try:
         references = measured_references(evaluations)
-    except ValueError:
+    except NotMeasuredError:
         return ""
     kept = _within_constraints(searched(evaluations), experiment, references)
     fastest = _fastest(kept, _accuracy_bar(references, experiment))

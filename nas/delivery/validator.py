@@ -21,7 +21,7 @@ from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.latency_meter import LatencyMeter
 from nas.run.progress import Reporter
 from nas.run.run_folder import read_json, remove_others
-from nas.training.finetune import Polish
+from nas.training.finetune import FineTuner
 
 VALIDATION_REPEATS = 90
 REFUSED = (ExportError, FallbackError, PolicyError)
@@ -35,16 +35,16 @@ class Validator:
     exporter: Exporter
     latency: LatencyMeter
     seed: int
-    polish: Polish | None = None
+    fine_tuner: FineTuner | None = None
 
     def validate(
         self, picks: Sequence[Pick], models: Path, reporter: Reporter
     ) -> list[ValidatedModel]:
         """Write `models/<name>/` for every pick and measure all of them together."""
-        if self.polish is not None:
+        if self.fine_tuner is not None:
             for pick in picks:
                 if pick.evaluation.role == "search":
-                    self.polish.train(pick.evaluation)
+                    self.fine_tuner.train(pick.evaluation)
         stage = reporter.stage("validation")
         validated = []
         for number, pick in enumerate(picks):
@@ -64,15 +64,15 @@ class Validator:
             card = model_card(model.name, model.candidate, preprocessing, model)
             write_atomically(folder / "README.md", card)
         remove_others(models, {model.name for model in validated})
-        if self.polish is not None:
-            self.polish.forget_others()
+        if self.fine_tuner is not None:
+            self.fine_tuner.forget_others()
         stage.update(len(picks) + 1, len(picks) + 1, "")
         return validated
 
     def _score(self, pick: Pick, folder: Path) -> ValidatedModel:
         exporter, model = self.exporter, unscored(pick)
-        if self.polish is not None and pick.evaluation.role == "search":
-            builder, accuracy = self.polish.shipped(pick.evaluation)
+        if self.fine_tuner is not None and pick.evaluation.role == "search":
+            builder, accuracy = self.fine_tuner.shipped(pick.evaluation)
             exporter = replace(exporter, builder=builder)
             before = model.validation_accuracy
             model = replace(model, validation_accuracy=accuracy, unpolished_accuracy=before)

@@ -13,6 +13,10 @@ PLAIN = "fp32"
 """The reference no precision was taken from."""
 
 
+class NotMeasuredError(ValueError):
+    """There is nothing yet to compare with."""
+
+
 def reference_candidates(builder: CandidateBuilder, target: Target) -> dict[str, Candidate]:
     """Reference name -> the largest network of the space in one precision throughout."""
     largest = builder.space.largest()
@@ -20,11 +24,11 @@ def reference_candidates(builder: CandidateBuilder, target: Target) -> dict[str,
 
 
 def measured_references(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
-    """Reference name -> its evaluation, FP32 first. Raises ValueError before both are measured."""
+    """Reference name -> its evaluation, FP32 first. Raises NotMeasuredError before both are."""
     rows = [e for e in evaluations if e.role == "reference" and e.failure is None]
     found = {next(iter(row.candidate.policy.values())).value: row for row in rows}
     if len(found) < 2:
-        raise ValueError(
+        raise NotMeasuredError(
             "the two references are not measured yet; `simqnas run` measures them after tuning"
         )
     return dict(sorted(found.items(), key=lambda item: item[0] != PLAIN))

@@ -63,7 +63,7 @@ class ArtifactStore:
                 "pip install 'simqnas[s3]'"
             ) from None
 
-    def check(self) -> None:
+    def probe(self) -> None:
         """Send, fetch and discard a few bytes. Raises StorageError or OSError if that fails."""
         name = self.put(b"simqnas")
         self.get(name)

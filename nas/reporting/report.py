@@ -11,10 +11,16 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from hardware.files import write_atomically
 from nas.delivery.markdown import markdown_text
-from nas.delivery.results import Front, ValidatedModel
+from nas.delivery.results import Front, ValidatedModel, read_front
+from nas.delivery.selection import provisional_front
 from nas.evaluation.baselines import low_reference
 from nas.evaluation.record import Evaluation
+from nas.experiment.schema import Experiment
+from nas.ledger.study import read_evaluations
+from nas.run.run_folder import RunFolder, read_json
+from nas.run.saved_experiment import read_experiment
 from nas.search.predictor_report import PredictorReport
 
 
@@ -27,6 +33,31 @@ class Report:
     evaluations: Sequence[Evaluation]
     predictors: Sequence[PredictorReport]
     finished: bool
+
+
+def write_report(folder: RunFolder) -> None:
+    """Write the report of a run, finished or not.
+
+    Raises RunFolderError or NotMeasuredError before there is something to compare with.
+    """
+    folder.refuse_links()
+    experiment = read_experiment(folder)
+    write_reports(experiment, folder, read_evaluations(experiment, folder))
+
+
+def write_reports(
+    experiment: Experiment, folder: RunFolder, evaluations: Sequence[Evaluation]
+) -> None:
+    """The same of a ledger that is read: of the validated front, or the best so far."""
+    front = read_front(folder)
+    finished = front is not None and front.evaluations == len(evaluations)
+    if front is None or not finished:
+        front = provisional_front(evaluations, experiment)
+    kept = read_json(folder.predictors) if folder.predictors.exists() else []
+    predictors = [PredictorReport.from_json(entry) for entry in kept]
+    report = Report(experiment.name, front, evaluations, predictors, finished)
+    write_atomically(folder.report_markdown, markdown(report))
+    write_atomically(folder.report_html, html(report))
 
 
 def columns(front: Front) -> tuple[str, ...]:

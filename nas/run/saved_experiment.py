@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.experiment.database_url import STORAGE_VARIABLE, without_password
-from nas.experiment.load import load_experiment
+from nas.experiment.load import dump_experiment, load_experiment
 from nas.experiment.schema import Experiment
 from nas.run.run_folder import RunFolder, RunFolderError
 
@@ -44,6 +44,12 @@ def kept_experiment(experiment: Experiment) -> Experiment:
     """The experiment as it may be written down: a password stays with its owner."""
     url = experiment.storage
     return experiment.model_copy(update={"storage": url and without_password(url)})
+
+
+def is_written(experiment: Experiment, folder: RunFolder) -> bool:
+    """Whether the folder holds exactly this experiment."""
+    text = dump_experiment(kept_experiment(experiment))
+    return folder.experiment.exists() and folder.experiment.read_text(encoding="utf-8") == text
 
 
 def refuse_changes(experiment: Experiment, folder: RunFolder) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hardware.writing.weight_memo import WeightMemo
+from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.evaluation.record import Evaluation
@@ -18,26 +19,21 @@ from supernets.families.super_network import WEIGHTS_FILE, SuperNetwork
 from supernets.settings import PolishSettings
 from supernets.training.tune import Polisher
 
-SCORE_FILE = "score.json"
-Score = Callable[[CandidateBuilder, Candidate], float]
+ACCURACY_FILE = "score.json"
 
 
 @dataclass(frozen=True)
-class Polish:
-    """Polishes candidates of one run; what is finished is read back from the run folder.
+class FineTuner:
+    """Fine-tunes candidates of one run; what is finished is read back from the run folder.
 
     full: the full network in FP32, which teaches.
-    split: training samples.
-    score: validation accuracy of a candidate's exported model, as the search measured it.
-    samples: in the validation split.
     """
 
     settings: PolishSettings
     builder: CandidateBuilder
     full: Evaluation
-    split: Split
-    score: Score
-    samples: int
+    train_split: Split
+    validation: Split
     folder: RunFolder
     seed: int
     reporter: Reporter
@@ -53,10 +49,14 @@ class Polish:
         is the best of many measured on the same samples, and so too high by about as much.
         """
         place, found = self._place(evaluation.candidate.key), evaluation.metrics["accuracy"]
-        accuracy, error = _accuracy(place), (found * (1 - found) / self.samples) ** 0.5
+        accuracy, error = _accuracy(place), (found * (1 - found) / len(self.validation)) ** 0.5
         if accuracy >= found - error:
             return self._polished(place), accuracy
         return self.builder, found
+
+    def accuracy(self, builder: CandidateBuilder, candidate: Candidate) -> float:
+        """Validation accuracy of a candidate's model, as the search measured it."""
+        return RuntimeAccuracy(builder, self.validation).accuracy(builder.build(candidate))
 
     def _teacher(self) -> SuperNetwork:
         """The full network, polished first if the settings say so and validation gains."""
@@ -91,8 +91,8 @@ class Polish:
         settings: PolishSettings,
         teacher: Callable[[], SuperNetwork],
     ) -> None:
-        """Polish a candidate into `place` and score it, as far as that is not done."""
-        if (place / SCORE_FILE).exists():
+        """Polish a candidate into `place` and measure it, as far as that is not done."""
+        if (place / ACCURACY_FILE).exists():
             return
         candidate, found = evaluation.candidate, evaluation.metrics["accuracy"]
         if not (place / WEIGHTS_FILE).exists():
@@ -101,7 +101,7 @@ class Polish:
                 teacher(),
                 dict(candidate.architecture),
                 candidate.policy,
-                self.split,
+                self.train_split,
                 settings,
                 self.seed,
                 self.builder.scheme,
@@ -109,8 +109,8 @@ class Polish:
             place.mkdir(parents=True, exist_ok=True)
             with resumable(polisher, f"polishing-{place.name}", RunFolder(place), self.reporter):
                 polisher.network.save(place, self.builder.space)
-        accuracy = self.score(self._polished(place), candidate)
-        write_json(place / SCORE_FILE, {"accuracy": accuracy})
+        accuracy = self.accuracy(self._polished(place), candidate)
+        write_json(place / ACCURACY_FILE, {"accuracy": accuracy})
         self.reporter.say(f"{place.name}: {found:.4f}, polished {accuracy:.4f} on validation")
 
     def _polished(self, place: Path) -> CandidateBuilder:
@@ -118,4 +118,4 @@ class Polish:
 
 
 def _accuracy(place: Path) -> float:
-    return float(read_json(place / SCORE_FILE)["accuracy"])
+    return float(read_json(place / ACCURACY_FILE)["accuracy"])

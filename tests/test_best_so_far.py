@@ -1,0 +1,63 @@
+"""The best so far: what the run would recommend if it ended now."""
+
+from __future__ import annotations
+
+import pytest
+
+from hardware.formats.precision import Precision, QuantPolicy
+from nas.delivery.selection import best_so_far
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Evaluation, Role
+from nas.experiment.schema import Experiment
+
+
+def evaluation(
+    accuracy: float, latency_ms: float, precision: Precision, role: Role = "search"
+) -> Evaluation:
+    candidate = Candidate((("width", round(latency_ms * 1000)),), QuantPolicy({"head": precision}))
+    metrics = {"accuracy": accuracy, "latency_ms": latency_ms, "size_bytes": 2000.0}
+    return Evaluation(candidate, metrics, role=role)
+
+
+REFERENCES = [
+    evaluation(0.90, 4.0, Precision.FP32, "reference"),
+    evaluation(0.88, 2.0, Precision.INT8, "reference"),
+]
+
+
+def experiment(accuracy_drop: float, *constraints: str) -> Experiment:
+    values = {
+        "name": "best",
+        "model": {"checkpoint": "checkpoint"},
+        "data": {"name": "digits"},
+        "constraints": constraints,
+        "export": {"accuracy_drop": accuracy_drop},
+    }
+    return Experiment.model_validate(values)
+
+
+def test_nothing_is_best_before_the_references_are_measured() -> None:
+    assert best_so_far(REFERENCES[:1], experiment(0.0)) == ""
+    assert "none" in best_so_far(REFERENCES, experiment(0.0))
+
+
+@pytest.mark.parametrize(
+    ("accuracy_drop", "constraints", "best"),
+    [
+        (0.0, (), "0.8900, 1.600 ms (1.25x faster than int8), 2 kB"),
+        (0.02, (), "0.8600, 1.000 ms (2.00x faster than int8), 2 kB"),
+        (0.1, (), "0.8000, 0.500 ms (4.00x faster than int8), 2 kB"),
+        (0.1, ("accuracy >= int8 - 0.03",), "0.8600, 1.000 ms (2.00x faster than int8), 2 kB"),
+        (0.1, ("accuracy >= 0.895",), None),
+        (0.0, ("latency_ms <= 1 ms",), None),
+    ],
+)
+def test_the_best_keeps_constraints_and_accepted_drop(
+    accuracy_drop: float, constraints: tuple[str, ...], best: str | None
+) -> None:
+    """The INT8 reference is in neither case: a search that has found nothing better shows it."""
+    pairs = [(0.89, 1.6), (0.86, 1.0), (0.80, 0.5), (0.89, 1.9)]
+    searched = [evaluation(*pair, Precision.INT8) for pair in pairs]
+    failed = Evaluation(searched[0].candidate, {}, failure="broken")
+    shown = best_so_far([*REFERENCES, failed, *searched], experiment(accuracy_drop, *constraints))
+    assert shown == f"best: {best}" if best else "none yet" in shown

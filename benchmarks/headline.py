@@ -42,7 +42,7 @@ from rich.console import Console
 
 from benchmarks.headline_table import write_tables
 from benchmarks.low_precision import export_anew
-from hardware.latency import Latency, calm, ratio, run_times
+from hardware.latency import run_times
 from hardware.session import open_session
 from nas.delivery.results import Front
 from nas.delivery.selection import costs_of, resolved_constraints, searched
@@ -167,16 +167,17 @@ class Trial:
             assert model.test_accuracy is not None
             accuracies[name] = model.test_accuracy
         sessions = {name: open_session(path, target) for name, path in paths.items()}
-        seconds = run_times(sessions, inputs, repeats=LATENCY_REPEATS)
+        rounds = run_times(sessions, inputs, repeats=LATENCY_REPEATS)
         rows = []
         for name, path in paths.items():
             rng = np.random.default_rng(0)
-            faster = ratio(seconds["int8"], seconds[name], rng)
+            faster = rounds.ratio("int8", name, rng)
             rows.append(
                 {
                     "name": name,
                     "test_accuracy": accuracies[name],
-                    "latency_ms": Latency.of(*calm(seconds[name])).median_ms,
+                    "latency_ms": rounds.latency(name).median_ms,
+                    "disturbed": faster.disturbed,
                     "faster": [faster.value, faster.low, faster.high],
                     "size_bytes": path.stat().st_size,
                     "smaller": files["int8"].stat().st_size / path.stat().st_size,

@@ -131,7 +131,7 @@ def _accuracy(row: Row, result: Row) -> str:
 
 def _faster(row: Row) -> str:
     value, low, high = row["faster"]
-    return f"{value:.2f}x ({low:.2f}-{high:.2f})"
+    return f"{value:.2f}x ({low:.2f}-{high:.2f}){', disturbed' if row.get('disturbed') else ''}"
 
 
 def _task(task: str, trials: Sequence[Row]) -> list[str]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
 from hardware.graph import graph_rewrites as normalize
 from hardware.graph.export import export_template
 from hardware.graph.template import Template
-from hardware.latency import Latency, calm, ratio, run_times
+from hardware.latency import Latency, Ratio, run_times
 from hardware.session import Arrays, open_session
 from hardware.target import Target
 from hardware.writing.calibrate import calibrate
@@ -54,6 +54,7 @@ Network = TypeVar("Network", bound=SuperNetwork)
 
 CONSOLE = Console()
 RNG = np.random.default_rng(0)
+BUSY_MEASUREMENTS = 10
 
 
 class LinearStack(nn.Module):
@@ -132,18 +133,18 @@ def compare(models: Mapping[str, bytes | Path], inputs: Arrays, threads: int, re
     target = Target(threads=threads)
     sources = {name: m if isinstance(m, bytes) else str(m) for name, m in models.items()}
     sessions = {name: open_session(source, target) for name, source in sources.items()}
-    times = run_times(sessions, dict.fromkeys(models, inputs), repeats=repeats)
+    rounds = run_times(sessions, dict.fromkeys(models, inputs), repeats=repeats)
     table = Table("model", "median ms", "quartiles", "ratio", "95 % interval", "MB")
     first = next(iter(models))
-    for name, seconds in times.items():
-        latency, against = Latency.of(*calm(seconds)), ratio(seconds, times[first], RNG)
+    for name in models:
+        latency, against = rounds.latency(name), rounds.ratio(name, first, RNG)
         model = models[name]
         size = len(model) if isinstance(model, bytes) else model.stat().st_size
         table.add_row(
             name,
             f"{latency.median_ms:.2f}",
             f"{latency.q1_ms:.2f} .. {latency.q3_ms:.2f}",
-            f"{against.value:.3f}",
+            f"{against.value:.3f}{' disturbed' if against.disturbed else ''}",
             f"{against.low:.3f} .. {against.high:.3f}",
             f"{size / 1e6:.2f}",
         )
@@ -307,44 +308,65 @@ def int8(network: SuperNetwork, template: Template) -> bytes:
 
 
 def busy(threads: int, repeats: int) -> None:
-    """How far the measured ratio of two models spreads when other work fills the processors."""
-    network = mini_lm()
-    template = template_of(network, network.extract())
-    models = {}
-    for name, depth, hidden_dim in (("large", 6, 1536), ("small", 3, 384)):
-        sizes = {f"blocks.{i}.mlp.hidden_dim": hidden_dim for i in range(6)}
-        network.activate({"depth": depth, **sizes})
-        models[name] = int8(network, template)
-    sessions = {
-        name: open_session(model, Target(threads=threads)) for name, model in models.items()
-    }
+    """How sure the ratio of two latencies is when other work fills the processors."""
     load = "import numpy as np\na = np.ones((768, 768), np.float32)\nwhile True: a @ a"
     command = [sys.executable, "-c", load]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    table = Table("others", "tokens", "pauses", "rounds", "median", "deviation", "least .. most")
-    ways = {"none": lambda _: None, "before runs": time.sleep}
-    for others in (0, 3):
+    table = Table("others", "large ms", "ratio", "least .. most", "off idle", "marked", "s each")
+    pairs = list(_pairs_of_sizes())
+    idle: dict[int, float] = {}
+    for others, (number, (models, inputs)) in product((0, 1, 3, 6), enumerate(pairs)):
         loads = [subprocess.Popen(command, env=environment) for _ in range(others)]
-        for tokens, (pauses, pause) in product((16, 32), ways.items()):
-            inputs = dict.fromkeys(sessions, text(tokens))
-            measured = [
-                list(run_times(sessions, inputs, repeats=repeats, pause=pause).values())
-                for _ in range(40)
-            ]
-            for rounds, times in (("all", measured), ("calm", [calm(*pair) for pair in measured])):
-                ratios = [float(np.median(small) / np.median(large)) for large, small in times]
-                table.add_row(
-                    str(others),
-                    str(tokens),
-                    pauses,
-                    rounds,
-                    f"{np.median(ratios):.3f}",
-                    f"{np.std(ratios) / np.median(ratios):.1%}",
-                    f"{min(ratios):.3f} .. {max(ratios):.3f}",
-                )
-        for process in loads:
-            process.kill()
+        time.sleep(others)  # until they compute
+        try:
+            started = time.perf_counter()
+            measured = _measured_often(models, inputs, threads, repeats)
+            each = (time.perf_counter() - started) / BUSY_MEASUREMENTS
+        finally:
+            for process in loads:
+                process.kill()
+                process.wait()
+        found = np.array([ratio.value for _, ratio in measured])
+        believed = np.array([ratio.value for _, ratio in measured if not ratio.disturbed])
+        idle.setdefault(number, float(np.median(found)))
+        off = np.abs(believed / idle[number] - 1).max(initial=0)
+        table.add_row(
+            str(others),
+            f"{np.median([latency.median_ms for latency, _ in measured]):.2f}",
+            f"{np.median(found):.3f}",
+            f"{found.min():.3f} .. {found.max():.3f}",
+            f"{off:.1%}" if len(believed) else "-",
+            f"{len(found) - len(believed)} of {len(found)}",
+            f"{each:.1f}",
+        )
     CONSOLE.print(table)
+
+
+def _pairs_of_sizes() -> Iterator[tuple[dict[str, bytes], Arrays]]:
+    """A large and a small network of MiniLM's kind; the large one takes about 0.3, 3 and 30 ms."""
+    network = mini_lm()
+    template = template_of(network, network.extract())
+    for blocks, tokens in ((2, 16), (6, 64), (6, 400)):
+        models = {}
+        for name, depth, hidden_dim in (("large", blocks, 1536), ("small", blocks // 2, 384)):
+            sizes = {f"blocks.{i}.mlp.hidden_dim": hidden_dim for i in range(6)}
+            network.activate({"depth": depth, **sizes})
+            models[name] = int8(network, template)
+        yield models, text(tokens)
+
+
+def _measured_often(
+    models: Mapping[str, bytes], inputs: Arrays, threads: int, repeats: int
+) -> list[tuple[Latency, Ratio]]:
+    """The large one's latency, and the small one's over it, `BUSY_MEASUREMENTS` times."""
+    sessions = {
+        name: open_session(model, Target(threads=threads)) for name, model in models.items()
+    }
+    found = []
+    for _ in range(BUSY_MEASUREMENTS):
+        rounds = run_times(sessions, dict.fromkeys(models, inputs), repeats=repeats)
+        found.append((rounds.latency("large"), rounds.ratio("small", "large", RNG)))
+    return found
 
 
 def memory(threads: int, repeats: int) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -18,6 +17,7 @@ from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
 from hardware.formats.quantize import Floats
 from hardware.graph.template import DOMAIN, Template
 from hardware.latency import Latency, measure
+from hardware.run_watch import RunWatch
 from hardware.session import open_session
 from hardware.target import Target, cpu_flags, cpu_name
 from hardware.writing.materialize import materialize
@@ -118,7 +118,7 @@ def measure_formats(
     probes: tuple[Probe, ...] = PROBES,
     repeats: int = 30,
     rng: np.random.Generator,
-    clock: Callable[[], float] = time.perf_counter,
+    watch: RunWatch | None = None,
 ) -> dict[str, dict[str, Latency]]:
     """Latency of every format of every probe, formats measured alternately: probe -> format."""
     table = {}
@@ -134,7 +134,7 @@ def measure_formats(
             model = materialize(template, weights, policy, scheme, ranges)
             sessions[name] = open_session(model.SerializeToString(), target)
         inputs = dict.fromkeys(sessions, x)
-        table[probe.name] = measure(sessions, inputs, repeats=repeats, clock=clock)
+        table[probe.name] = measure(sessions, inputs, repeats=repeats, watch=watch)
     return table
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from hardware.files import write_atomically
 from hardware.formats.precision import Int4Kernel, Precision, QuantPolicy, QuantScheme
 from hardware.graph.template import Template
 from hardware.latency import METHOD, Latency, measure
+from hardware.run_watch import RunWatch
 from hardware.session import Arrays, open_session
 from hardware.target import Target
 from hardware.writing.kernels import block_size
@@ -43,13 +43,13 @@ def choose_int4_kernel(
     ranges: Ranges | None = None,
     cache: Path | None = None,
     repeats: int = 30,
-    clock: Callable[[], float] = time.perf_counter,
+    watch: RunWatch | None = None,
 ) -> KernelChoice:
     """Measure the network with all linears in INT4 under both kernels, alternately.
 
     `inputs` are those of one inference on the target; on CUDA only `matmulnbits` has a kernel.
     `cache` is a JSON file of earlier answers, valid for the same layer shapes, scheme, target,
-    processor, library version and way of measuring.
+    processor, library version and way of measuring; disturbed latencies are not remembered.
     Raises ValueError where the scheme's group size rules out one of the two.
     """
     if target.provider != "cpu":
@@ -57,7 +57,7 @@ def choose_int4_kernel(
     block_size(scheme)
 
     def measured() -> KernelChoice:
-        return _measure(template, weights, scheme, target, inputs, ranges, repeats, clock)
+        return _measure(template, weights, scheme, target, inputs, ranges, repeats, watch)
 
     if cache is None:
         return measured()
@@ -72,8 +72,9 @@ def _remembered(cache: Path, key: str, measured: Callable[[], KernelChoice]) -> 
         found = {name: Latency(**entry) for name, entry in known[key]["latencies"].items()}
         return KernelChoice(known[key]["kernel"], found)
     choice = measured()
-    known[key] = asdict(choice)
-    write_atomically(cache, json.dumps(known, indent=2))
+    if not any(latency.disturbed for latency in choice.latencies.values()):
+        known[key] = asdict(choice)
+        write_atomically(cache, json.dumps(known, indent=2))
     return choice
 
 
@@ -85,14 +86,14 @@ def _measure(
     inputs: Arrays,
     ranges: Ranges | None,
     repeats: int,
-    clock: Callable[[], float],
+    watch: RunWatch | None,
 ) -> KernelChoice:
     int4 = QuantPolicy.uniform([layer.name for layer in template.layers], Precision.INT4)
     sessions: dict[str, onnxruntime.InferenceSession] = {}
     for kernel in KERNELS:
         model = materialize(template, weights, int4, replace(scheme, int4_kernel=kernel), ranges)
         sessions[kernel] = open_session(model.SerializeToString(), target)
-    latencies = measure(sessions, dict.fromkeys(KERNELS, inputs), repeats=repeats, clock=clock)
+    latencies = measure(sessions, dict.fromkeys(KERNELS, inputs), repeats=repeats, watch=watch)
     fastest = min(KERNELS, key=lambda kernel: latencies[kernel].median_ms)
     return KernelChoice(fastest, latencies)
 

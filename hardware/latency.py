@@ -1,54 +1,68 @@
-"""Latency of models measured alternately, with spread, and compared only where it allows.
+"""Latency of models run in turn: only runs that nothing interrupted count, or the figure is marked.
 
-On a busy machine the slower of two models is interrupted more often, so that a ratio of medians
-over all rounds is off by up to two times either way. Latencies and ratios are therefore those of
-the calm rounds. And every run begins with a fresh share of the processor: where runs follow each
-other without a pause, rounds about as long as the scheduler's share fall into step with it, and
-one of the models is interrupted in all of them.
+On a busy machine the slower of two models is interrupted more often, and a median over all runs
+says more about the machine than about the models. Every run is therefore timed on the thread's
+own processor clock beside the wall clock, and involuntary context switches are counted: a run
+counts where none happened and the two clocks agree. Where too few are left more rounds follow for
+a stated time, and then the figures are marked as disturbed.
+
+Every run begins with a fresh share of the processor, as the process sleeps first: where runs
+follow each other without a pause, rounds about as long as the scheduler's share fall into step
+with it. Whoever ran meanwhile leaves cold caches behind, so that an untimed run comes first.
 """
 
 from __future__ import annotations
 
 import gc
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from hardware.run_watch import RunWatch
 from hardware.session import Arrays
 
 Seconds = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
-CALM_PART = 1 / 3
-"""Part of the rounds that count."""
 PAUSE_S = 1e-4
 """Sleep before a run: whoever was waiting for the processor has it then, not within the run."""
-METHOD = "calm rounds, a pause before every run"
+COUNTED = 1 / 3
+"""Part of the runs that count: every second one is timed, and two thirds of those are calmest."""
+PATIENCE_S = 0.5
+"""Time spent, for every run that has to count, on further rounds where too many were disturbed."""
+WAIT_S = 0.05
+"""Sleep before each further round: what disturbs may be over soon."""
+METHOD = "uninterrupted runs, each behind an untimed one"
 """How latencies are taken, where they are remembered: those taken in another way are not reused."""
+DISTURBED = "disturbed"
+"""The mark of a figure that other work had a part in."""
 
 
 @dataclass(frozen=True)
 class Latency:
     """Milliseconds of one inference: median, quartiles, and how many runs they come from.
 
-    Of all runs given; `calm` tells which of them to give.
+    disturbed: other work interrupted too many runs; the figure is not to rank by.
     """
 
     median_ms: float
     q1_ms: float
     q3_ms: float
     repeats: int
+    disturbed: bool = False
 
     @classmethod
-    def of(cls, seconds: Seconds) -> Latency:
+    def of(cls, seconds: Seconds, disturbed: bool = False) -> Latency:
         """Summarise `(repeats,)` run times."""
         q1, median, q3 = np.quantile(seconds * 1e3, [0.25, 0.5, 0.75])
-        return cls(float(median), float(q1), float(q3), len(seconds))
+        return cls(float(median), float(q1), float(q3), len(seconds), disturbed)
 
 
 class Ratio(NamedTuple):
@@ -57,13 +71,96 @@ class Ratio(NamedTuple):
     value: float
     low: float
     high: float
+    disturbed: bool = False
 
     @property
     def verdict(self) -> str:
-        """`faster`, `slower`, or `undecided` when the interval holds 1: no ranking then."""
+        """`faster`, `slower`, `disturbed`, or `undecided` when the interval holds 1."""
+        if self.disturbed:
+            return DISTURBED
         if self.high < 1:
             return "faster"
         return "slower" if self.low > 1 else "undecided"
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Runs of models in turn; entry r of all models, `(n_rounds,)`, comes from the same round.
+
+    seconds: wall clock; of interrupted runs the processor time, where that is known.
+    interrupted: whether other work had the processor, or a part of it, during a run.
+    counted: how many rounds a figure comes from.
+    """
+
+    seconds: Mapping[str, Seconds]
+    interrupted: Mapping[str, Flags]
+    counted: int
+
+    def latency(self, name: str) -> Latency:
+        """Latency of a model by its own calm rounds."""
+        (seconds,), disturbed = self._calm([name])
+        return Latency.of(seconds, disturbed)
+
+    def relative(self, name: str, reference: str, known: Latency) -> Latency:
+        """Latency of a model where the reference's is `known`: by rounds calm for both."""
+        (ours, theirs), disturbed = self._calm([name, reference])
+        factor = known.median_ms / (float(np.median(theirs)) * 1e3)
+        return Latency.of(ours * factor, disturbed or known.disturbed)
+
+    def ratio(
+        self, name: str, reference: str, rng: np.random.Generator, draws: int = 1000
+    ) -> Ratio:
+        """Ratio of medians over the rounds that were calm for both.
+
+        Whole rounds are resampled, so that what disturbed both cancels, and the calm ones chosen
+        anew in every sample: choosing is part of how the ratio is taken, so of its uncertainty.
+        """
+        times, disturbed = self._usable([name, reference])
+        n = times.shape[1]
+        samples = times[:, rng.integers(0, n, size=(draws, n))]
+        medians = np.median(_calmest(samples, self.counted), axis=-1)
+        low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975])
+        ours, theirs = np.median(_calmest(times, self.counted), axis=-1)
+        return Ratio(float(ours / theirs), float(low), float(high), disturbed)
+
+    def _calm(self, names: Sequence[str]) -> tuple[Sequence[Seconds], bool]:
+        times, disturbed = self._usable(names)
+        return list(_calmest(times, self.counted)), disturbed
+
+    def _usable(self, names: Sequence[str]) -> tuple[Seconds, bool]:
+        """Times `(n_models, n_rounds)` of rounds in which none of the models was interrupted.
+
+        Of all rounds, and True, where those are too few.
+        """
+        interrupted = np.any([self.interrupted[name] for name in names], axis=0)
+        disturbed = bool((~interrupted).sum() < self.counted)
+        rounds = np.full_like(interrupted, True) if disturbed else ~interrupted
+        return np.stack([self.seconds[name] for name in names])[:, rounds], disturbed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, read back by `from_json`."""
+        return {
+            "seconds": {name: times.tolist() for name, times in self.seconds.items()},
+            "interrupted": {name: flags.tolist() for name, flags in self.interrupted.items()},
+            "counted": self.counted,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        seconds = {name: np.array(times) for name, times in data["seconds"].items()}
+        interrupted = {name: np.array(flags) for name, flags in data["interrupted"].items()}
+        return cls(seconds, interrupted, data["counted"])
+
+
+def _calmest(times: Seconds, count: int) -> Seconds:
+    """The `count` rounds of `(n_models, ..., n_rounds)` with the least times, in their order.
+
+    A round is judged by the sum of all models' times, each over its own shortest.
+    """
+    disturbance = (times / times.min(axis=-1, keepdims=True)).sum(axis=0)
+    kept = np.sort(np.argsort(disturbance, axis=-1, kind="stable")[..., :count], axis=-1)
+    return np.take_along_axis(times, kept[np.newaxis], axis=-1)
 
 
 def run_times(
@@ -72,48 +169,59 @@ def run_times(
     *,
     repeats: int,
     warmup: int = 3,
-    clock: Callable[[], float] = time.perf_counter,
-    pause: Callable[[float], None] = time.sleep,
-) -> dict[str, Seconds]:
-    """Run every session in turn, `repeats` rounds: a disturbance hits all of them alike.
+    watch: RunWatch | None = None,
+) -> Rounds:
+    """Run every session in turn, `repeats` times, every second run timed.
 
-    `pause` sleeps before every run, for `PAUSE_S` seconds. Returns seconds per name,
-    `(repeats,)`; entry r of all names comes from the same round.
+    A third of the runs has to count. Where of some two models fewer rounds were left
+    uninterrupted, further rounds follow for up to `PATIENCE_S` per run that has to count.
     """
-    feeds = {name: dict(inputs[name]) for name in sessions}
-    for name, session in sessions.items():
+    runs = [partial(session.run, None, dict(inputs[name])) for name, session in sessions.items()]
+    for run in runs:
         for _ in range(warmup):
-            session.run(None, feeds[name])
-    seconds = {name: np.empty(repeats) for name in sessions}
+            run()
+    counted = math.ceil(repeats * COUNTED)
+    watching = RunWatch.of(sessions.values()) if watch is None else nullcontext(watch)
+    with watching as watch, _no_garbage_collection():
+        rounds = [_round(runs, watch) for _ in range(math.ceil(repeats / 2))]
+        deadline = watch.wall() + PATIENCE_S * counted
+        while not _enough(rounds, counted) and watch.wall() < deadline:
+            watch.sleep(WAIT_S)
+            rounds.append(_round(runs, watch))
+    seconds, interrupted = np.array(rounds).transpose(2, 1, 0)  # (n_models, n_rounds) each
+    names = list(sessions)
+    return Rounds(
+        dict(zip(names, seconds, strict=True)),
+        dict(zip(names, interrupted > 0, strict=True)),
+        counted,
+    )
+
+
+def _round(runs: Iterable[Callable[[], object]], watch: RunWatch) -> list[tuple[float, bool]]:
+    """Run every model once; seconds, and whether it was interrupted."""
+    seen = []
+    for run in runs:
+        watch.sleep(PAUSE_S)
+        run()
+        seen.append(watch.time(run))
+    return seen
+
+
+def _enough(rounds: Sequence[Sequence[tuple[float, bool]]], counted: int) -> bool:
+    """Whether any two models have `counted` rounds that interrupted neither."""
+    calm = np.array([[not interrupted for _, interrupted in row] for row in rounds], int)
+    return bool((calm.T @ calm).min() >= counted)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for turn in range(repeats):
-            for name, session in sessions.items():
-                pause(PAUSE_S)
-                start = clock()
-                session.run(None, feeds[name])
-                seconds[name][turn] = clock() - start
+        yield
     finally:
         if collecting:
             gc.enable()
-    return seconds
-
-
-def calm(*seconds: Seconds) -> list[Seconds]:
-    """The third of the rounds that other work disturbed least, in their order, of every model.
-
-    A round counts by the sum of all models' times `(repeats,)`, each over its own shortest.
-    """
-    times = np.stack(seconds)
-    disturbance = (times / times.min(axis=1, keepdims=True)).sum(axis=0)
-    kept = math.ceil(CALM_PART * len(disturbance))
-    return list(times[:, np.sort(np.argsort(disturbance, kind="stable")[:kept])])
-
-
-def latencies(seconds: Mapping[str, Seconds]) -> dict[str, Latency]:
-    """Latency of every model by name, in the rounds `(repeats,)` that were calm for all."""
-    return dict(zip(seconds, map(Latency.of, calm(*seconds.values())), strict=True))
 
 
 def measure(
@@ -121,21 +229,8 @@ def measure(
     inputs: Mapping[str, Arrays],
     *,
     repeats: int,
-    warmup: int = 3,
-    clock: Callable[[], float] = time.perf_counter,
+    watch: RunWatch | None = None,
 ) -> dict[str, Latency]:
-    """Latency of every session, measured alternately, in the rounds that were calm for all."""
-    return latencies(run_times(sessions, inputs, repeats=repeats, warmup=warmup, clock=clock))
-
-
-def ratio(model: Seconds, reference: Seconds, rng: np.random.Generator, draws: int = 1000) -> Ratio:
-    """Ratio of medians over the rounds that were calm for both.
-
-    Whole rounds are resampled, so that what disturbed both cancels.
-    """
-    assert len(model) == len(reference), "both come from the same rounds"
-    model, reference = calm(model, reference)
-    rounds = rng.integers(0, len(model), size=(draws, len(model)))
-    ratios = np.median(model[rounds], axis=1) / np.median(reference[rounds], axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return Ratio(float(np.median(model) / np.median(reference)), float(low), float(high))
+    """Latency of every session, measured in turn."""
+    rounds = run_times(sessions, inputs, repeats=repeats, watch=watch)
+    return {name: rounds.latency(name) for name in sessions}

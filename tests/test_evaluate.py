@@ -11,6 +11,7 @@ from onnx import TensorProto
 
 from hardware.formats.precision import Precision, QuantScheme
 from hardware.latency import Latency
+from hardware.run_watch import RunWatch
 from hardware.target import Target
 from nas.evaluation.accuracy_meter import RuntimeAccuracy, _served
 from nas.evaluation.built_candidate import graph_digest
@@ -51,8 +52,8 @@ def evaluator_of(
 ) -> Evaluator:
     """What evaluates on this machine, beside the largest network in FP32."""
     baseline = builder.uniform(builder.space.largest(), Precision.FP32)
-    clocked = {} if clock is None else {"clock": clock}
-    latency = LocalLatency(builder, baseline, LatencyCache(folder), **clocked)
+    watch = None if clock is None else RunWatch(clock, None, lambda: 0)
+    latency = LocalLatency(builder, baseline, LatencyCache(folder), watch)
     return Evaluator(builder, RuntimeAccuracy(builder, data.validation), latency)
 
 
@@ -68,6 +69,14 @@ def test_what_was_measured_once_is_remembered(tmp_path: Path) -> None:
     assert cache.get({"key": 1}, lambda: pytest.fail("measured again")) == measured
     other = Latency(2.0, 1.9, 2.1, 30)
     assert cache.get({"key": 2}, lambda: other) == other
+
+
+def test_a_disturbed_latency_is_not_remembered(tmp_path: Path) -> None:
+    cache, disturbed = LatencyCache(tmp_path), Latency(9.0, 8.0, 10.0, 30, disturbed=True)
+    assert cache.get({"key": 1}, lambda: disturbed) == disturbed
+    calm = Latency(1.0, 0.9, 1.1, 30)
+    assert cache.get({"key": 1}, lambda: calm) == calm
+    assert cache.get({"key": 1}, lambda: disturbed) == calm
 
 
 def test_a_slow_phase_of_the_machine_cancels(

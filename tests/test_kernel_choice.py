@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hardware import doctor
 from hardware.formats.precision import QuantScheme
 from hardware.kernel_choice import choose_int4_kernel
+from hardware.run_watch import RunWatch
 from hardware.target import Target
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from supernets.families.vit.network import ViTSuperNetwork
@@ -25,6 +27,10 @@ def clock(durations: tuple[float, float]) -> itertools.accumulate[float]:
     return itertools.accumulate(steps)
 
 
+def watch_of(clock: Callable[[], float], switches: Callable[[], int] = lambda: 0) -> RunWatch:
+    return RunWatch(clock, None, switches)
+
+
 @pytest.mark.parametrize(
     ("durations", "expected"), [((1.0, 2.0), "w4a8"), ((2.0, 1.0), "matmulnbits")]
 )
@@ -36,19 +42,30 @@ def test_the_faster_kernel_is_taken_and_remembered(
     ticks = clock(durations)
     inputs = {"x": np.zeros(LAYER.x, np.float32)}
     arguments = (template, weights, QuantScheme(), Target(), inputs)
-    choice = choose_int4_kernel(*arguments, cache=cache, clock=lambda: next(ticks))
+    choice = choose_int4_kernel(*arguments, cache=cache, watch=watch_of(lambda: next(ticks)))
     assert choice.kernel == expected
 
     def forbidden() -> float:
         raise AssertionError("a remembered choice is not measured again")
 
-    again = choose_int4_kernel(*arguments, cache=cache, clock=forbidden)
+    again = choose_int4_kernel(*arguments, cache=cache, watch=watch_of(forbidden))
     assert again == choice
     with pytest.raises(AssertionError, match="not measured again"):
         choose_int4_kernel(
             template, weights, QuantScheme(), Target(threads=2), inputs, cache=cache,
-            clock=forbidden,
+            watch=watch_of(forbidden),
         )  # fmt: skip
+
+
+def test_a_choice_by_disturbed_latencies_is_not_remembered(tmp_path: Path) -> None:
+    template, weights = doctor.one_layer(LAYER, np.random.default_rng(0))
+    now, switches = itertools.count(0, 0.5), itertools.count()
+    watch = watch_of(lambda: float(next(now)), lambda: next(switches))
+    inputs, cache = {"x": np.zeros(LAYER.x, np.float32)}, tmp_path / "kernels.json"
+    arguments = (template, weights, QuantScheme(), Target(), inputs)
+    choice = choose_int4_kernel(*arguments, cache=cache, watch=watch)
+    assert all(latency.disturbed for latency in choice.latencies.values())
+    assert not cache.exists()
 
 
 def test_cuda_has_one_int4_kernel() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.delivery.markdown import markdown_text
-from nas.delivery.results import ValidatedModel
+from nas.delivery.results import ValidatedModel, mark
 from nas.evaluation.candidate import Candidate
 
 IMAGE_CODE = """\
@@ -104,13 +104,15 @@ def _measurements(model: ValidatedModel) -> list[str]:
         "|---|---|",
         f"| test accuracy | {model.test_accuracy:.4f} |",
         f"| validation accuracy | {model.validation_accuracy:.4f} |",
-        f"| latency | {median:.3f} ms (quartiles {low:.3f} to {high:.3f}) |",
+        f"| latency | {median:.3f} ms (quartiles {low:.3f} to {high:.3f})"
+        f"{mark(model.latency_disturbed)} |",
         f"| file | {model.size_bytes:,} bytes |",
         f"| quantized | {markdown_text(model.coverage)} |",
     ]
     for name, versus in model.versus.items():
         lines.append(
-            f"| against {markdown_text(name)} | {versus.latency_ratio:.2f}x faster, "
+            f"| against {markdown_text(name)} | {versus.latency_ratio:.2f}x faster"
+            f"{mark(versus.latency_disturbed)}, "
             f"{versus.size_ratio:.2f}x smaller, test accuracy {versus.accuracy_difference:+.4f} |"
         )
     return lines

@@ -10,12 +10,18 @@ from nas.evaluation.candidate import Candidate
 from nas.run.run_folder import RunFolder, read_json
 
 
+def mark(disturbed: bool) -> str:
+    """What stands behind a latency, or a ratio of two, that other work had a part in."""
+    return " (disturbed by other work)" if disturbed else ""
+
+
 @dataclass(frozen=True)
 class Versus:
     """A model beside a reference, measured alternately.
 
     accuracy_difference: test accuracy minus the reference's; validation accuracy before export.
     latency_ratio: the reference's latency over the model's, with its 95 % interval.
+    latency_disturbed: other work interrupted too many runs for the ratio to be relied on.
     size_ratio: the reference's bytes over the model's.
     """
 
@@ -24,6 +30,7 @@ class Versus:
     latency_ratio_low: float
     latency_ratio_high: float
     size_ratio: float
+    latency_disturbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class ValidatedModel:
     """One exported model and everything that was measured of it.
 
     latency_ms: (median, first quartile, third quartile).
+    latency_disturbed: other work interrupted too many runs; nothing is ranked by the figure.
     unpolished_accuracy: validation accuracy before polishing, None where nothing was polished.
     test_accuracy, coverage: None and empty before the model is exported.
     coverage: one sentence on which layers are really quantized in the written graph.
@@ -46,6 +54,7 @@ class ValidatedModel:
     coverage: str
     versus: Mapping[str, Versus]
     unpolished_accuracy: float | None = None
+    latency_disturbed: bool = False
 
     @property
     def polished(self) -> bool:

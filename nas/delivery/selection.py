@@ -27,13 +27,15 @@ def pick_models(evaluations: Sequence[Evaluation], experiment: Experiment) -> li
     """References first, then the front candidates to ship, fastest first.
 
     At most `export.models` that keep the constraints, spread over the front; the fastest within
-    the accepted accuracy drop is always among them. Raises ValueError before the references are
-    measured.
+    the accepted accuracy drop is always among them. Candidates whose latency was disturbed come
+    last. Raises ValueError before the references are measured.
     """
     references = measured_references(evaluations)
     settings, bar = experiment.export, _accuracy_bar(references, experiment)
     kept = _within_constraints(searched(evaluations), experiment, references)
-    picked = [kept[i] for i in spread(costs_of(kept, experiment), settings.models)] if kept else []
+    picked = _spread(_calm(kept), experiment)
+    others = [e for e in _spread(kept, experiment) if e not in picked]
+    picked += others[: settings.models - len(picked)]
     fastest = _fastest(kept, bar)
     if fastest is not None and fastest not in picked:
         picked[settings.models - 1 :] = [fastest]
@@ -67,16 +69,32 @@ def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> st
 
 
 def recommend(models: Sequence[ValidatedModel], accuracy_drop: float) -> str:
-    """Name of the fastest model whose validation accuracy the accepted drop allows."""
+    """Name of the fastest model whose validation accuracy the accepted drop allows.
+
+    A latency that was disturbed is believed only where all of them were.
+    """
     names = [model.name for model in models if model.role == "reference"]
     low = next(model for model in models if model.name == low_reference(names))
     good = [m for m in models if m.validation_accuracy >= low.validation_accuracy - accuracy_drop]
-    return min(good, key=lambda model: model.latency_ms[0]).name
+    return min(good, key=lambda model: (model.latency_disturbed, model.latency_ms[0])).name
 
 
 def _fastest(evaluations: Sequence[Evaluation], bar: float) -> Evaluation | None:
     good = [e for e in evaluations if e.metrics["accuracy"] >= bar]
-    return min(good, key=lambda e: e.metrics["latency_ms"], default=None)
+    return min(good, key=lambda e: (e.disturbed, e.metrics["latency_ms"]), default=None)
+
+
+def _calm(evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
+    """Those whose latency was not disturbed; all where every one was."""
+    return [e for e in evaluations if not e.disturbed] or evaluations
+
+
+def _spread(evaluations: Sequence[Evaluation], experiment: Experiment) -> list[Evaluation]:
+    """Up to `export.models` of the front, spread over it."""
+    if not evaluations:
+        return []
+    positions = spread(costs_of(evaluations, experiment), experiment.export.models)
+    return [evaluations[i] for i in positions]
 
 
 def _accuracy_bar(references: Mapping[str, Evaluation], experiment: Experiment) -> float:
@@ -147,6 +165,7 @@ def unscored(pick: Pick) -> ValidatedModel:
         size_bytes=int(evaluation.metrics["size_bytes"]),
         coverage=evaluation.details.coverage,
         versus={},
+        latency_disturbed=evaluation.disturbed,
     )
 
 
@@ -158,5 +177,6 @@ def _by_search(pick: Pick, reference: Pick) -> Versus:
         latency_ratio=faster,
         latency_ratio_low=np.nan,
         latency_ratio_high=np.nan,
+        latency_disturbed=pick.evaluation.disturbed or reference.evaluation.disturbed,
         size_ratio=theirs["size_bytes"] / ours["size_bytes"],
     )

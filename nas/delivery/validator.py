@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from hardware.files import write_atomically
 from hardware.graph.verify import PolicyError
 from hardware.kernel_profile import FallbackError
-from hardware.latency import Latency, Seconds, calm, ratio
+from hardware.latency import Rounds
 from hardware.session import open_session
 from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.model_card import model_card
@@ -92,23 +92,28 @@ class Validator:
         """Fill in latencies and the comparison with each reference."""
         files = {m.name: folder / m.name / "model.onnx" for m in models}
         inputs = {m.name: self.exporter.builder.example(m.candidate) for m in models}
-        seconds = self.latency.alternate(files, inputs, VALIDATION_REPEATS)
+        rounds = self.latency.alternate(files, inputs, VALIDATION_REPEATS)
         references = [model for model in models if model.role == "reference"]
         timed = []
         for model in models:
-            latency = Latency.of(*calm(seconds[model.name]))
+            latency = rounds.latency(model.name)
             versus = {
-                reference.name: self._versus(model, reference, seconds) for reference in references
+                reference.name: self._versus(model, reference, rounds) for reference in references
             }
             quartiles = (latency.median_ms, latency.q1_ms, latency.q3_ms)
-            timed.append(replace(model, latency_ms=quartiles, versus=versus))
+            timed.append(
+                replace(
+                    model,
+                    latency_ms=quartiles,
+                    latency_disturbed=latency.disturbed,
+                    versus=versus,
+                )
+            )
         return timed
 
-    def _versus(
-        self, model: ValidatedModel, reference: ValidatedModel, seconds: Mapping[str, Seconds]
-    ) -> Versus:
+    def _versus(self, model: ValidatedModel, reference: ValidatedModel, rounds: Rounds) -> Versus:
         rng = np.random.default_rng(self.seed)
-        faster = ratio(seconds[reference.name], seconds[model.name], rng)
+        faster = rounds.ratio(reference.name, model.name, rng)
         assert model.test_accuracy is not None
         assert reference.test_accuracy is not None
         return Versus(
@@ -116,5 +121,6 @@ class Validator:
             latency_ratio=faster.value,
             latency_ratio_low=faster.low,
             latency_ratio_high=faster.high,
+            latency_disturbed=faster.disturbed,
             size_ratio=reference.size_bytes / model.size_bytes,
         )

@@ -21,13 +21,13 @@ class LatencyCache:
 
     Weights do not change latency, noise does. A search that continues, or is repeated with the
     same seed, reads the number it measured first and so proposes the same candidates. Exported
-    models are always measured afresh.
+    models are always measured afresh, and a disturbed latency is not remembered.
     """
 
     folder: Path
 
     def get(self, conditions: Mapping[str, Any], measure: Callable[[], Latency]) -> Latency:
-        """The recorded latency under these conditions, measured and recorded if there is none."""
+        """The recorded latency under these conditions, measured if there is none, and recorded."""
         canonical = json.dumps(conditions, sort_keys=True)
         entry = self.folder / f"{hashlib.sha256(canonical.encode()).hexdigest()[:32]}.json"
         if (kept := _read(entry)) is not None:
@@ -38,8 +38,9 @@ class LatencyCache:
 
     @staticmethod
     def _record(entry: Path, conditions: Mapping[str, Any], latency: Latency) -> Latency:
-        content = {"conditions": conditions, "latency": asdict(latency)}
-        write_atomically(entry, json.dumps(content))
+        if not latency.disturbed:
+            content = {"conditions": conditions, "latency": asdict(latency)}
+            write_atomically(entry, json.dumps(content))
         return latency
 
 

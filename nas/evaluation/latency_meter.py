@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from hardware.latency import METHOD, Latency, Seconds, measure, run_times
+from hardware.latency import METHOD, Latency, Rounds, run_times
+from hardware.run_watch import RunWatch
 from hardware.session import Arrays, open_session
 from hardware.target import Target
 from nas.evaluation.built_candidate import BuiltCandidate
@@ -40,8 +40,8 @@ class LatencyMeter(Protocol):
 
     def alternate(
         self, models: Mapping[str, Path], inputs: Mapping[str, Arrays], repeats: int
-    ) -> Mapping[str, Seconds]:
-        """Seconds `(repeats,)` of written models that are run in turn."""
+    ) -> Rounds:
+        """Runs of written models in turn, `repeats` of each."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LocalLatency:
     builder: CandidateBuilder
     baseline: Candidate
     cache: LatencyCache
-    clock: Callable[[], float] = time.perf_counter
+    watch: RunWatch | None = None
 
     def begin(self, built: BuiltCandidate) -> Callable[[], MeasuredLatency]:
         """See `LatencyMeter`. Nothing is measured before the outcome is called for."""
@@ -59,28 +59,28 @@ class LocalLatency:
 
     def alternate(
         self, models: Mapping[str, Path], inputs: Mapping[str, Arrays], repeats: int
-    ) -> Mapping[str, Seconds]:
+    ) -> Rounds:
         """See `LatencyMeter`."""
         target = self.builder.target
         sessions = {name: open_session(path, target) for name, path in models.items()}
-        return run_times(sessions, inputs, repeats=repeats, clock=self.clock)
+        return run_times(sessions, inputs, repeats=repeats, watch=self.watch)
 
     def _latency(self, built: BuiltCandidate) -> Latency:
         conditions = _conditions(built, built.target)
         if built.candidate == self.baseline:
-            return self.cache.get(conditions, lambda: self._measure(built)[built.key])
+            return self.cache.get(conditions, lambda: self._run(built).latency(built.key))
         baseline_latency = self._latency(self._built_baseline)
 
         def alternately() -> Latency:
-            found = self._measure(built, self._built_baseline)
-            return relative(found[built.key], found[self.baseline.key], baseline_latency)
+            rounds = self._run(built, self._built_baseline)
+            return rounds.relative(built.key, self.baseline.key, baseline_latency)
 
         return self.cache.get(conditions, alternately)
 
-    def _measure(self, *models: BuiltCandidate) -> dict[str, Latency]:
+    def _run(self, *models: BuiltCandidate) -> Rounds:
         sessions = {built.key: built.session for built in models}
         inputs = {built.key: built.example for built in models}
-        return measure(sessions, inputs, repeats=LATENCY_REPEATS, clock=self.clock)
+        return run_times(sessions, inputs, repeats=LATENCY_REPEATS, watch=self.watch)
 
     @cached_property
     def _built_baseline(self) -> BuiltCandidate:
@@ -96,14 +96,3 @@ def _conditions(built: BuiltCandidate, target: Target) -> dict[str, Any]:
         "repeats": LATENCY_REPEATS,
         "method": METHOD,
     }
-
-
-def relative(latency: Latency, beside: Latency, baseline: Latency) -> Latency:
-    """A latency in the baseline's milliseconds; `beside` is the baseline's in the same rounds."""
-    factor = baseline.median_ms / beside.median_ms
-    return replace(
-        latency,
-        median_ms=latency.median_ms * factor,
-        q1_ms=latency.q1_ms * factor,
-        q3_ms=latency.q3_ms * factor,
-    )

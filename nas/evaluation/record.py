@@ -53,3 +53,8 @@ class Evaluation:
     role: Role = "search"
     round: int = 0
     failure: str | None = None
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other work had a part in its latency."""
+        return self.details.latency is not None and self.details.latency.disturbed

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hardware.files import write_atomically
 from nas.delivery.markdown import markdown_text
-from nas.delivery.results import Front, ValidatedModel, read_front
+from nas.delivery.results import Front, ValidatedModel, mark, read_front
 from nas.delivery.selection import provisional_front
 from nas.evaluation.baselines import low_reference
 from nas.evaluation.record import Evaluation
@@ -82,7 +82,7 @@ def row(model: ValidatedModel, front: Front) -> tuple[str, ...]:
         model.name + marks,
         _share(model.test_accuracy),
         _validation(model),
-        f"{median:.3f} ({low:.3f}-{high:.3f})",
+        f"{median:.3f}{_star(model.latency_disturbed)} ({low:.3f}-{high:.3f})",
         f"{model.size_bytes / 1000:.1f}",
         *(_versus(model, reference.name) for reference in front.references),
         ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
@@ -109,14 +109,32 @@ def _versus(model: ValidatedModel, reference: str) -> str:
     versus = model.versus[reference]
     difference = versus.accuracy_difference
     ratio, size = versus.latency_ratio, versus.size_ratio
-    return f"{difference:+.3f} {ratio:.3g}x {size:.3g}x"
+    return f"{difference:+.3f} {ratio:.3g}x{_star(versus.latency_disturbed)} {size:.3g}x"
+
+
+def _star(disturbed: bool) -> str:
+    return "*" if disturbed else ""
+
+
+def disturbance(front: Front) -> str:
+    """What the stars of a table mean, empty where it has none."""
+    marks = [model.latency_disturbed for model in front.models]
+    marks += [v.latency_disturbed for model in front.models for v in model.versus.values()]
+    if not any(marks):
+        return ""
+    return (
+        "* disturbed: other work interrupted too many of the runs, and nothing is ranked by this "
+        "figure where there is an undisturbed one; `simqnas bench MODEL --against OTHER` measures "
+        "again once the machine is idle."
+    )
 
 
 def front_table(front: Front) -> Table:
     """The front and the references for a terminal of 80 columns."""
     table = Table(
         title="Pareto front, measured in ONNX Runtime",
-        caption="vs: difference in test accuracy, times faster, times smaller",
+        caption="vs: difference in test accuracy, times faster, times smaller\n"
+        + disturbance(front),
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -129,7 +147,7 @@ def front_table(front: Front) -> Table:
         table.add_row(
             model.name,
             _share(model.test_accuracy),
-            f"{model.latency_ms[0]:.3g}",
+            f"{model.latency_ms[0]:.3g}{_star(model.latency_disturbed)}",
             _kilobytes(model.size_bytes),
             *(_versus(model, name) for name in references),
             style="bold green" if chosen else None,
@@ -141,21 +159,25 @@ def recommendation(front: Front) -> str:
     """One sentence that names a model and says what it gains."""
     model = front.model(front.recommended)
     if model.role == "reference":
+        others = sum(other.latency_disturbed for other in front.front)
+        aside = f" ({others} could not be timed undisturbed and may be faster)" if others else ""
         return (
             f"No measured model within the accepted accuracy drop is faster than "
-            f"`{model.name}`; take that one."
+            f"`{model.name}`{aside}; take that one."
         )
     low = low_reference(reference.name for reference in front.references)
     versus = model.versus[low]
+    disturbed = mark(versus.latency_disturbed)
     if model.test_accuracy is None:
         return (
-            f"Best so far is `{model.name}`: {versus.latency_ratio:.2f}x lower latency and "
-            f"{versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, validation "
-            f"accuracy {model.validation_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
+            f"Best so far is `{model.name}`: {versus.latency_ratio:.2f}x lower latency{disturbed} "
+            f"and {versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, "
+            f"validation accuracy {model.validation_accuracy:.4f} "
+            f"({versus.accuracy_difference:+.4f})."
         )
     return (
         f"Take `{model.name}`: {versus.latency_ratio:.2f}x lower latency (95 % interval "
-        f"{versus.latency_ratio_low:.2f} to {versus.latency_ratio_high:.2f}) and "
+        f"{versus.latency_ratio_low:.2f} to {versus.latency_ratio_high:.2f}){disturbed} and "
         f"{versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, test accuracy "
         f"{model.test_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
     )
@@ -168,6 +190,8 @@ def markdown(report: Report) -> str:
     if not report.finished:
         lines += [f"The run is not finished: {front.evaluations} candidates measured so far.", ""]
     lines += _markdown_table(columns(front), [row(model, front) for model in front.models])
+    if stars := disturbance(front):
+        lines += ["", markdown_text(stars)]
     lines += ["", "## Predictors", ""]
     lines += _markdown_table(PredictorReport.COLUMNS, [p.row() for p in report.predictors])
     lines += ["", "## Quantized layers", ""]
@@ -204,6 +228,7 @@ def html(report: Report) -> str:
         plotly=get_plotlyjs(),
         plots=[f.to_html(full_html=False, include_plotlyjs=False) for f in figures],
         recommendation=recommendation(front),
+        disturbance=disturbance(front),
         columns=columns(front),
         rows=[row(model, front) for model in front.models],
         chosen=[model.name for model in front.models].index(front.recommended),

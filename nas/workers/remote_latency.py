@@ -1,4 +1,4 @@
-"""Latency measured on another device: the models travel there, the seconds come back.
+"""Latency measured on another device: the models travel there, what was seen of their runs back.
 
 Needs Optuna and ONNX Runtime only: a small board has no torch.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState, create_trial
 
-from hardware.latency import Seconds, run_times
+from hardware.latency import METHOD, Rounds, run_times
 from hardware.session import Arrays, open_session
 from hardware.target import Target
 from nas.ledger.artifact_store import ArtifactStore
@@ -55,7 +55,7 @@ class LatencyQueue:
         target: Target,
         repeats: int,
     ) -> None:
-        """Ask for the seconds of models run alternately, unless that was asked before."""
+        """Ask for models to be run in turn, unless that was asked before."""
         if self._find(key) is not None:
             return
         job = {
@@ -64,18 +64,18 @@ class LatencyQueue:
             "inputs": {name: self._artifacts.put(_packed(feed)) for name, feed in inputs.items()},
             "target": {name: getattr(target, name) for name in TARGET},
             "repeats": repeats,
+            "method": METHOD,
         }
         self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=job))
 
-    def seconds(self, key: str) -> tuple[dict[str, Seconds], Mapping[str, Any]]:
-        """Wait for a job; seconds per model, and the device. Raises ValueError if it failed."""
+    def rounds(self, key: str) -> tuple[Rounds, Mapping[str, Any]]:
+        """Wait for a job; the runs, and the device. Raises ValueError if it failed."""
         while True:
             attrs = self._find(key) or {}
             if "failure" in attrs:
                 raise ValueError(f"latency on the other device: {attrs['failure']}")
-            if "seconds" in attrs:
-                seconds = {name: np.array(values) for name, values in attrs["seconds"].items()}
-                return seconds, attrs["device"]
+            if "rounds" in attrs:
+                return Rounds.from_json(attrs["rounds"]), attrs["device"]
             self._queue.fail_stale()
             for trial in self._queue.dead():
                 self._study.tell(trial.number, state=TrialState.FAIL)
@@ -97,9 +97,13 @@ class LatencyQueue:
         self._artifacts.delete(sent)
 
     def _find(self, key: str) -> dict[str, Any] | None:
-        """The attributes of the newest trial of a job, None if nobody asked for it yet."""
-        found = [t for t in self._queue.trials() if t.user_attrs["key"] == key]
-        return found[-1].user_attrs if found else None
+        """The attributes of the newest trial of a job, None if nobody asked for it yet.
+
+        One whose latency was taken in another way was not asked for.
+        """
+        jobs = [trial.user_attrs for trial in self._queue.trials()]
+        found = [job for job in jobs if (job["key"], job.get("method")) == (key, METHOD)]
+        return found[-1] if found else None
 
     def serve_one(self) -> str | None:
         """Measure the next job on this device; returns its key, None when nothing waits."""
@@ -109,27 +113,27 @@ class LatencyQueue:
         job = trial.user_attrs
         try:
             with self._queue.heartbeat(trial):
-                seconds = self._measure(job)
+                rounds = self._measure(job)
         except Exception as error:  # a model that breaks here must not stop the worker
             trial.set_user_attr("failure", describe(error))
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         else:
-            self._record(trial, seconds)
+            self._record(trial, rounds)
         return str(job["key"])
 
-    def _measure(self, job: Mapping[str, Any]) -> dict[str, Seconds]:
+    def _measure(self, job: Mapping[str, Any]) -> Rounds:
         target = Target(**job["target"])
         get = self._artifacts.get
         sessions = {n: open_session(get(name), target) for n, name in job["models"].items()}
         inputs = {n: _unpacked(get(name)) for n, name in job["inputs"].items()}
         return run_times(sessions, inputs, repeats=job["repeats"])
 
-    def _record(self, trial: Trial, seconds: Mapping[str, Seconds]) -> None:
+    def _record(self, trial: Trial, rounds: Rounds) -> None:
         target = Target(**trial.user_attrs["target"])
         trial.set_user_attr("device", target.describe())
-        trial.set_user_attr("seconds", {name: list(times) for name, times in seconds.items()})
-        first = next(iter(seconds.values()))
-        self._study.tell(trial, float(np.median(first)), skip_if_finished=True)
+        trial.set_user_attr("rounds", rounds.to_json())
+        first = rounds.latency(next(iter(rounds.seconds)))
+        self._study.tell(trial, first.median_ms, skip_if_finished=True)
 
 
 def _packed(feed: Arrays) -> bytes:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hardware.latency import Latency, Seconds, latencies
+from hardware.latency import Latency, Rounds
 from hardware.session import Arrays
 from nas.evaluation.built_candidate import BuiltCandidate
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
-from nas.evaluation.latency_meter import LATENCY_REPEATS, MeasuredLatency, relative
+from nas.evaluation.latency_meter import LATENCY_REPEATS, MeasuredLatency
 from nas.workers.remote_latency import LatencyQueue
 
 
@@ -31,12 +31,12 @@ class RemoteLatency:
 
     def alternate(
         self, models: Mapping[str, Path], inputs: Mapping[str, Arrays], repeats: int
-    ) -> Mapping[str, Seconds]:
+    ) -> Rounds:
         """See `LatencyMeter`."""
         contents = {name: path.read_bytes() for name, path in models.items()}
         key = "front of " + ", ".join(sorted(contents))
         self.queue.submit(key, contents, inputs, self.builder.target, repeats)
-        return self.queue.seconds(key)[0]
+        return self.queue.rounds(key)[0]
 
     def _ask(self, built: BuiltCandidate) -> None:
         models = {built.key: built}
@@ -49,17 +49,16 @@ class RemoteLatency:
 
     def _outcome(self, candidate: Candidate) -> MeasuredLatency:
         latency = self._latency(candidate)
-        device = dict(self.queue.seconds(candidate.key)[1])
+        device = dict(self.queue.rounds(candidate.key)[1])
         if candidate != self.baseline:
             self.queue.clear(candidate.key, candidate.key)
         return MeasuredLatency(latency, device)
 
     def _latency(self, candidate: Candidate) -> Latency:
-        found = latencies(self.queue.seconds(candidate.key)[0])
+        rounds = self.queue.rounds(candidate.key)[0]
         if candidate == self.baseline:
-            return found[candidate.key]
-        baseline = self._latency(self.baseline)
-        return relative(found[candidate.key], found[self.baseline.key], baseline)
+            return rounds.latency(candidate.key)
+        return rounds.relative(candidate.key, self.baseline.key, self._latency(self.baseline))
 
     @cached_property
     def _built_baseline(self) -> BuiltCandidate:

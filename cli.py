@@ -253,7 +253,10 @@ def schema() -> None:
 
 Provider = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
 Threads = Annotated[int, typer.Option(help="Threads of one inference.")]
-Repeats = Annotated[int, typer.Option(help="Timed runs of each model; the calmest third counts.")]
+Repeats = Annotated[
+    int,
+    typer.Option(help="Runs of each model; a third, timed and uninterrupted, counts.", min=1),
+]
 
 
 @app.command()
@@ -269,6 +272,16 @@ def bench(
     image_size: Annotated[
         int | None, typer.Option(help="Pixels, for models that take any image size.")
     ] = None,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--size",
+            help="Size of any open axis: past_length=64, or x[0]=4 for the first axis of input x "
+            "where it has no name. Repeatable.",
+            metavar="AXIS=N",
+            show_default=False,
+        ),
+    ] = None,
     repeats: Repeats = 90,
 ) -> None:
     """Measure a model's latency, or two side by side, on random inputs."""
@@ -276,11 +289,14 @@ def bench(
 
     from hardware.bench import bench as run_bench
     from hardware.bench import render
+    from hardware.bench_inputs import parse_sizes
     from hardware.target import parse_target
 
     target = parse_target(provider, threads, batch, sequence, image_size)
     rng = np.random.default_rng(0)
-    result = run_bench(model, target, against=against, repeats=repeats, rng=rng)
+    result = run_bench(
+        model, target, against=against, repeats=repeats, sizes=parse_sizes(sizes or []), rng=rng
+    )
     console.print(render(result))
 
 

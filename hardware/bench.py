@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
-from numpy.typing import NDArray
 from rich.table import Table
 
-from hardware.latency import Latency, Ratio, calm, ratio, run_times
-from hardware.session import open_session
+from hardware.bench_inputs import random_inputs, refuse_unknown
+from hardware.latency import Latency, Ratio, run_times
+from hardware.run_watch import RunWatch
+from hardware.session import Arrays, one_line_errors, open_session
 from hardware.target import Target
 
-DEFAULT_SEQUENCE_LENGTH = 128
-TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8,
-    "tensor(bool)": np.bool_,
-}
+ORT_FORMAT = b"ORTM"
+"""What stands at byte 4 of a model in ONNX Runtime's own format."""
+DISTURBED = (
+    "disturbed: other work interrupted too many of the runs to rely on these figures; "
+    "measure again once the machine is idle"
+)
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,26 @@ def bench(
     *,
     against: Path | None = None,
     repeats: int = 90,
+    sizes: Mapping[str, int] = MappingProxyType({}),
     rng: np.random.Generator,
-    clock: Callable[[], float] = time.perf_counter,
+    watch: RunWatch | None = None,
 ) -> Bench:
-    """Measure a model, alternately with another one if given, on random inputs of their shapes.
+    """Measure a model, in turn with another one if given, on random inputs of their shapes.
 
-    Raises ValueError for a file that is missing or no model that ONNX Runtime can load.
+    sizes: of axes that the models leave open, by name. Raises ValueError for a file that is no
+    model that ONNX Runtime can load and run, and for sizes that are missing or do not fit.
     """
     paths = {"model": model} | ({"against": against} if against is not None else {})
     sessions = {name: _open(path, target) for name, path in paths.items()}
-    inputs = {name: random_inputs(session, target, rng) for name, session in sessions.items()}
-    times = run_times(sessions, inputs, repeats=repeats, clock=clock)
+    refuse_unknown(sizes, sessions.values())
+    inputs = {name: random_inputs(s, target, sizes, rng) for name, s in sessions.items()}
+    for name, path in paths.items():
+        _try(path, sessions[name], inputs[name])
+    rounds = run_times(sessions, inputs, repeats=repeats, watch=watch)
     measured = {
-        name: ModelLatency(path, Latency.of(*calm(times[name])), _size(path))
-        for name, path in paths.items()
+        name: ModelLatency(path, rounds.latency(name), _size(path)) for name, path in paths.items()
     }
-    compared = ratio(times["model"], times["against"], rng) if against is not None else None
+    compared = rounds.ratio("model", "against", rng) if against is not None else None
     return Bench(measured["model"], measured.get("against"), compared)
 
 
@@ -80,12 +84,14 @@ def render(result: Bench) -> Table:
         spread = f"{row.latency.q1_ms:.3f} .. {row.latency.q3_ms:.3f}"
         table.add_row(
             row.path.name,
-            f"{row.latency.median_ms:.3f}",
+            f"{row.latency.median_ms:.3f}{'*' if row.latency.disturbed else ''}",
             spread,
             str(row.latency.repeats),
             f"{row.size_bytes / 1e6:.2f}",
             "" if compared is None else _ratio_text(compared),
         )
+    if any(row.latency.disturbed for row, _ in rows) or (result.ratio and result.ratio.disturbed):
+        table.caption = f"* {DISTURBED}"
     return table
 
 
@@ -93,60 +99,39 @@ def _ratio_text(compared: Ratio) -> str:
     text = f"{compared.value:.3f} ({compared.low:.3f} .. {compared.high:.3f}): "
     if compared.verdict == "undecided":
         return text + "cannot be told apart, raise --repeats"
-    return text + compared.verdict
-
-
-def random_inputs(
-    session: onnxruntime.InferenceSession, target: Target, rng: np.random.Generator
-) -> dict[str, NDArray[np.generic]]:
-    """Inputs of the shapes a session declares, dynamic axes filled in from the target.
-
-    Floats are normal; masks are ones and other integers zero, the one id every table has.
-    """
-    return {
-        value.name: _random_array(value.name, TYPES[value.type], _sizes(value, target), rng)
-        for value in session.get_inputs()
-    }
-
-
-def _random_array(
-    name: str, kind: type[np.generic], shape: list[int], rng: np.random.Generator
-) -> NDArray[np.generic]:
-    if np.issubdtype(kind, np.floating):
-        return rng.standard_normal(shape).astype(kind)
-    return np.full(shape, "mask" in name, kind)
-
-
-def _sizes(value: onnxruntime.NodeArg, target: Target) -> list[int]:
-    filled = {
-        "batch": target.batch_size,
-        "sequence": target.sequence_length or DEFAULT_SEQUENCE_LENGTH,
-        "height": target.image_size,
-        "width": target.image_size,
-    }
-    sizes = [size if isinstance(size, int) else filled.get(size) for size in value.shape]
-    if None in sizes:
-        raise ValueError(
-            f"input {value.name} has shape {value.shape}: sizes other than {sorted(filled)} are "
-            "unknown; export the model with those names (height and width need --image-size)"
-        )
-    return [int(size) for size in sizes if size is not None]
+    return text + compared.verdict + ("*" if compared.disturbed else "")
 
 
 def _open(path: Path, target: Target) -> onnxruntime.InferenceSession:
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give the path of an ONNX model")
-    try:
+        kind = "a folder" if path.is_dir() else "no such file"
+        raise ValueError(f"{path}: {kind}; give the path of an ONNX model")
+    with one_line_errors(f"{path}: ONNX Runtime cannot load it"):
         return open_session(path, target)
-    except (
-        onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf,
-        onnxruntime.capi.onnxruntime_pybind11_state.InvalidGraph,
-        onnxruntime.capi.onnxruntime_pybind11_state.Fail,
-        onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented,
-    ) as error:
-        raise ValueError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+
+
+def _try(path: Path, session: onnxruntime.InferenceSession, inputs: Arrays) -> None:
+    """Run once. Raises ValueError where the sizes do not go together, or a kernel refuses."""
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+    with one_line_errors(f"{path}: ONNX Runtime cannot run it on {shapes} (--size sets others)"):
+        session.run(None, dict(inputs))
 
 
 def _size(path: Path) -> int:
-    beside = path.with_name(path.name + ".data")
-    return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)
+    """Bytes of a model and of the files beside it that hold its weights."""
+    content = path.read_bytes()
+    if content[4:8] == ORT_FORMAT:  # which keeps everything in one file
+        return len(content)
+    names = set(_external_files(onnx.ModelProto.FromString(content)))
+    return len(content) + sum((path.parent / name).stat().st_size for name in names)
+
+
+def _external_files(message: Any) -> Iterator[str]:
+    """Names of all files with weights of any graph, function or attribute within a message."""
+    if isinstance(message, onnx.TensorProto):
+        yield from (entry.value for entry in message.external_data if entry.key == "location")
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                yield from _external_files(part)

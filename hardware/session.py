@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,26 @@ from hardware.target import Target, TargetError
 onnxruntime.disable_telemetry_events()
 
 Arrays = Mapping[str, NDArray[np.generic]]
+
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    *(
+        kind
+        for kind in vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ),
+)
+"""All that ONNX Runtime raises; its own kinds have no common base."""
+
+
+@contextmanager
+def one_line_errors(where: str) -> Iterator[None]:
+    """Turn what ONNX Runtime raises into a ValueError of one line that begins with `where`."""
+    try:
+        yield
+    except RUNTIME_ERRORS as error:
+        reason = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+        raise ValueError(f"{where}: {reason}") from error
 
 
 def open_session(
@@ -30,7 +51,7 @@ def open_session(
     options.intra_op_num_threads = target.threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, not printed too
     source = model if isinstance(model, bytes) else str(model)
     session = onnxruntime.InferenceSession(source, options, providers=[provider])
     if session.get_providers()[0] != provider:

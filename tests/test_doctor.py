@@ -3,20 +3,14 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from hardware import doctor
-from hardware.bench import bench
-from hardware.bench import render as render_bench
 from hardware.doctor import Machine, Probe, examine_machine, measure_formats, render
-from hardware.formats.precision import QuantPolicy, QuantScheme
-from hardware.graph.graph_writer import GraphWriter
-from hardware.target import Target, TargetError, parse_target
-from hardware.writing.materialize import materialize, save_model
+from hardware.target import Target, parse_target
 
 LINEAR = Probe("linear", (1, 3, 32), (16, 32))
 CONVOLUTION = Probe("convolution", (1, 4, 6, 6), (8, 4, 3, 3))
@@ -53,51 +47,6 @@ def test_remarks_say_what_the_machine_lacks(
     monkeypatch.setattr(doctor, "_installed", lambda names: packages.items())
     assert any(remark in text for text in examine_machine().remarks)
     assert isinstance(examine_machine(), Machine)
-
-
-@pytest.fixture
-def model_path(tmp_path: Path) -> Path:
-    template, weights = doctor.one_layer(LINEAR, np.random.default_rng(0))
-    model = materialize(template, weights, QuantPolicy({}), QuantScheme())
-    save_model(model, tmp_path / "model.onnx")
-    return tmp_path / "model.onnx"
-
-
-def test_a_model_against_itself_is_not_ranked(model_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    now = iter(np.arange(1000.0))
-    result = bench(
-        model_path, Target(), against=model_path, repeats=20, rng=rng, clock=lambda: next(now)
-    )
-    assert result.ratio is not None
-    assert result.ratio.value == 1
-    assert result.model.size_bytes == model_path.stat().st_size
-    assert "cannot be told apart" in printed(render_bench(result))
-
-
-def test_what_cannot_be_measured_is_refused_with_its_path(tmp_path: Path, model_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match=r"absent\.onnx: no such file"):
-        bench(tmp_path / "absent.onnx", Target(), rng=rng)
-    (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(ValueError, match=r"text\.onnx: ONNX Runtime cannot load it"):
-        bench(tmp_path / "text.onnx", Target(), rng=rng)
-    with pytest.raises(TargetError, match="onnxruntime-gpu"):
-        bench(model_path, Target(provider="cuda"), rng=rng)
-
-
-def test_an_axis_that_no_target_names_is_refused(tmp_path: Path) -> None:
-    writer = GraphWriter()
-    writer.node("Relu", ["x"], ["y"])
-    for name, values in (("x", writer.graph.input), ("y", writer.graph.output)):
-        value = values.add(name=name)
-        value.type.tensor_type.elem_type = 1
-        value.type.tensor_type.shape.dim.add(dim_param="mystery")
-    writer.model.ir_version = 10
-    writer.model.opset_import.add(domain="", version=23)
-    save_model(writer.model, tmp_path / "model.onnx")
-    with pytest.raises(ValueError, match=r"input x has shape \['mystery'\]"):
-        bench(tmp_path / "model.onnx", Target(), rng=np.random.default_rng(0))
 
 
 def test_measuring_needs_no_torch() -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from supernets.data.data import TaskData
-from supernets.data.images import ImagePreprocessor
+from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.data.text import TextPreprocessor
 from supernets.families.registry import family
 from supernets.families.sizes import Sizes

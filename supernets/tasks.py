@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from supernets.data import digits, pydoc_text
 from supernets.data.data import Split, TaskData
-from supernets.data.decode import load_images
+from supernets.data.decode import in_words, load_images
 from supernets.data.hf_datasets import Table, Tables, open_tables
-from supernets.data.images import ImagePreprocessor, ImageSplit, RandomAffine, read_preprocessor
+from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
+from supernets.data.images import ImageSplit, RandomAffine
 from supernets.data.text import TextPreprocessor, TextSplit, read_tokenizer, train_tokenizer
 from supernets.families.sizes import ImageSizes, TextSizes
 from supernets.model_settings import ModelSettings
@@ -57,17 +59,23 @@ def _images(settings: DataSettings, model: ModelSettings, config: ImageSizes) ->
     if settings.name == "digits":
         return digits.load(preprocessor, settings.augment)
     tables = open_tables(settings, "image")
-    notes = list(tables.notes)
+    notes = [*preprocessor.notes, *tables.notes]
     splits = {}
     for name in ("train", "validation", "test"):
         table: Table = getattr(tables, name)
-        pixels, labels, broken = load_images(
-            table, tables.inputs[0], preprocessor, settings.skip_broken
+        images = load_images(
+            table, tables.inputs[0], preprocessor, settings.skip_broken, Path(settings.name)
         )
-        if broken:
-            notes.append(f"data: {broken} broken images of the {name} split are left out")
-        augmentation = AUGMENTATION if settings.augment and name == "train" else None
-        splits[name] = ImageSplit(pixels, labels, preprocessor, augmentation)
+        if images.unreadable:
+            count, reasons = images.unreadable.total(), in_words(images.unreadable)
+            notes.append(f"data: {count} images of the {name} split are left out: {reasons}")
+        splits[name] = ImageSplit(
+            images.pixels,
+            torch.from_numpy(table.labels[images.kept]),
+            preprocessor,
+            images.pictures,
+            AUGMENTATION if settings.augment and name == "train" else None,
+        )
     return TaskData(
         **splits, label_names=tables.label_names, preprocessor=preprocessor, notes=tuple(notes)
     )
@@ -76,12 +84,27 @@ def _images(settings: DataSettings, model: ModelSettings, config: ImageSizes) ->
 def _image_preprocessor(
     settings: DataSettings, model: ModelSettings, config: ImageSizes
 ) -> ImagePreprocessor:
+    """The checkpoint's, or a plain one; raises ValueError if the network cannot take its images."""
     if model.checkpoint is None:
-        channels = config.channels
-        return ImagePreprocessor(
-            settings.image_size or config.image_size, (0.5,) * channels, (0.5,) * channels
+        half = (0.5,) * config.channels
+        size = settings.image_size or config.image_size
+        preprocessor = ImagePreprocessor.plain(size, half, half)
+    else:
+        folder = open_checkpoint(model.checkpoint).folder
+        preprocessor = read_preprocessor(folder, settings.image_size, config.channels)
+    _check_size(preprocessor.image_size, config.image_multiple)
+    return preprocessor
+
+
+def _check_size(image_size: int, multiple: int) -> None:
+    """Raise ValueError if images cannot be divided as the network does it."""
+    if image_size % multiple:
+        below = image_size // multiple * multiple
+        fitting = " or ".join(str(size) for size in (below, below + multiple) if size)
+        raise ValueError(
+            f"data.image_size: images are {image_size} pixels high and wide, which patches of "
+            f"{multiple} do not cover; set data.image_size to {fitting}"
         )
-    return read_preprocessor(open_checkpoint(model.checkpoint).folder, settings.image_size)
 
 
 def _texts(settings: DataSettings, model: ModelSettings, config: TextSizes) -> TaskData:

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from supernets.data.data import TaskData
-from supernets.data.images import ImagePreprocessor
+from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.families.hugging_face import CheckpointError
 from supernets.families.super_network import SuperNetwork
 from supernets.load import Start, load_supernet
@@ -91,7 +91,7 @@ def make(family: str, seed: int = 0) -> Any:
 
 
 def task(names: Sequence[str] = NAMES, size: int | None = None) -> TaskData:
-    pixels = ImagePreprocessor(size) if size else None
+    pixels = ImagePreprocessor.plain(size) if size else None
     none: Any = None  # no split of the data is read
     return TaskData(none, none, none, tuple(names), pixels or none)
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoTokenizer
 
 from supernets.data import pydoc_text
 from supernets.data.data import Batch, Split, TaskData, batch_indices, calibration_batches
 from supernets.data.hf_datasets import open_tables, spread
-from supernets.data.images import ImagePreprocessor, ImageSplit, RandomAffine, read_preprocessor
+from supernets.data.image_preprocessor import ImagePreprocessor
+from supernets.data.images import ImageSplit, RandomAffine
 from supernets.data.text import TextPreprocessor, TextSplit, pad, train_tokenizer
 from supernets.families.bert.config import BertConfig
 from supernets.families.vit.config import VitConfig
@@ -140,54 +140,6 @@ def test_flip_mirrors_left_to_right() -> None:
     same = (flipped - images).abs().amax((1, 2, 3)) < 1e-4
     assert (mirrored != same).all()
     assert 16 < mirrored.sum() < 48
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"image_processor_type": "ViTImageProcessor", "size": {"height": 20, "width": 20}},
-        {
-            "image_processor_type": "ViTImageProcessor",
-            "size": {"height": 20, "width": 20},
-            "resample": 3,
-            "image_mean": [0.1, 0.2, 0.3],
-            "image_std": [0.3, 0.2, 0.1],
-        },
-        {
-            "image_processor_type": "ConvNextImageProcessor",
-            "size": {"shortest_edge": 20},
-            "crop_pct": 0.875,
-            "resample": 3,
-        },
-        {
-            "image_processor_type": "DeiTImageProcessor",
-            "size": {"height": 24, "width": 24},
-            "do_center_crop": True,
-            "crop_size": {"height": 20, "width": 20},
-            "resample": 3,
-        },
-    ],
-)
-def test_preprocessing_is_that_of_transformers(config: dict[str, object], tmp_path: Path) -> None:
-    common = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_resize": True}
-    common |= {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**common, **config}))
-    ours = read_preprocessor(tmp_path, None)
-    noise = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    image = Image.fromarray(noise).resize((60, 40), Image.Resampling.BICUBIC)
-    pixels = ours.normalise(ours.pixels(image)[None])
-    theirs = AutoImageProcessor.from_pretrained(tmp_path, use_fast=False)
-    expected = theirs(image, return_tensors="pt")["pixel_values"]
-    assert pixels.shape == expected.shape
-    assert (pixels - expected).abs().max() < 0.06 / min(ours.std), "a few grey levels of rounding"
-
-
-def test_saved_image_preprocessor_is_read_back(tmp_path: Path) -> None:
-    ours = ImagePreprocessor(16, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    ours.save(tmp_path)
-    again = read_preprocessor(tmp_path, None)
-    assert (again.image_size, again.mean, again.std) == (16, ours.mean, ours.std)
-    assert AutoImageProcessor.from_pretrained(tmp_path).size["height"] == 16
 
 
 def test_spread_is_proportional_and_fixed() -> None:
@@ -398,57 +350,3 @@ def test_data_of_the_other_kind_is_refused() -> None:
         load_data(DataSettings(name="digits"), BERT)
     with pytest.raises(ValueError, match="'pydoc' are texts, a vit model reads images"):
         load_data(DataSettings(name="pydoc"), VIT)
-
-
-@pytest.fixture
-def image_folder(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for split, n in (("train", 8), ("test", 3)):
-        for label in ("cat", "dog"):
-            folder = tmp_path / split / label
-            folder.mkdir(parents=True)
-            for i in range(n):
-                pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    return tmp_path
-
-
-def test_image_folders_open(image_folder: Path) -> None:
-    data = load_data(DataSettings(name=str(image_folder), holdout=0.25), VIT)
-    assert data.label_names == ("cat", "dog")
-    assert [len(s) for s in (data.train, data.validation, data.test)] == [12, 4, 6]
-    batch = next(data.test.batches(4))
-    assert batch.inputs["pixel_values"].shape == (4, 3, 16, 16)
-
-
-def test_lazy_decoding_gives_the_same_images(
-    image_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = DataSettings(name=str(image_folder))
-    kept = load_data(settings, VIT)
-    monkeypatch.setattr("supernets.data.decode.MEMORY_BYTES", 0)
-    lazy = load_data(settings, VIT)
-    for a, b in zip(kept.train.batches(5), lazy.train.batches(5), strict=True):
-        assert torch.equal(a.inputs["pixel_values"], b.inputs["pixel_values"])
-        assert torch.equal(a.labels, b.labels)
-
-
-def test_broken_image_is_named_when_it_is_read(
-    image_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("supernets.data.decode.MEMORY_BYTES", 0)
-    (image_folder / "test" / "dog" / "1.png").write_bytes(b"no image")
-    data = load_data(DataSettings(name=str(image_folder)), VIT)
-    with pytest.raises(ValueError, match=r"row 4 of column 'image' \(.*dog/1\.png\)"):
-        list(data.test.batches(4))
-    data = load_data(DataSettings(name=str(image_folder), skip_broken=True), VIT)
-    assert sum(len(batch.labels) for batch in data.test.batches(4)) == 5
-
-
-def test_broken_image_is_named_or_left_out(image_folder: Path) -> None:
-    (image_folder / "test" / "dog" / "1.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"row 4 of column 'image' \(.*dog/1\.png\)"):
-        load_data(DataSettings(name=str(image_folder)), VIT)
-    data = load_data(DataSettings(name=str(image_folder), skip_broken=True), VIT)
-    assert len(data.test) == 5
-    assert "1 broken images of the test split are left out" in data.notes[-1]

@@ -23,7 +23,7 @@ from nas.evaluation.latency_cache import LatencyCache
 from nas.evaluation.latency_meter import LocalLatency
 from supernets.data import digits
 from supernets.data.data import TaskData, calibration_batches
-from supernets.data.images import ImagePreprocessor
+from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.settings import SpaceSettings
 from tests import sample_networks
 
@@ -59,7 +59,7 @@ def evaluator_of(
 
 @pytest.fixture(scope="module")
 def data() -> TaskData:
-    preprocessor = ImagePreprocessor(sample_networks.VIT.image_size, mean=(0.3,), std=(0.4,))
+    preprocessor = ImagePreprocessor.plain(sample_networks.VIT.image_size, (0.3,), (0.4,))
     return digits.load(preprocessor, augment=False)
 
 

@@ -32,7 +32,7 @@ from nas.reporting.report import Report, html, markdown, write_report
 from nas.run.progress import rich_reporter
 from nas.run.run_folder import RunFolder, RunFolderError, write_json
 from supernets.data.hf_datasets import open_tables
-from supernets.data.images import read_preprocessor
+from supernets.data.image_preprocessor import read_preprocessor
 from supernets.data.text import TextPreprocessor, read_tokenizer
 from supernets.families.hugging_face import CheckpointError
 from supernets.pretrained.checkpoint import open_checkpoint
@@ -111,7 +111,7 @@ def test_the_markdown_report_escapes_everything(hostile_report: Report) -> None:
 
 def test_model_cards_escape_everything() -> None:
     model = replace(hostile_model(HOSTILE), versus={HOSTILE: Versus(0.0, 1.0, 1.0, 1.0, 1.0)})
-    assert_escaped(model_card(HOSTILE, model.candidate, None, model))
+    assert_escaped(model_card(HOSTILE, model.candidate, {}, None, model))
 
 
 def test_messages_neither_steer_the_terminal_nor_are_styled() -> None:
@@ -207,8 +207,12 @@ def test_code_of_a_checkpoint_is_not_run(
 def test_what_could_run_code_later_is_not_exported(tokenizer_folder: Path, tmp_path: Path) -> None:
     (tokenizer_folder / "config.json").write_text('{"model_type": "bert"}')
     set_tokenizer(tokenizer_folder, auto_map=AUTO_MAP)
+    file = tokenizer_folder / "preprocessor_config.json"
     image = {"size": 8, "auto_map": {"AutoImageProcessor": "trap.Trap"}}
-    (tokenizer_folder / "preprocessor_config.json").write_text(json.dumps(image))
+    file.write_text(json.dumps(image))
+    with pytest.raises(ValueError, match="never run"):
+        read_preprocessor(tokenizer_folder, None)
+    file.write_text(json.dumps({**image, "image_processor_type": "ViTImageProcessor"}))
     out = tmp_path / "out"
     out.mkdir()
     TextPreprocessor(read_tokenizer(tokenizer_folder), 8).save(out)

@@ -22,7 +22,6 @@ from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.run.run_folder import write_json
 from supernets.data.data import TaskData
 from supernets.pretrained.config_json import export_config
-from supernets.space.space import size_in
 
 PARITY = 1e-4
 """Largest difference of logits between torch and the FP32 ONNX graph, relative above 1."""
@@ -70,8 +69,7 @@ class Exporter:
             self.builder.supernet.config, dict(candidate.architecture), self.data.label_names
         )
         write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
-        resolution = size_in(dict(candidate.architecture), "resolution", 0)
-        self.data.preprocessor.save(part, resolution or None)
+        self.data.preprocessor.save(part, candidate.image_size)
         return coverage
 
     def _write_samples(self, built: BuiltCandidate, part: Path) -> None:

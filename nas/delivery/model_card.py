@@ -9,29 +9,34 @@ from nas.delivery.markdown import markdown_text
 from nas.delivery.results import ValidatedModel, mark
 from nas.evaluation.candidate import Candidate
 
-IMAGE_CODE = """\
+PILLOW_CODE = """\
 import json
 import numpy as np, onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 config, prep = (json.load(open(f)) for f in ("config.json", "preprocessor_config.json"))
-size = (prep["size"]["width"], prep["size"]["height"])
-pixels = np.asarray(Image.open("image.png").convert("RGB").resize(size, prep["resample"])) / 255
-pixels = (pixels - prep["image_mean"]) / prep["image_std"]
-inputs = {"pixel_values": pixels.transpose(2, 0, 1)[None].astype(np.float32)}
+image = ImageOps.exif_transpose(Image.open("image.png")).convert("{mode}")
+image = image.resize((prep["size"]["width"], prep["size"]["height"]), prep["resample"])
+{values}
+inputs = {{"pixel_values": np.atleast_3d(pixels).transpose(2, 0, 1)[None]}}
 logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], inputs)[0]
 print(config["id2label"][str(logits[0].argmax())])
 """
 
-CHECKPOINT_IMAGE_CODE = """\
+BYTES = "pixels = np.asarray(image, np.float32)"
+RESCALE = 'pixels = (np.asarray(image) * prep["rescale_factor"]).astype(np.float32)'
+NORMALISE = 'pixels = (pixels - np.float32(prep["image_mean"])) / np.float32(prep["image_std"])'
+
+PROCESSOR_CODE = """\
 import json
-import onnxruntime
-from PIL import Image
+import numpy as np, onnxruntime
+from PIL import Image, ImageOps
 from transformers import AutoImageProcessor
 
-image = Image.open("image.png").convert("RGB")
-inputs = AutoImageProcessor.from_pretrained(".")(image, return_tensors="np")
-logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], dict(inputs))[0]
+image = ImageOps.exif_transpose(Image.open("image.png")).convert("{mode}")
+processor = AutoImageProcessor.from_pretrained(".", backend="pil")
+pixels = processor(image, return_tensors="np")["pixel_values"].astype(np.float32)
+logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], {{"pixel_values": pixels}})[0]
 print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
 """
 
@@ -54,12 +59,14 @@ print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
 def model_card(
     name: str,
     candidate: Candidate,
+    config: Mapping[str, Any],
     preprocessing: Mapping[str, Any] | None,
     measured: ValidatedModel | None,
 ) -> str:
     """Markdown: what the model is, what was measured, how to run it in plain ONNX Runtime.
 
-    preprocessing: what preprocessor_config.json holds; None for texts.
+    config, preprocessing: what config.json and preprocessor_config.json hold; the latter is None
+    for texts.
     """
     lines = [f"# {markdown_text(name)}", "", _composition(candidate), ""]
     if measured is not None:
@@ -70,7 +77,7 @@ def model_card(
         "Needs onnxruntime 1.25 or newer.",
         "",
         "```python",
-        _code(preprocessing).rstrip(),
+        _code(config, preprocessing).rstrip(),
         "```",
         "",
     ]
@@ -80,13 +87,18 @@ def model_card(
     return "\n".join(lines)
 
 
-def _code(preprocessing: Mapping[str, Any] | None) -> str:
-    """Plain NumPy where the images are only resized and normalised."""
+def _code(config: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) -> str:
+    """Pillow and NumPy where the images are only resized, scaled and normalised."""
     if preprocessing is None:
         return TEXT_CODE
-    resized = {"height", "width"} == set(preprocessing.get("size", ()))
-    plain = resized and not preprocessing.get("do_center_crop")
-    return IMAGE_CODE if plain else CHECKPOINT_IMAGE_CODE
+    mode = "L" if config["num_channels"] == 1 else "RGB"
+    resized = preprocessing["do_resize"] and {"height", "width"} == set(preprocessing["size"])
+    cut = preprocessing.get("do_center_crop") or preprocessing.get("do_pad")
+    if preprocessing["image_processor_type"] != "ViTImageProcessor" or not resized or cut:
+        return PROCESSOR_CODE.format(mode=mode)
+    values = [RESCALE if preprocessing["do_rescale"] else BYTES]
+    values += [NORMALISE] if preprocessing["do_normalize"] else []
+    return PILLOW_CODE.format(mode=mode, values="\n".join(values))
 
 
 def _composition(candidate: Candidate) -> str:

@@ -61,7 +61,8 @@ class Validator:
             folder = models / model.name
             file = folder / "preprocessor_config.json"
             preprocessing = read_json(file) if file.exists() else None
-            card = model_card(model.name, model.candidate, preprocessing, model)
+            config = read_json(folder / "config.json")
+            card = model_card(model.name, model.candidate, config, preprocessing, model)
             write_atomically(folder / "README.md", card)
         remove_others(models, {model.name for model in validated})
         if self.fine_tuner is not None:

@@ -49,10 +49,11 @@ class RuntimeAccuracy:
         """The same of a model that is open already."""
         labels: list[NDArray[np.int64]] = []
         batch_size = self.builder.target.batch_size
+        split = self.split.resized_to(candidate.image_size)
 
         def batches() -> Iterator[Arrays]:
             # Preprocessing many at once is what keeps a small model's evaluation short.
-            for batch in self.split.batches(batch_size * -(-PREPROCESSED // batch_size)):
+            for batch in split.batches(batch_size * -(-PREPROCESSED // batch_size)):
                 labels.append(batch.labels.numpy())
                 arrays = self.builder.inputs(candidate, batch.inputs)
                 for start in range(0, len(batch.labels), batch_size):

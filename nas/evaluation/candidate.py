@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Self
 
 from hardware.formats.precision import Precision, QuantPolicy
-from supernets.space.space import PRECISION_SUFFIX, Choice, Genomes, SearchSpace
+from supernets.space.space import PRECISION_SUFFIX, Choice, Genomes, SearchSpace, size_in
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Candidate:
         """Gene name -> value, as `SearchSpace.decode` gives them."""
         precisions = {name + PRECISION_SUFFIX: p.value for name, p in self.policy.items()}
         return {**dict(self.architecture), **precisions}
+
+    @property
+    def image_size(self) -> int | None:
+        """Height and width of the images it takes, if they are not the super-network's."""
+        return size_in(dict(self.architecture), "resolution", 0) or None
 
     def genome(self, space: SearchSpace) -> Genomes:
         """Encode in `space`, `(n_genes,)`. Raises ValueError if the space does not hold it."""

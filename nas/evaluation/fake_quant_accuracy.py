@@ -49,7 +49,7 @@ class FakeQuantAccuracy:
         batch_size = self.builder.target.batch_size
         texts = "attention_mask" in self.builder.supernet.dynamic_axes
         together = batch_size if texts else batch_size * max(1, BATCH // batch_size)
-        for batch in self.split.batches(together):
+        for batch in self.split.resized_to(candidate.image_size).batches(together):
             inputs = self.builder.adapted(candidate, batch.inputs)
             whole = 0 if texts else len(batch.labels) // batch_size * batch_size
             for rows, served in ((slice(0, whole), batch_size), (slice(whole, None), None)):

@@ -49,6 +49,9 @@ class Split(Protocol):
     def __len__(self) -> int:
         """Number of samples."""
 
+    def resized_to(self, image_size: int | None) -> Split:
+        """The split as a network that takes images of this size sees it; texts have none."""
+
     def batches(
         self,
         batch_size: int,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,92 +21,266 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from supernets.data.hf_datasets import Rows, Table
-from supernets.data.images import ImagePreprocessor
+from supernets.data.image_preprocessor import ImagePreprocessor
 
 MEMORY_BYTES = 2 * 1024**3
 """Decoded splits up to this size are kept in memory."""
 
 CHUNK = 1024
+ORIENTATION = 0x0112
+"""EXIF's tag of how the camera was held."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+"""Pillow's modes of more than 8 bits, which its conversion to 8 cuts at 255 without a word."""
+
+Result = TypeVar("Result")
 
 
-def decode(entry: Mapping[str, Any], preprocessor: ImagePreprocessor) -> Tensor | None:
-    """Bytes `(C, H, W)` of one image file, given by content or path; None if it is broken."""
-    content = entry["bytes"]
+class UnreadableImageError(ValueError):
+    """An image that cannot be used; the message is the reason, the same for all of its kind."""
+
+
+def decode(entry: Any, preprocessor: ImagePreprocessor, folder: Path) -> Tensor | str:
+    """Bytes `(C, H, W)` of an image, or why it cannot be read.
+
+    entry: content or path as data sets store them, or values `(H, W)` or `(H, W, C)`. folder: where
+    relative paths begin.
+    """
     try:
-        with Image.open(entry["path"] if content is None else io.BytesIO(content)) as image:
-            return preprocessor.pixels(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        return None
+        with open_image(entry, folder) as image:
+            return preprocessor.pixels(loaded(image, preprocessor.shorter_side))
+    except UnreadableImageError as error:
+        return str(error)
+
+
+def open_image(entry: Any, folder: Path) -> Image.Image:
+    """Open an image without reading its pixels. Raises UnreadableImageError."""
+    if isinstance(entry, Mapping):
+        content, path = entry.get("bytes"), entry.get("path")
+        entry = path if content is None else content
+    if entry is None:
+        raise UnreadableImageError("missing")
+    if not isinstance(entry, str | bytes):
+        return _from_values(entry)
+    try:
+        return Image.open(folder / entry if isinstance(entry, str) else io.BytesIO(entry))
+    except FileNotFoundError:
+        raise UnreadableImageError("no such file") from None
+    except UnidentifiedImageError:
+        raise UnreadableImageError("no image that Pillow knows") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImageError(_too_large()) from None
+    except Exception:  # a damaged header makes Pillow's readers raise any class
+        raise UnreadableImageError("damaged") from None
+
+
+def loaded(image: Image.Image, shorter_side: int = 0) -> Image.Image:
+    """An image's pixels, turned upright as its EXIF data says, in a mode of 8 bits.
+
+    Raises UnreadableImageError for a damaged file, for values that 8 bits cannot hold, and if the
+    image, enlarged until its shorter side has `shorter_side` pixels, is larger than Pillow allows.
+    """
+    try:
+        image.load()
+    except Exception:  # damaged pixels make Pillow's readers raise any class
+        raise UnreadableImageError("damaged or cut off") from None
+    short, long = sorted(image.size)
+    if shorter_side**2 * long / short > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise UnreadableImageError(_too_large())
+    if image.mode in DEEP_MODES:
+        image = _eight_bits(np.asarray(image))
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # EXIF data that cannot be read says nothing about the pixels
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(values: Any) -> Image.Image:
+    """An image of whole values 0 to 255. Raises UnreadableImageError for others."""
+    if values.min() < 0 or values.max() > 255 or (values != np.floor(values)).any():
+        raise UnreadableImageError(
+            "values beyond 8 bits, which clients would cut at 255; save it with 8 bits a channel"
+        )
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def _from_values(entry: Any) -> Image.Image:
+    """An image of values `(H, W)`, `(H, W, C)` or `(C, H, W)`, C being 1, 3 or 4."""
+    try:
+        values = np.asarray(entry)
+    except ValueError:  # rows of different length
+        values = np.array(None)
+    if values.ndim == 3 and values.shape[0] in (1, 3) and values.shape[2] not in (1, 3, 4):
+        values = np.moveaxis(values, 0, 2)
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    good = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))
+    if not good or values.dtype.kind not in "iuf" or not values.size:
+        raise UnreadableImageError("neither a file nor numbers (H, W) or (H, W, C)")
+    return _eight_bits(values)
+
+
+def _too_large() -> str:
+    return f"larger than Pillow's limit of {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that are decoded each time they are read."""
+    """Images as files, paths or values in one column of a data set."""
 
     data: Dataset
     column: str
     rows: Rows
+    folder: Path
+
+    def prepared(self, preprocessor: ImagePreprocessor) -> Tensor | DecodedFiles:
+        """Bytes `(n, C, H, W)` if they fit into memory, else made each time they are read."""
+        files = DecodedFiles(self, preprocessor)
+        if self.fit_into_memory(preprocessor):
+            return files[torch.arange(len(self.rows))]
+        return files
+
+    def fit_into_memory(self, preprocessor: ImagePreprocessor) -> bool:
+        """Whether all of them are kept."""
+        size = preprocessor.channels * preprocessor.image_size**2
+        return len(self.rows) * size <= MEMORY_BYTES
+
+    def entries(self, positions: Rows) -> list[Any]:
+        """What the data set holds for these images."""
+        entries: list[Any] = self.data[self.rows[positions]][self.column]
+        return entries
+
+    def unreadable(self, position: int, reason: str) -> ValueError:
+        """The error for an image that cannot be used."""
+        (entry,) = self.entries(np.array([position]))
+        path = entry.get("path") if isinstance(entry, Mapping) else None
+        path = entry if isinstance(entry, str) else path
+        return ValueError(
+            f"data: row {self.rows[position]} of column {self.column!r} ({path or 'no file name'}) "
+            f"is no image that can be used: {reason}; repair or remove it, or set "
+            "data.skip_broken: true"
+        )
+
+
+@dataclass(frozen=True)
+class DecodedFiles:
+    """Images that are decoded each time they are read."""
+
+    files: ImageFiles
     preprocessor: ImagePreprocessor
-    pool: ThreadPoolExecutor
 
     def __getitem__(self, positions: Tensor) -> Tensor:
-        """Decode these images, `(B, C, H, W)`. Raises ValueError for a broken one."""
-        rows = self.rows[positions.numpy()]
-        entries = self.data[rows][self.column]
+        """Decode these images, `(B, C, H, W)`. Raises ValueError for one that cannot be read."""
         images = []
-        decoded = self.pool.map(lambda entry: decode(entry, self.preprocessor), entries)
-        for row, entry, image in zip(rows, entries, decoded, strict=True):
-            if image is None:
-                raise broken_image(int(row), self.column, entry)
+        for position, image in decoded(self.files, self.preprocessor, positions.numpy()):
+            if isinstance(image, str):
+                raise self.files.unreadable(position, image)
             images.append(image)
         return torch.stack(images)
 
 
-def load_images(
-    table: Table, column: str, preprocessor: ImagePreprocessor, skip_broken: bool
-) -> tuple[Tensor | ImageFiles, Tensor, int]:
-    """Images, labels `(n,)` and the number of broken images left out.
+@dataclass(frozen=True)
+class LoadedImages:
+    """Images of one split that can be used.
 
-    Raises ValueError that names the first broken image unless they are to be skipped. Images that
-    do not fit into memory are looked through beforehand only if broken ones are to be skipped.
+    kept: their positions among the table's rows `(n,)`. unreadable: how many of the others could
+    not be read, by reason.
     """
-    data = table.data.cast_column(column, ImageFeature(decode=False))
-    pool = ThreadPoolExecutor()
-    channels = len(preprocessor.mean)
-    keep = len(table.rows) * channels * preprocessor.image_size**2 <= MEMORY_BYTES
-    if not keep and not skip_broken:
-        files = ImageFiles(data, column, table.rows, preprocessor, pool)
-        return files, torch.from_numpy(table.labels), 0
+
+    pixels: Tensor | DecodedFiles
+    pictures: ImageFiles
+    kept: Rows
+    unreadable: Counter[str]
+
+
+def load_images(
+    table: Table,
+    column: str,
+    preprocessor: ImagePreprocessor,
+    skip_broken: bool,
+    folder: Path = Path(),
+) -> LoadedImages:
+    """Read the images of one split; relative paths begin at `folder`.
+
+    Raises ValueError that names the first one that cannot be read unless they are to be skipped,
+    and if none can be read. If they do not fit into memory and none is to be skipped, only what
+    stands at the beginning of each file is looked at now.
+    """
+    files = ImageFiles(_undecoded(table.data, column), column, table.rows, folder)
+    keep, positions = files.fit_into_memory(preprocessor), np.arange(len(table.rows))
+    glance = not keep and not skip_broken
+    found = glanced(files, positions) if glance else decoded(files, preprocessor, positions)
     images: list[Tensor] = []
-    good: list[int] = []
-    for position, entry, image in _decoded(data, column, table, preprocessor, pool):
-        if image is None and not skip_broken:
-            raise broken_image(int(table.rows[position]), column, entry)
-        if image is not None:
-            good.append(position)
-            images += [image] if keep else []
-    rows = table.rows[np.array(good, dtype=np.int64)]
-    labels = torch.from_numpy(table.labels[np.array(good, dtype=np.int64)])
-    broken = len(table.rows) - len(good)
-    if keep and images:
-        return torch.stack(images), labels, broken
-    return ImageFiles(data, column, rows, preprocessor, pool), labels, broken
+    kept: list[int] = []
+    unreadable: Counter[str] = Counter()
+    for position, image in found:
+        if isinstance(image, str) and not skip_broken:
+            raise files.unreadable(position, image)
+        if isinstance(image, str):
+            unreadable[image] += 1
+            continue
+        kept.append(position)
+        images += [image] if keep and image is not None else []
+    if unreadable and not kept:
+        raise ValueError(
+            f"data: none of {len(positions)} images in column {column!r} can be used: "
+            f"{in_words(unreadable)}"
+        )
+    good = np.array(kept, dtype=np.int64)
+    usable = ImageFiles(files.data, column, table.rows[good], folder)
+    pixels = torch.stack(images) if images else DecodedFiles(usable, preprocessor)
+    return LoadedImages(pixels, usable, good, unreadable)
 
 
-def broken_image(row: int, column: str, entry: Mapping[str, Any]) -> ValueError:
-    """The error for an image that cannot be decoded."""
-    return ValueError(
-        f"data: row {row} of column {column!r} ({entry['path'] or 'no file name'}) is no image "
-        "that can be decoded; repair or remove it, or set data.skip_broken: true"
+def in_words(unreadable: Counter[str]) -> str:
+    """The reasons and how often each was met, the most frequent first."""
+    return "; ".join(f"{count} {reason}" for reason, count in unreadable.most_common())
+
+
+def _undecoded(data: Dataset, column: str) -> Dataset:
+    """The data set with the files in a column left as they are."""
+    if isinstance(data.features[column], ImageFeature):
+        return data.cast_column(column, ImageFeature(decode=False))
+    return data
+
+
+def decoded(
+    files: ImageFiles, preprocessor: ImagePreprocessor, positions: Rows
+) -> Iterator[tuple[int, Tensor | str]]:
+    """Position and bytes of each image, or why it cannot be read, in order."""
+    return _mapped(
+        files, partial(decode, preprocessor=preprocessor, folder=files.folder), positions
     )
 
 
-def _decoded(
-    data: Any, column: str, table: Table, preprocessor: ImagePreprocessor, pool: ThreadPoolExecutor
-) -> Iterator[tuple[int, Mapping[str, Any], Tensor | None]]:
-    """Position, file and pixels of every image, in order."""
-    for start in range(0, len(table.rows), CHUNK):
-        entries = data[table.rows[start : start + CHUNK]][column]
-        images = pool.map(lambda entry: decode(entry, preprocessor), entries)
-        for offset, (entry, image) in enumerate(zip(entries, images, strict=True)):
-            yield start + offset, entry, image
+def glanced(files: ImageFiles, positions: Rows) -> Iterator[tuple[int, str | None]]:
+    """Position of each image, and what its beginning already says against it."""
+
+    def glance(entry: Any) -> str | None:
+        try:
+            open_image(entry, files.folder).close()
+        except UnreadableImageError as error:
+            return str(error)
+        return None
+
+    return _mapped(files, glance, positions)
+
+
+def _mapped(
+    files: ImageFiles, read: Callable[[Any], Result], positions: Rows
+) -> Iterator[tuple[int, Result]]:
+    """Position and result of `read` for each image, in order, several at a time."""
+    with ThreadPoolExecutor() as pool, warnings.catch_warnings(action="ignore"):
+        # Pillow warns of every oddity; what matters of them is a reason here.
+        for start in range(0, len(positions), CHUNK):
+            chunk = positions[start : start + CHUNK]
+            yield from zip(chunk.tolist(), pool.map(read, files.entries(chunk)), strict=True)

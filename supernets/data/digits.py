@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from torch import Tensor
 from torch.nn import functional as F
 
 from supernets.data.data import TaskData
-from supernets.data.images import Augmentation, ImagePreprocessor, ImageSplit, RandomAffine
+from supernets.data.image_preprocessor import ImagePreprocessor
+from supernets.data.images import Augmentation, ImageSplit, RandomAffine
 
 Rows = NDArray[np.int64]
 
@@ -19,22 +24,38 @@ DARKEST = 16  # scikit-learn's scale
 SPLIT_SEED = 0  # a property of the data set, not of a run
 
 
+@dataclass(frozen=True)
+class GreyPictures:
+    """Grey images: bytes `(n, H, W)`."""
+
+    grey: Tensor
+
+    def prepared(self, preprocessor: ImagePreprocessor) -> Tensor:
+        """The images as this preprocessor makes them, `(n, C, H, W)`."""
+        pictures = (Image.fromarray(picture) for picture in self.grey.numpy())
+        return torch.stack([preprocessor.pixels(picture) for picture in pictures])
+
+
 def load(preprocessor: ImagePreprocessor, augment: bool) -> TaskData:
-    """Digits as grey images of the preprocessor's size, split 1000 / 397 / 400 by class."""
+    """Digits as grey pictures of the preprocessor's size, split 1000 / 397 / 400 by class."""
     data = load_digits()
     coarse = torch.tensor(data.images, dtype=torch.float32)[:, None]
     size = (preprocessor.image_size, preprocessor.image_size)
     fine = F.interpolate(coarse, size=size, mode="bilinear") * (255 / DARKEST)
-    channels = len(preprocessor.mean)
-    pixels = fine.round().to(torch.uint8).expand(-1, channels, -1, -1).contiguous()
+    pictures = fine[:, 0].round().to(torch.uint8)
     labels = torch.tensor(data.target, dtype=torch.int64)
     rest, test = _split(np.arange(len(labels)), data.target, N_TEST)
     train, validation = _split(rest, data.target, N_VALIDATION)
     augmentation: Augmentation | None = RandomAffine(10, 0.06, 0.1) if augment else None
+
+    def part(rows: Rows, augmentation: Augmentation | None = None) -> ImageSplit:
+        own = GreyPictures(pictures[rows])
+        return ImageSplit(own.prepared(preprocessor), labels[rows], preprocessor, own, augmentation)
+
     return TaskData(
-        ImageSplit(pixels[train], labels[train], preprocessor, augmentation),
-        ImageSplit(pixels[validation], labels[validation], preprocessor),
-        ImageSplit(pixels[test], labels[test], preprocessor),
+        part(train, augmentation),
+        part(validation),
+        part(test),
         tuple(str(digit) for digit in range(10)),
         preprocessor,
     )

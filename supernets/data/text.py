@@ -114,6 +114,10 @@ class TextSplit:
         """Number of texts."""
         return len(self.labels)
 
+    def resized_to(self, image_size: int | None) -> TextSplit:
+        """Texts have no size in pixels."""
+        return self
+
     def batches(
         self,
         batch_size: int,

@@ -30,6 +30,11 @@ class ImageSizes(Sizes):
     image_size: PositiveInt = Field(32, description="Height and width of the input in pixels.")
     channels: PositiveInt = Field(3, description="Channels of the input image.")
 
+    @property
+    def image_multiple(self) -> int:
+        """What heights and widths of images must be a multiple of."""
+        return 1
+
 
 class TextSizes(Sizes):
     """Sizes of a family that reads texts."""

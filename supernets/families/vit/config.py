@@ -30,6 +30,11 @@ class VitConfig(ImageSizes, TransformerSizes):
     )
 
     @property
+    def image_multiple(self) -> int:
+        """Patches cover the image."""
+        return self.patch_size
+
+    @property
     def grid(self) -> int:
         """Patches along one side of the image."""
         return self.image_size // self.patch_size

@@ -112,7 +112,7 @@ def test_disturbed_figures_are_marked_wherever_they_are_shown() -> None:
     assert "(disturbed by other work)" in recommendation(front)
     instead = replace(front, recommended="int8")
     assert "1 could not be timed undisturbed and may be faster" in recommendation(instead)
-    card = model_card(DISTURBED.name, DISTURBED.candidate, None, DISTURBED)
+    card = model_card(DISTURBED.name, DISTURBED.candidate, {}, None, DISTURBED)
     assert card.count("(disturbed by other work)") == 3
     assert Front.from_json(front.to_json()) == front
     assert front.to_json()["models"][0]["latency_disturbed"] is True
@@ -121,7 +121,9 @@ def test_disturbed_figures_are_marked_wherever_they_are_shown() -> None:
 def test_undisturbed_figures_have_no_mark() -> None:
     front = Front((model("calm", 3.0), *REFERENCE_MODELS), "calm", 3, {})
     assert not any("disturbed" in text for text in shown(front))
-    assert "disturbed" not in model_card("calm", front.models[0].candidate, None, front.models[0])
+    assert "disturbed" not in model_card(
+        "calm", front.models[0].candidate, {}, None, front.models[0]
+    )
 
 
 def test_an_unfinished_run_carries_the_marks_of_its_search(experiment: Experiment) -> None:

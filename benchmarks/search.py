@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import kendalltau
+from sklearn.base import clone
 
 from benchmarks.surfaces import (
     Surface,
@@ -37,8 +38,7 @@ from nas.search.problem import History, enumerate_space, new_rows, sample_new
 from nas.search.pymoo_operators import evolve
 from nas.search.strategy import make_strategy
 from nas.search.surrogate import Surrogate
-from predictors.regressors import RidgeRegressor
-from predictors.selection import CONTENDERS
+from predictors.estimators import ESTIMATORS
 from supernets.space.space import Genomes
 
 BUDGETS = (25, 50, 100, 200, 400)
@@ -192,9 +192,11 @@ def predictors(seeds: range, most: int = 1000) -> str:
             predictor = Surrogate.fit(surface.problem, history, seed)
             true = surface.truth(unseen)[:, column]
             taus.append(_tau(true, predictor.values(unseen)[:, column]))
-            chosen[predictor.predictors[target.metric].name] += 1
+            chosen[predictor.predictors[target.metric].judgement.name] += 1
             if (cheap := surface.problem.cheap) is not None:
-                line = RidgeRegressor().fit(cheap(history.genomes), history.values[:, column])
+                line = clone(ESTIMATORS["ridge"]).fit(
+                    cheap(history.genomes), history.values[:, column]
+                )
                 baselines.append(_tau(true, line.predict(cheap(unseen))))
         low, middle, high = np.percentile(taus, (25, 50, 75))
         lines.append(
@@ -237,7 +239,7 @@ def _yardstick(surface: Surface, column: int) -> float:
         return _tau(true, again)
     history = History.empty(problem).append(genomes, surface.truth(genomes))
     whole = Surrogate.fit(problem, history, 0)
-    return whole.predictors[problem.metrics[column].name].score.kendall_tau
+    return whole.predictors[problem.metrics[column].name].judgement.score.kendall_tau
 
 
 def _tau(true: FloatArray, predicted: FloatArray) -> float:
@@ -250,8 +252,7 @@ def speed(measured: int = 200, population: int = 100, generations: int = 200) ->
     space = surface.problem.space
     genomes = sample_new(space, measured, space.sample(0, rng), rng)
     history = History.empty(surface.problem).append(genomes, surface.measure(genomes, rng))
-    contenders = {"gp-warped": CONTENDERS["gp-warped"]}  # the slowest to predict with
-    surrogate = Surrogate.fit(surface.problem, history, 0, contenders)
+    surrogate = Surrogate.fit(surface.problem, history, 0, ["gp-warped"])  # slowest to predict with
     start, began = space.sample(population, rng), time.process_time()
     evolve(space, surrogate.score, start, generations, seed=0)
     seconds = time.process_time() - began  # of one core, whatever else the machine does

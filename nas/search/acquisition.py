@@ -10,7 +10,7 @@ from scipy.special import ndtr
 
 from nas.experiment.objectives import FloatArray
 from nas.search.pareto import non_dominated, spread
-from predictors.regressors import TargetScale
+from predictors.estimators import TargetScale
 
 _POINTS = {1: 1, 2: 400, 3: 60}  # front points the gain is computed against, by objectives
 _POINTS_MANY = 12

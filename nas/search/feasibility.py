@@ -42,7 +42,7 @@ def refuse_unreachable(problem: SearchProblem, history: History, seed: int) -> N
 
 def _is_judged(surrogate: Surrogate, constraint: Constraint) -> bool:
     predictor = surrogate.predictors.get(constraint.metric)
-    return predictor is None or predictor.beats_baselines
+    return predictor is None or predictor.judgement.beats_baselines
 
 
 def _closest(

@@ -21,7 +21,6 @@ from nas.search.problem import History, SearchProblem, enumerate_space, new_rows
 from nas.search.pymoo_operators import evolve
 from nas.search.strategy import Strategy
 from nas.search.surrogate import Surrogate
-from predictors.regressors import Regressor, RidgeRegressor, SupportVectorRegressor
 from supernets.space.space import Genomes
 
 _FEWEST = 8  # measured candidates below which a predictor is not worth fitting
@@ -29,10 +28,7 @@ _SETTLED = 100  # measured candidates after which a round also looks beyond the 
 _BOLD = 5  # then one candidate of so many does, and counts the whole deviation
 _CAUTION = 0.3  # share of the predicted standard deviation that counts; 1 explores too much
 
-PLAIN_CONTENDERS: dict[str, Regressor] = {
-    "ridge": RidgeRegressor(),
-    "svr": SupportVectorRegressor(),
-}
+_PLAIN_CONTENDERS = ("ridge", "svr")
 
 
 class Linas(Strategy):
@@ -48,7 +44,7 @@ class Linas(Strategy):
         start = max(self.settings.round_size, _FEWEST)
         if len(history) < start or len(history.good) < _FEWEST:
             return self._covering(start + n) if not plain else self.problem.space.sample(0, rng)
-        contenders = PLAIN_CONTENDERS if plain else None
+        contenders = _PLAIN_CONTENDERS if plain else None
         surrogate = Surrogate.fit(self.problem, history, self.seed, contenders)
         pick = self._by_rank if plain else self._by_hypervolume
         return pick(surrogate, history, n, rng)
@@ -62,6 +58,8 @@ class Linas(Strategy):
         start = self.problem.space.sample(self.options.population, rng)
         last, _ = self._evolve(surrogate, start, rng)
         rows = new_rows(last, history.genomes)
+        if not len(rows):
+            return rows
         costs, violations = surrogate.score(rows)
         return rows[rank_and_crowding(costs, violations, n, rng)]
 
@@ -72,6 +70,8 @@ class Linas(Strategy):
         costs = problem.costs(good.values)
         feasible = (problem.violations(good.values) == 0).all(axis=1)
         rows = new_rows(self._pool(surrogate, good.genomes[front(costs)], rng), history.genomes)
+        if not len(rows):
+            return rows
         values, stds = surrogate.values(rows), surrogate.stds(rows)
         mean, std = problem.costs(values), stds[:, : len(problem.objectives)]
         even, likely = EvenScale(costs), surrogate.feasibility(values, stds)

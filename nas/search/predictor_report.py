@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from nas.search.problem import History, SearchProblem
 from nas.search.surrogate import Surrogate
-from predictors.selection import Predictor
+from predictors.selection import Judgement
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class PredictorReport:
     """One metric's chosen predictor beside the measurements it was judged on."""
 
     metric: str
-    predictor: Predictor
+    predictor: Judgement
     measured: tuple[float, ...]
 
     @property
@@ -62,7 +62,7 @@ class PredictorReport:
         """Inverse of `to_json`."""
         return cls(
             data["metric"],
-            Predictor.from_json(data["predictor"]),
+            Judgement.from_json(data["predictor"]),
             tuple(data["measured"]),
         )
 
@@ -73,7 +73,7 @@ def report_predictors(problem: SearchProblem, history: History, seed: int) -> li
     return [
         PredictorReport(
             metric,
-            predictor,
+            predictor.judgement,
             tuple(history.good.values[:, problem.column(metric)].tolist()),
         )
         for metric, predictor in surrogate.predictors.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,6 @@ from scipy.special import log_ndtr
 from nas.experiment.objectives import FloatArray
 from nas.search.problem import History, SearchProblem
 from predictors.features import levels, one_hot
-from predictors.regressors import Regressor
 from predictors.selection import CONTENDERS, COST_CONTENDERS, Predictor, select
 from supernets.space.space import Genomes
 
@@ -54,11 +53,11 @@ class Surrogate:
         problem: SearchProblem,
         history: History,
         seed: int,
-        contenders: Mapping[str, Regressor] | None = None,
+        contenders: Sequence[str] | None = None,
     ) -> Surrogate:
         """Choose and fit a predictor per metric on the candidates that did not fail.
 
-        contenders: what to choose from; by default what suits the metric.
+        contenders: names of estimators to choose from; by default what suits the metric.
         """
         good = history.good
         cheap = None if problem.cheap is None else problem.cheap(good.genomes)

@@ -292,7 +292,13 @@ def bench(
     from hardware.bench_inputs import parse_sizes
     from hardware.target import parse_target
 
-    target = parse_target(provider, threads, batch, sequence, image_size)
+    target = parse_target(
+        provider=provider,
+        threads=threads,
+        batch_size=batch,
+        sequence_length=sequence,
+        image_size=image_size,
+    )
     rng = np.random.default_rng(0)
     result = run_bench(
         model, target, against=against, repeats=repeats, sizes=parse_sizes(sizes or []), rng=rng
@@ -308,7 +314,7 @@ def doctor(provider: Provider = "cpu", threads: Threads = 1, repeats: Repeats = 
     from hardware.doctor import examine_machine, measure_formats, render
     from hardware.target import parse_target
 
-    target = parse_target(provider, threads)
+    target = parse_target(provider=provider, threads=threads)
     table = measure_formats(target, repeats=repeats, rng=np.random.default_rng(0))
     console.print(render(examine_machine(), table))
 

@@ -31,7 +31,12 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.int4_weights import BlockInt4Quantizer, Int4Quantizer
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.registry import find_format
+from hardware.formats.scheme import QuantScheme
+from hardware.formats.weight_memo import WeightMemo
 from hardware.graph import graph_rewrites as normalize
 from hardware.graph.export import export_template
 from hardware.graph.template import Template
@@ -40,7 +45,6 @@ from hardware.session import Arrays, open_session
 from hardware.target import Target
 from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import Weights, arrays, materialize, save_model
-from hardware.writing.weight_memo import WeightMemo
 from supernets.families.bert.config import BertConfig
 from supernets.families.bert.network import BertSuperNetwork
 from supernets.families.resnet.config import ResNetConfig
@@ -125,7 +129,7 @@ def template_of(network: SuperNetwork, plain: nn.Module) -> Template:
 
 def uniform(template: Template, precision: str) -> QuantPolicy:
     """One precision for all layers."""
-    return QuantPolicy.uniform([layer.name for layer in template.layers], Precision(precision))
+    return QuantPolicy.uniform([layer.name for layer in template.layers], find_format(precision))
 
 
 def compare(models: Mapping[str, bytes | Path], inputs: Arrays, threads: int, repeats: int) -> None:
@@ -172,7 +176,8 @@ def linears(threads: int, repeats: int) -> None:
     total = 0.0
     for layer in template.layers:
         weight = weights[f"{layer.name}.weight"]
-        ours, theirs = memo.int4("", weight, QuantScheme()), memo.block_int4("", weight, 32)
+        ours = memo.recall("", weight, Int4Quantizer(32))
+        theirs = memo.recall("", weight, BlockInt4Quantizer(32))
         groups = weight.reshape(len(weight), -1, 32)
         peak = np.take_along_axis(groups, np.abs(groups).argmax(-1)[..., None], -1)
         plain = np.clip(np.rint(groups / (peak / -8)), -8, 7) * (peak / -8)
@@ -215,7 +220,7 @@ def build(threads: int, repeats: int) -> None:
         for precision in ("int8", "int4", "mixed", "mixed"):
             choices = ["fp32", "int8", "int4"] if precision == "mixed" else [precision]
             names = [layer.name for layer in template.layers]
-            policy = QuantPolicy({n: Precision(str(RNG.choice(choices))) for n in names})
+            policy = QuantPolicy({n: find_format(str(RNG.choice(choices))) for n in names})
             start = time.perf_counter()
             weights = arrays(network.extract().state_dict())
             save_model(materialize(template, weights, policy, QuantScheme(), memo=memo), ours)
@@ -302,7 +307,7 @@ def int8(network: SuperNetwork, template: Template) -> bytes:
     """The active sub-network, all its layers in INT8."""
     weights = arrays(network.extract().state_dict())
     names = [layer.name for layer in network.layers if f"{layer.name}.weight" in weights]
-    policy = QuantPolicy.uniform(names, Precision.INT8)
+    policy = QuantPolicy.uniform(names, INT8)
     content: bytes = materialize(template, weights, policy, QuantScheme()).SerializeToString()
     return content
 

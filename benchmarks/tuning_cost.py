@@ -21,7 +21,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.low_precision import mini_lm
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.int4 import INT4
+from hardware.formats.scheme import QuantScheme
 from supernets.data.data import TaskData
 from supernets.data.text import TextSplit
 from supernets.families.bert.config import BertConfig
@@ -71,7 +72,7 @@ def polish_step(keep: bool) -> None:
     architecture = {"depth": 3, **{f"blocks.{i}.mlp.hidden_dim": 384 for i in range(6)}}
     network.activate(architecture)
     kept = network.extract().state_dict()
-    policy = {x.name: Precision.INT4 for x in network.layers if f"{x.name}.weight" in kept}
+    policy = {x.name: INT4 for x in network.layers if f"{x.name}.weight" in kept}
     settings = PolishSettings(epochs=100, batch_size=64, precision="bf16")
     polisher = Polisher(network, teacher, architecture, policy, split, settings, 0, QuantScheme())
     seconds = []

@@ -13,39 +13,20 @@ from onnx.helper import make_node, make_tensor_value_info
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
-from hardware.formats.quantize import Floats
+from hardware.formats.format import Format
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
+from hardware.formats.weight_memo import Floats
+from hardware.graph.static_activations import Ranges
 from hardware.graph.template import DOMAIN, Template
 from hardware.latency import Latency, measure
 from hardware.run_watch import RunWatch
 from hardware.session import open_session
 from hardware.target import Target, cpu_flags, cpu_name
 from hardware.writing.materialize import materialize
-from hardware.writing.static_activations import Ranges
 
 FAST_INT8_FLAGS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
 OLD_X86_FLAGS = {"avx2", "avx512f"}
-BLOCKS = QuantScheme(int4_kernel="matmulnbits")
-FORMATS = {
-    "cpu": {
-        "fp32": (Precision.FP32, QuantScheme()),
-        "int8 dynamic": (Precision.INT8, QuantScheme()),
-        "int8 static": (Precision.INT8, QuantScheme(linear="static")),
-        "int4 w4a8": (Precision.INT4, QuantScheme()),
-        "int4 matmulnbits": (Precision.INT4, BLOCKS),
-    },
-    "cuda": {
-        "fp32": (Precision.FP32, QuantScheme()),
-        "fp16": (Precision.FP16, QuantScheme()),
-        "int4 matmulnbits": (Precision.INT4, BLOCKS),
-    },
-    "tensorrt": {
-        "fp32": (Precision.FP32, QuantScheme()),
-        "fp16": (Precision.FP16, QuantScheme()),
-        "int8 qdq": (Precision.INT8, QuantScheme(linear="qdq")),
-    },
-}
-"""Formats of each provider; convolutions have neither dynamic INT8 nor MatMulNBits."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +107,7 @@ def measure_formats(
         template, weights = one_layer(probe, rng)
         x = {"x": rng.standard_normal(probe.x).astype(np.float32)}
         sessions = {}
-        for name, (precision, scheme) in _formats(probe, target).items():
+        for name, (precision, scheme) in variants(probe, target).items():
             policy, ranges = (
                 QuantPolicy({"layer": precision}),
                 Ranges({"x": (-4, 4), "sums": (-8, 8)}),
@@ -138,12 +119,14 @@ def measure_formats(
     return table
 
 
-def _formats(probe: Probe, target: Target) -> dict[str, tuple[Precision, QuantScheme]]:
-    convolution = len(probe.weight) == 4
+def variants(probe: Probe, target: Target) -> dict[str, tuple[Format, QuantScheme]]:
+    """What the target can realise the layer in, by name, FP32 first."""
+    kind, provider = "conv" if len(probe.weight) == 4 else "linear", target.runs_on
     return {
-        name: made
-        for name, made in FORMATS[target.provider].items()
-        if not (convolution and name in ("int8 dynamic", "int4 matmulnbits"))
+        variant.name: (entry, variant.scheme)
+        for entry in reversed(target.formats)
+        for variant in entry.variants(provider.linears, provider.int4_kernels)
+        if kind in variant.kinds
     }
 
 

@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnxruntime
 from filelock import FileLock
 
 from hardware.files import write_atomically
-from hardware.formats.precision import Int4Kernel, Precision, QuantPolicy, QuantScheme
+from hardware.formats.int4 import INT4, block_size
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import Int4Kernel, QuantScheme
+from hardware.graph.static_activations import Ranges
 from hardware.graph.template import Template
 from hardware.latency import METHOD, Latency, measure
 from hardware.run_watch import RunWatch
 from hardware.session import Arrays, open_session
 from hardware.target import Target
-from hardware.writing.kernels import block_size
 from hardware.writing.materialize import Weights, materialize
-from hardware.writing.static_activations import Ranges
-
-KERNELS: tuple[Int4Kernel, ...] = ("w4a8", "matmulnbits")
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,14 @@ def choose_int4_kernel(
 ) -> KernelChoice:
     """Measure the network with all linears in INT4 under both kernels, alternately.
 
-    `inputs` are those of one inference on the target; on CUDA only `matmulnbits` has a kernel.
+    `inputs` are those of one inference on the target; a provider's only kernel is not measured.
     `cache` is a JSON file of earlier answers, valid for the same layer shapes, scheme, target,
     processor, library version and way of measuring; disturbed latencies are not remembered.
     Raises ValueError where the scheme's group size rules out one of the two.
     """
-    if target.provider != "cpu":
-        return KernelChoice("matmulnbits", {})
+    kernels = target.runs_on.int4_kernels
+    if len(kernels) == 1:
+        return KernelChoice(kernels[0], {})
     block_size(scheme)
 
     def measured() -> KernelChoice:
@@ -88,13 +88,14 @@ def _measure(
     repeats: int,
     watch: RunWatch | None,
 ) -> KernelChoice:
-    int4 = QuantPolicy.uniform([layer.name for layer in template.layers], Precision.INT4)
+    int4 = QuantPolicy.uniform([layer.name for layer in template.layers], INT4)
+    kernels = target.runs_on.int4_kernels
     sessions: dict[str, onnxruntime.InferenceSession] = {}
-    for kernel in KERNELS:
-        model = materialize(template, weights, int4, replace(scheme, int4_kernel=kernel), ranges)
+    for kernel in kernels:
+        model = materialize(template, weights, int4, scheme.with_int4_kernel(kernel), ranges)
         sessions[kernel] = open_session(model.SerializeToString(), target)
-    latencies = measure(sessions, dict.fromkeys(KERNELS, inputs), repeats=repeats, watch=watch)
-    fastest = min(KERNELS, key=lambda kernel: latencies[kernel].median_ms)
+    latencies = measure(sessions, dict.fromkeys(kernels, inputs), repeats=repeats, watch=watch)
+    fastest = min(kernels, key=lambda kernel: latencies[kernel].median_ms)
     return KernelChoice(fastest, latencies)
 
 
@@ -102,7 +103,7 @@ def _key(template: Template, scheme: QuantScheme, target: Target) -> str:
     """Hash of all that the answer depends on."""
     facts = {
         "layers": template.layers,
-        "scheme": asdict(replace(scheme, int4_kernel=KERNELS[0])),
+        "scheme": scheme.with_int4_kernel(target.runs_on.int4_kernels[0]).model_dump(),
         "target": target.describe(),
         "method": METHOD,
     }

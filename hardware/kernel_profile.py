@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 import onnx
 import onnxruntime
 
-from hardware.formats.precision import Precision
-from hardware.graph.verify import LOOKUPS, LayerFormat, read_formats
+from hardware.formats.format import Format
+from hardware.providers import find_provider
 from hardware.session import Arrays, open_session
 from hardware.target import Target
+from hardware.writing.verify import format_of, read_layers
 
 INTEGER_KERNELS = {
     "DynamicQuantizeMatMul",
@@ -26,7 +27,6 @@ INTEGER_KERNELS = {
     "MatMulNBits",
 }
 FLOAT_KERNELS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "FusedConv"}
-LOW = (Precision.INT8, Precision.INT4)
 
 
 class FallbackError(ValueError):
@@ -51,14 +51,6 @@ class Attribution:
     kernels: tuple[Kernel, ...]
     fallbacks: tuple[str, ...]
 
-    def layer_milliseconds(self) -> dict[str, float]:
-        """Time per layer, in execution order."""
-        total: dict[str, float] = {}
-        for kernel in self.kernels:
-            if kernel.layer is not None:
-                total[kernel.layer] = total.get(kernel.layer, 0.0) + kernel.milliseconds
-        return total
-
 
 def what_ran(
     path: str | Path, inputs: Arrays, target: Target, *, allow_fallback: bool = False
@@ -66,15 +58,21 @@ def what_ran(
     """Profile one inference of a model file.
 
     Raises FallbackError naming each layer that was asked for integers and computed in float, and
-    each node that another provider than the target's ran; `allow_fallback` only reports them.
+    each node that another provider than the target's ran; `allow_fallback` only reports them. Where
+    the provider compiles sub-graphs, kernels have no layers and the second alone is known.
     """
-    model = onnx.load(str(path), load_external_data=False)
-    formats = read_formats(model)
+    stored = read_layers(onnx.load(str(path), load_external_data=False))
+    formats = {name: format_of(name, layer) for name, layer in stored.items()}
+    asked = {n for n, entry in formats.items() if entry.integer and not stored[n].lookup}
+    named = find_provider(target.provider).names_kernels
     with TemporaryDirectory() as folder:
-        optimized = _optimize(Path(path), Path(folder), target)
-        events = _profile(optimized, Path(folder), inputs, target)
-        kernels = tuple(_kernels(onnx.load(optimized, load_external_data=False), events, formats))
-    fallbacks = (*_float_layers(kernels, formats), *_other_providers(kernels, target))
+        ran = _optimize(Path(path), Path(folder), target) if named else Path(path)
+        events = _profile(ran, Path(folder), inputs, target, optimize=not named)
+        graph = onnx.load(ran, load_external_data=False)
+        kernels = tuple(_kernels(graph, events, formats))
+    fallbacks = tuple(_other_providers(kernels, target))
+    if named:
+        fallbacks = (*_float_layers(kernels, {name: formats[name] for name in asked}), *fallbacks)
     if fallbacks and not allow_fallback:
         raise FallbackError(
             "not everything ran as asked (allow_fallback: true accepts it):\n  "
@@ -99,14 +97,15 @@ def _optimize(path: Path, folder: Path, target: Target) -> Path:
 
 
 def _profile(
-    optimized: Path, folder: Path, inputs: Arrays, target: Target
+    path: Path, folder: Path, inputs: Arrays, target: Target, *, optimize: bool
 ) -> list[dict[str, object]]:
-    """Events of the second of two inferences of a graph that is not optimized any further."""
+    """Events of the second of two inferences, of a graph as it is or optimized when it loads."""
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
-    session = open_session(optimized, target, options)
+    session = open_session(path, target, options)
     for _ in range(2):
         session.run(None, dict(inputs))
     events = json.loads(Path(session.end_profiling()).read_text())
@@ -153,16 +152,15 @@ def _only_integers(outputs: Iterable[Mapping[str, object]]) -> bool:
     return bool(kinds) and kinds <= {"int64", "int32", "bool"}
 
 
-def _float_layers(kernels: Iterable[Kernel], formats: Mapping[str, LayerFormat]) -> Iterable[str]:
-    ran: dict[str, set[str]] = {name: set() for name in formats}
+def _float_layers(kernels: Iterable[Kernel], asked: Mapping[str, Format]) -> Iterable[str]:
+    ran: dict[str, set[str]] = {name: set() for name in asked}
     for kernel in kernels:
-        if kernel.layer is not None:
+        if kernel.layer in ran:
             ran[kernel.layer].add(kernel.operator)
-    for name, entry in formats.items():
-        asked = entry.precision in LOW and entry.operator not in LOOKUPS
-        if asked and (ran[name] & FLOAT_KERNELS or not ran[name] & INTEGER_KERNELS):
-            seen = sorted(ran[name]) or "no kernel of its own"
-            yield f"{name}: stored as {entry.precision}, ran as {seen}"
+    for name, operators in ran.items():
+        if operators & FLOAT_KERNELS or not operators & INTEGER_KERNELS:
+            seen = sorted(operators) or "no kernel of its own"
+            yield f"{name}: stored as {asked[name]}, ran as {seen}"
 
 
 def _other_providers(kernels: Iterable[Kernel], target: Target) -> Iterable[str]:

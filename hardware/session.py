@@ -53,7 +53,8 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # errors are raised, not printed too
     source = model if isinstance(model, bytes) else str(model)
-    session = onnxruntime.InferenceSession(source, options, providers=[provider])
+    provider_options = [dict(target.runs_on.options)]
+    session = onnxruntime.InferenceSession(source, options, [provider], provider_options)
     if session.get_providers()[0] != provider:
         raise TargetError(
             f"target.provider: {provider} is installed but did not start (driver or libraries?); "

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated
 
 import onnxruntime
+from pydantic import AfterValidator, Field, ValidationError
 
-from hardware.formats.precision import Precision
+from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
+from hardware.formats.registry import ordered
+from hardware.providers import PROVIDERS, Provider, find_provider
+from hardware.settings import Settings
 
-Provider = Literal["cpu", "cuda", "tensorrt"]
-
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-WHEELS = {
-    "cpu": "onnxruntime",
-    "cuda": "onnxruntime-gpu (after `pip uninstall onnxruntime`: the two overwrite each other)",
-    "tensorrt": "onnxruntime-gpu and tensorrt (after `pip uninstall onnxruntime`)",
-}
-PRECISIONS = {
-    "cpu": (Precision.INT4, Precision.INT8, Precision.FP32),
-    "cuda": (Precision.INT4, Precision.FP16, Precision.FP32),
-    "tensorrt": (Precision.INT8, Precision.FP16, Precision.FP32),
-}
 CPU_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve")
 """Flags that decide which integer kernel ONNX Runtime takes."""
 
@@ -36,72 +23,79 @@ class TargetError(ValueError):
     """The target cannot run what was asked of it."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where and how a model is served; sizes that a model does not have stay None."""
+def _known(name: str) -> str:
+    find_provider(name)
+    return name
 
-    provider: Provider = "cpu"
-    threads: int = 1
-    batch_size: int = 1
-    sequence_length: int | None = None
-    image_size: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.provider not in PROVIDERS:
-            raise TargetError(
-                f"target.provider: {self.provider!r} is unknown; allowed: {list(PROVIDERS)}"
-            )
-        for name in ("threads", "batch_size", "sequence_length", "image_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise TargetError(f"target.{name}: must be at least 1, got {value}")
+class Target(Settings):
+    """The device the models are for, and how they are served there.
+
+    Sizes that a model does not have stay None.
+    """
+
+    provider: Annotated[str, AfterValidator(_known)] = Field(
+        "cpu",
+        description="ONNX Runtime execution provider; a missing one is an error.",
+        json_schema_extra=lambda schema: schema.update(enum=list(PROVIDERS)),
+    )
+    threads: int = Field(1, ge=1, le=1024, description="Threads of one inference.")
+    batch_size: int = Field(
+        1, ge=1, le=4096, description="Inputs per inference, for latency and for accuracy."
+    )
+    sequence_length: int | None = Field(
+        None, ge=1, description="Tokens per text at which latency is measured (text only)."
+    )
+    image_size: int | None = Field(
+        None, ge=1, description="Image height and width in pixels; default: the checkpoint's."
+    )
 
     @property
-    def precisions(self) -> tuple[Precision, ...]:
-        """What the provider computes faster or stores smaller, and FP32."""
-        return PRECISIONS[self.provider]
+    def runs_on(self) -> Provider:
+        """What the target's provider can do."""
+        return find_provider(self.provider)
 
     @property
-    def references(self) -> tuple[Precision, Precision]:
-        """What models are compared with: FP32, and fully INT8 (FP16 where there is no INT8)."""
-        low = Precision.INT8 if Precision.INT8 in self.precisions else Precision.FP16
-        return Precision.FP32, low
+    def formats(self) -> tuple[Format, ...]:
+        """What the provider computes faster or stores smaller, and FP32, from small to large."""
+        return ordered(self.runs_on.formats)
+
+    @property
+    def references(self) -> tuple[Format, Format]:
+        """What models are compared with: FP32, and all layers in the usual low precision."""
+        return FP32, self.runs_on.low_reference
 
     @property
     def execution_provider(self) -> str:
         """ONNX Runtime's name of the provider. Raises TargetError if this install lacks it."""
-        name = PROVIDERS[self.provider]
+        name = self.runs_on.execution_provider
         available = onnxruntime.get_available_providers()
         if name not in available:
             raise TargetError(
                 f"target.provider: {self.provider!r} needs {name}, and this ONNX Runtime "
                 f"{onnxruntime.__version__} has only {available}; install the wheel "
-                f"{WHEELS[self.provider]}"
+                f"{self.runs_on.wheel}"
             )
         return name
 
     def describe(self) -> dict[str, object]:
         """Target, processor and versions, as every measurement carries them."""
         return {
-            **asdict(self),
+            **self.model_dump(include=set(Target.model_fields)),
             "cpu": cpu_name(),
             "cpu_flags": list(cpu_flags()),
             "onnxruntime": onnxruntime.__version__,
         }
 
 
-def parse_target(
-    provider: str,
-    threads: int = 1,
-    batch_size: int = 1,
-    sequence_length: int | None = None,
-    image_size: int | None = None,
-) -> Target:
+def parse_target(**values: object) -> Target:
     """A target from words and numbers of the command line. Raises TargetError."""
-    for known in get_args(Provider):
-        if known == provider:
-            return Target(known, threads, batch_size, sequence_length, image_size)
-    raise TargetError(f"target.provider: {provider!r} is unknown; allowed: {list(PROVIDERS)}")
+    try:
+        return Target.model_validate(values)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where, message = detail["loc"][0], detail["msg"].removeprefix("Value error, ")
+        raise TargetError(f"target.{where}: {message} (given: {detail['input']!r})") from None
 
 
 def cpu_flags(info: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from hardware.formats.precision import Precision
+from hardware.formats.fp32 import FP32
+from hardware.formats.registry import ordered
 from hardware.writing.size import SizeModel
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.experiment.objectives import FloatArray
@@ -15,8 +16,6 @@ from nas.search.problem import SearchProblem
 from predictors.features import cost_by_precision, precision_changes
 from supernets.space.cost import Cost
 from supernets.space.space import Genomes, SearchSpace
-
-BITS = sorted(precision.bits for precision in Precision)
 
 
 class StructureFeatures:
@@ -31,23 +30,24 @@ class StructureFeatures:
     def features(self, genomes: Genomes) -> FloatArray:
         """MACs and weights by precision, other MACs and precision changes, one row each."""
         cost = self._cost(genomes)
-        levels = np.searchsorted(BITS, cost.precision_bits)
+        levels, formats = cost.formats, len(ordered())
         macs = cost.macs_per_layer / self._macs_scale
         weights = cost.parameters_per_layer / self._weights_scale
         return np.hstack(
             [
-                cost_by_precision(macs, levels, len(BITS)),
-                cost_by_precision(weights, levels, len(BITS)),
+                cost_by_precision(macs, levels, formats),
+                cost_by_precision(weights, levels, formats),
                 (cost.other_macs / self._macs_scale)[:, None],
-                precision_changes(levels, cost.active, len(BITS)),
+                precision_changes(levels, cost.active, formats),
             ]
         )
 
     def cheap(self, genomes: Genomes) -> FloatArray:
         """MACs and stored weight bits, the baseline a predictor has to beat, `(n, 2)`."""
         cost = self._cost(genomes)
-        bits = (cost.parameters_per_layer * cost.precision_bits).sum(axis=1)
-        bits = bits + cost.other_parameters * Precision.FP32.bits
+        stored = np.array([entry.bits for entry in ordered()])[cost.formats]
+        bits = (cost.parameters_per_layer * stored).sum(axis=1)
+        bits = bits + cost.other_parameters * FP32.bits
         scaled = [cost.macs / self._macs_scale, bits / (32 * self._weights_scale)]
         return np.stack(scaled, axis=1)
 
@@ -63,8 +63,8 @@ class ExactCosts:
         """Bytes of the file a genome is written to, `(n_samples,)`."""
         cost = self._cost(genomes)
         names = [layer.name for layer in cost.layers]
-        features = cost.out_features, cost.in_features, cost.precision_bits
-        saved = cost.narrowed_parameters * (Precision.FP32.bits // 8)
+        features = cost.out_features, cost.in_features, cost.formats
+        saved = cost.narrowed_parameters * (FP32.bits // 8)
         return (self._sizes.file_bytes(names, *features) - saved).astype(np.float64)
 
     def parameters(self, genomes: Genomes) -> FloatArray:

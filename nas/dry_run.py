@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from rich.table import Table
 
-from hardware.formats.precision import Precision
+from hardware.formats.format import Format
+from hardware.formats.registry import ordered
 from hardware.target import Target
 from nas.cost_models import ExactCosts
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
@@ -29,7 +30,7 @@ class Corner(NamedTuple):
     """The smallest or largest architecture of a space in one precision throughout."""
 
     architecture: str
-    precision: Precision
+    precision: Format
     metrics: Mapping[str, float]
 
 
@@ -38,7 +39,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
 
     Raises ValueError for anything that would stop the run, unreachable constraints included.
     """
-    target = experiment.target.target()
+    target = experiment.target
     yield f"target: {target.execution_provider}, {target.threads} thread(s)"
     yield (
         f"data: {len(data.train)} training, {len(data.validation)} validation, "
@@ -57,7 +58,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     yield f"space: {free} genes with a choice, {space.size:.4g} distinct candidates"
     template = template_of(network, space)
     builder = candidate_builder(experiment, data, network, space, template, calibration_samples=64)
-    corners = measure_corners(builder, target.precisions)
+    corners = measure_corners(builder, target.formats)
     yield _table(corners)
     bounds, constraints = exact_bounds(builder), experiment.parsed_constraints()
     for constraint in constraints:
@@ -68,7 +69,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
 
 def refuse_precisions(space: SearchSpace, target: Target) -> None:
     """Raise ValueError if the space holds a precision that the target cannot run."""
-    allowed = [precision.value for precision in target.precisions]
+    allowed = [entry.name for entry in target.formats]
     asked = dict.fromkeys(c for g in space.genes if g.kind == "precision" for c in g.choices)
     refused = [str(choice) for choice in asked if choice not in allowed]
     if refused:
@@ -91,12 +92,12 @@ def _genes(space: SearchSpace) -> Table:
     return table
 
 
-def measure_corners(builder: CandidateBuilder, precisions: Sequence[Precision]) -> list[Corner]:
+def measure_corners(builder: CandidateBuilder, precisions: Sequence[Format]) -> list[Corner]:
     """Build the smallest and the largest network in every precision and weigh the files."""
     space = builder.space
     corners = []
     for name, genome in (("smallest", space.smallest()), ("largest", space.largest())):
-        for precision in sorted(precisions, key=lambda p: p.bits):
+        for precision in ordered(precisions):
             candidate = builder.uniform(genome, precision)
             size = float(builder.model(candidate).ByteSize())
             metrics = {"size_bytes": size, **builder.costs(candidate)}
@@ -108,7 +109,7 @@ def _table(corners: Sequence[Corner]) -> Table:
     table = Table("network", "precision", "parameters", "MACs", "file bytes", title="Extremes")
     for corner in corners:
         numbers = [f"{corner.metrics[name]:,.0f}" for name in ("parameters", "macs", "size_bytes")]
-        table.add_row(corner.architecture, corner.precision.value, *numbers)
+        table.add_row(corner.architecture, corner.precision.name, *numbers)
     return table
 
 
@@ -155,4 +156,4 @@ def check_reachable(
 
 def _references(corners: Sequence[Corner]) -> dict[str, Mapping[str, float]]:
     """Reference name -> what is known of it without measuring."""
-    return {c.precision.value: c.metrics for c in corners if c.architecture == "largest"}
+    return {c.precision.name: c.metrics for c in corners if c.architecture == "largest"}

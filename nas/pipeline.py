@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from hardware.files import write_atomically
-from hardware.formats.precision import Precision
+from hardware.formats.registry import find_format
 from nas.delivery.results import Front, read_front
 from nas.delivery.selection import provisional_front
 from nas.dry_run import check
@@ -54,7 +54,7 @@ def run(
     Raises ValueError for what a user can put right, Stopped when asked to stop; nothing already
     computed is lost, and of a run that was stopped there is a report.
     """
-    reporter.say(f"target: {experiment.target.target().execution_provider}")
+    reporter.say(f"target: {experiment.target.execution_provider}")
     data = admit(experiment, folder, needs_database=workers == 0 or latency_elsewhere)
     with folder.locked(), storage_errors(experiment.storage, folder.journal):
         write_atomically(folder.experiment, dump_experiment(kept_experiment(experiment)))
@@ -197,10 +197,10 @@ def _uniform(session: RunSession, architecture: str, precision: str) -> Candidat
     genomes = {"largest": space.largest(), "smallest": space.smallest()}
     if architecture not in genomes:
         raise ValueError(f"--architecture {architecture}: allowed are {', '.join(genomes)}")
-    allowed = [p.value for p in session.target.precisions]
+    allowed = [entry.name for entry in session.target.formats]
     if precision not in allowed:
         raise ValueError(f"--precision {precision}: allowed are {', '.join(allowed)}")
-    return session.builder.uniform(genomes[architecture], Precision(precision))
+    return session.builder.uniform(genomes[architecture], find_format(precision))
 
 
 def _known(evaluations: list[Evaluation], experiment: Experiment, key: str | None) -> Candidate:

@@ -57,7 +57,7 @@ def candidate_builder(
     calibration_samples: int = 512,
 ) -> CandidateBuilder:
     """What builds the candidates of an experiment."""
-    scheme, target = experiment.quantization.scheme(), experiment.target.target()
+    scheme, target = experiment.quantization, experiment.target
     calibration = calibration_batches(data.train, calibration_samples)
     return CandidateBuilder(supernet, space, template, scheme, calibration, target)
 
@@ -112,7 +112,7 @@ class RunSession:
     @property
     def target(self) -> Target:
         """Where the models will run."""
-        return self.experiment.target.target()
+        return self.experiment.target
 
     @cached_property
     def references(self) -> dict[str, Candidate]:

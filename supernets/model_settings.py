@@ -6,9 +6,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, create_model, model_validator
 
+from hardware.settings import Settings
 from supernets.families.registry import FAMILIES, family, model_types
 from supernets.families.sizes import Sizes
-from supernets.settings import Settings, TrainSettings
+from supernets.settings import TrainSettings
 
 _SECTIONS: dict[str, Any] = {
     name: (

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from hardware.formats.precision import Precision
+from hardware.formats.registry import FormatName
+from hardware.settings import Settings
 from supernets.presets import PRESETS
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Width = PositiveInt | Fraction
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
-Precisions = Annotated[tuple[Precision, ...], Field(min_length=1)]
+Precisions = Annotated[tuple[FormatName, ...], Field(min_length=1)]
 
-DEFAULT_PRECISION: dict[str, tuple[Precision, ...]] = {
-    "*": (Precision.INT4, Precision.INT8, Precision.FP32)
-}
-
-
-class Settings(BaseModel):
-    """Base of every section: unknown keys are errors, values cannot change afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+DEFAULT_PRECISION: dict[str, tuple[str, ...]] = {"*": ("int4", "int8", "fp32")}
 
 
 class TrainSettings(Settings):

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hardware.formats.precision import Precision, QuantPolicy
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.registry import find_format
 from hardware.graph.export import export_template
 from hardware.graph.template import Template
 from hardware.writing.materialize import Weights, arrays
@@ -124,4 +125,4 @@ def random_policy(
 ) -> QuantPolicy:
     """An independent random precision for every layer."""
     names = layers_of(template, weights)
-    return QuantPolicy({name: Precision(str(rng.choice(choices))) for name in names})
+    return QuantPolicy({name: find_format(str(rng.choice(choices))) for name in names})

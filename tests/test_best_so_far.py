@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hardware.formats.precision import Precision, QuantPolicy
+from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
 from nas.delivery.selection import best_so_far
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation, Role
@@ -12,7 +15,7 @@ from nas.experiment.schema import Experiment
 
 
 def evaluation(
-    accuracy: float, latency_ms: float, precision: Precision, role: Role = "search"
+    accuracy: float, latency_ms: float, precision: Format, role: Role = "search"
 ) -> Evaluation:
     candidate = Candidate((("width", round(latency_ms * 1000)),), QuantPolicy({"head": precision}))
     metrics = {"accuracy": accuracy, "latency_ms": latency_ms, "size_bytes": 2000.0}
@@ -20,8 +23,8 @@ def evaluation(
 
 
 REFERENCES = [
-    evaluation(0.90, 4.0, Precision.FP32, "reference"),
-    evaluation(0.88, 2.0, Precision.INT8, "reference"),
+    evaluation(0.90, 4.0, FP32, "reference"),
+    evaluation(0.88, 2.0, INT8, "reference"),
 ]
 
 
@@ -57,7 +60,7 @@ def test_the_best_keeps_constraints_and_accepted_drop(
 ) -> None:
     """The INT8 reference is in neither case: a search that has found nothing better shows it."""
     pairs = [(0.89, 1.6), (0.86, 1.0), (0.80, 0.5), (0.89, 1.9)]
-    searched = [evaluation(*pair, Precision.INT8) for pair in pairs]
+    searched = [evaluation(*pair, INT8) for pair in pairs]
     failed = Evaluation(searched[0].candidate, {}, failure="broken")
     shown = best_so_far([*REFERENCES, failed, *searched], experiment(accuracy_drop, *constraints))
     assert shown == f"best: {best}" if best else "none yet" in shown

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hardware.formats.precision import QuantScheme
+from hardware.formats.scheme import QuantScheme
 from hardware.writing.calibrate import BINS, PERCENTILE, Observer, calibrate, divergence
 from hardware.writing.materialize import arrays
 from tests.sample_networks import pictures, resnet

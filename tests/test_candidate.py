@@ -8,7 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.formats.precision import Precision, QuantPolicy
+from hardware.formats.int4 import INT4
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
 from nas.evaluation.candidate import Candidate
 from supernets.space.space import Gene, Requires, SearchSpace
 
@@ -51,15 +53,15 @@ def test_what_a_small_depth_drops_is_not_in_the_candidate() -> None:
 
 def test_with_precision_keeps_the_architecture() -> None:
     candidate = Candidate.from_genome(SPACE, SPACE.largest())
-    plain = candidate.with_precision(Precision.INT8)
+    plain = candidate.with_precision(INT8)
     assert plain.architecture == candidate.architecture
-    assert set(plain.policy.values()) == {Precision.INT8}
+    assert set(plain.policy.values()) == {INT8}
     assert set(plain.policy) == set(candidate.policy)
 
 
 def test_the_key_does_not_change_between_versions() -> None:
     """Keys name folders and ledger entries: a change would orphan them."""
-    candidate = Candidate((("depth", 1),), QuantPolicy({"head": Precision.INT4}))
+    candidate = Candidate((("depth", 1),), QuantPolicy({"head": INT4}))
     text = '{"architecture":{"depth":1},"policy":{"head":"int4"}}'
     assert json.dumps(candidate.to_json(), sort_keys=True, separators=(",", ":")) == text
     assert candidate.key == "32f471c6972a"

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.registry import find_format, ordered
+from hardware.formats.scheme import QuantScheme
 from hardware.target import Target
-from nas.cost_models import BITS, ExactCosts, StructureFeatures
+from nas.cost_models import ExactCosts, StructureFeatures
 from nas.dry_run import check, check_reachable, exact_bounds, measure_corners, refuse_precisions
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.experiment.load import load_experiment
@@ -20,7 +21,7 @@ from supernets.load import load_data
 from supernets.settings import SpaceSettings
 from tests import sample_networks
 
-PRECISIONS = (Precision.INT4, Precision.INT8, Precision.FP32)
+PRECISIONS = ("int4", "int8", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def builder() -> CandidateBuilder:
         depth=(1, 3),
         num_heads=(2, 4),
         hidden_dim=(96,),
-        precision={"*": (Precision.INT8,), "*.fc1": PRECISIONS},
+        precision={"*": ("int8",), "*.fc1": PRECISIONS},
     )
     return CandidateBuilder(network, network.space(settings), template, QuantScheme(), [])
 
@@ -59,7 +60,7 @@ def test_features_hold_all_macs_and_weights_of_a_candidate(builder: CandidateBui
     genomes = builder.space.sample(20, np.random.default_rng(0))
     features = StructureFeatures(builder.space, builder.cost).features(genomes)
     cost, largest = (builder.cost(g) for g in (genomes, builder.space.largest()[None]))
-    n = len(BITS)
+    n = len(ordered())
     macs = (features[:, :n].sum(axis=1) + features[:, 2 * n]) * largest.macs
     weights = features[:, n : 2 * n].sum(axis=1) * largest.parameters
     assert np.allclose(macs, cost.macs)
@@ -82,7 +83,7 @@ def test_features_hold_all_macs_and_weights_of_a_candidate(builder: CandidateBui
 def test_only_what_is_certainly_out_of_reach_is_refused(
     builder: CandidateBuilder, text: str, reachable: bool
 ) -> None:
-    corners = measure_corners(builder, PRECISIONS)
+    corners = measure_corners(builder, [find_format(name) for name in PRECISIONS])
     bounds = exact_bounds(builder)
     if reachable:
         assert text.split()[0] in check_reachable(parse_constraint(text), bounds, corners)

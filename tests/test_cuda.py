@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.fp16 import FP16
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
 from hardware.graph.template import Template
 from hardware.kernel_profile import what_ran
 from hardware.session import open_session, predict
@@ -55,7 +57,7 @@ def test_fp16_layers_agree_with_torch(sample: Callable[[], tuple[nn.Module, Temp
     network, template = sample()
     inputs = texts(3, 9) if sample is bert else {"pixel_values": pictures(3)}
     names = [layer.name for layer in template.layers]
-    policy = QuantPolicy.uniform(names, Precision.FP16)
+    policy = QuantPolicy.uniform(names, FP16)
     model = materialize(template, arrays(network.state_dict()), policy, QuantScheme())
     found = predict(open_session(model.SerializeToString(), Target()), [tensors(inputs)])
     with torch.no_grad():
@@ -115,6 +117,6 @@ def test_mixed_policies_run_on_the_gpu_and_agree_with_the_cpu(tmp_path: Path, se
     save_model(materialize(template, weights, policy, HALF), tmp_path / "model.onnx")
     feed = {"pixel_values": images(8).numpy()}
     path = tmp_path / "model.onnx"
-    gpu, cpu = (predict(open_session(path, Target(p)), [feed]) for p in ("cuda", "cpu"))
+    gpu, cpu = (predict(open_session(path, Target(provider=p)), [feed]) for p in ("cuda", "cpu"))
     assert np.linalg.norm(gpu - cpu) < 2e-2 * np.linalg.norm(cpu)
-    what_ran(path, feed, Target("cuda"))
+    what_ran(path, feed, Target(provider="cuda"))

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hardware.formats.precision import Precision, QuantPolicy
+from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
+from hardware.formats.int4 import INT4
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
 from hardware.latency import Latency
 from nas.delivery.model_card import model_card
 from nas.delivery.results import Front, ValidatedModel, Versus
@@ -22,7 +26,7 @@ from nas.reporting.report import Report, front_table, html, markdown, recommenda
 from tests.faults.victim import write_experiment
 
 
-def candidate(size: int, precision: Precision) -> Candidate:
+def candidate(size: int, precision: Format) -> Candidate:
     return Candidate((("blocks.0.mlp.hidden_dim", size),), QuantPolicy({"head": precision}))
 
 
@@ -32,7 +36,7 @@ def evaluation(
     latency_ms: float,
     *,
     disturbed: bool = False,
-    precision: Precision = Precision.INT4,
+    precision: Format = INT4,
     role: Role = "search",
 ) -> Evaluation:
     latency = Latency(latency_ms, latency_ms, latency_ms, 10, disturbed)
@@ -41,8 +45,8 @@ def evaluation(
 
 
 REFERENCES = [
-    evaluation(99, 0.90, 9.0, precision=Precision.FP32, role="reference"),
-    evaluation(99, 0.90, 4.0, precision=Precision.INT8, role="reference"),
+    evaluation(99, 0.90, 9.0, precision=FP32, role="reference"),
+    evaluation(99, 0.90, 4.0, precision=INT8, role="reference"),
 ]
 
 
@@ -72,7 +76,7 @@ def model(
     return ValidatedModel(
         name=name,
         role="front" if role == "search" else "reference",
-        candidate=candidate(len(name), Precision.INT4),
+        candidate=candidate(len(name), INT4),
         validation_accuracy=0.9,
         test_accuracy=0.9,
         latency_ms=(latency_ms, latency_ms, latency_ms),

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from hardware import doctor
-from hardware.doctor import Machine, Probe, examine_machine, measure_formats, render
+from hardware.doctor import Machine, Probe, examine_machine, measure_formats, render, variants
+from hardware.providers import PROVIDERS
 from hardware.target import Target, parse_target
 
 LINEAR = Probe("linear", (1, 3, 32), (16, 32))
@@ -25,7 +26,7 @@ def printed(renderable: object) -> str:
 def test_every_format_of_a_layer_is_measured_and_shown() -> None:
     rng = np.random.default_rng(0)
     table = measure_formats(Target(), probes=(LINEAR, CONVOLUTION), repeats=3, rng=rng)
-    assert set(table["linear"]) == set(doctor.FORMATS["cpu"])
+    assert set(table["linear"]) == set(variants(LINEAR, Target()))
     assert set(table["convolution"]) == {"fp32", "int8 static", "int4 w4a8"}
     assert all(row.repeats == 1 for rows in table.values() for row in rows.values())
     text = printed(render(examine_machine(), table))
@@ -56,6 +57,6 @@ def test_measuring_needs_no_torch() -> None:
 
 
 def test_formats_of_a_provider_are_its_precisions() -> None:
-    for provider, formats in doctor.FORMATS.items():
-        precisions = {precision for precision, _ in formats.values()}
-        assert precisions == set(parse_target(provider).precisions)
+    for name, provider in PROVIDERS.items():
+        measured = variants(LINEAR, parse_target(provider=name)).values()
+        assert {entry for entry, _ in measured} == set(provider.formats)

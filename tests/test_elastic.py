@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.format import Format
+from hardware.formats.int4 import INT4
+from hardware.formats.int8 import INT8
+from hardware.formats.scheme import QuantScheme
 from supernets.layers import fake_quant
 from supernets.layers.attention import ElasticAttention
 from supernets.layers.elastic import (
@@ -110,8 +113,8 @@ def test_sub_network_leaves_running_statistics_alone() -> None:
     assert norm.running_mean.ne(0).all()
 
 
-@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
-def test_precision_acts_on_the_active_slice(precision: Precision) -> None:
+@pytest.mark.parametrize("precision", [INT8, INT4])
+def test_precision_acts_on_the_active_slice(precision: Format) -> None:
     scheme = QuantScheme(group_size=None)
     layer = ElasticLinear(8, 6)
     x = narrowed(layer, (4, 3), X)
@@ -124,10 +127,8 @@ def test_precision_acts_on_the_active_slice(precision: Precision) -> None:
 def test_precision_of_a_convolution_acts_on_the_active_slice() -> None:
     layer, scheme = ElasticConv2d(8, 6, 3, 2), QuantScheme()
     x = narrowed(layer, (4, 3), IMAGE)
-    layer.precision = Precision.INT8
-    expected = fake_quant.conv2d(
-        x, layer.weight[:3, :4], None, Precision.INT8, scheme, stride=2, padding=1
-    )
+    layer.precision = INT8
+    expected = fake_quant.conv2d(x, layer.weight[:3, :4], None, INT8, scheme, stride=2, padding=1)
     torch.testing.assert_close(layer(x), expected)
 
 

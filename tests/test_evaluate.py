@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.fp32 import FP32
+from hardware.formats.int4 import INT4
+from hardware.formats.int8 import INT8
+from hardware.formats.scheme import QuantScheme
 from hardware.latency import Latency
 from hardware.run_watch import RunWatch
 from hardware.target import Target
@@ -51,7 +54,7 @@ def evaluator_of(
     builder: CandidateBuilder, data: TaskData, folder: Path, clock: Clock | None = None
 ) -> Evaluator:
     """What evaluates on this machine, beside the largest network in FP32."""
-    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
+    baseline = builder.uniform(builder.space.largest(), FP32)
     watch = None if clock is None else RunWatch(clock, None, lambda: 0)
     latency = LocalLatency(builder, baseline, LatencyCache(folder), watch)
     return Evaluator(builder, RuntimeAccuracy(builder, data.validation), latency)
@@ -83,8 +86,8 @@ def test_a_slow_phase_of_the_machine_cancels(
     builder: CandidateBuilder, data: TaskData, tmp_path: Path
 ) -> None:
     """Whatever the pace, a candidate's latency is its ratio to the baseline's, in its time."""
-    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
-    candidate = builder.uniform(builder.space.smallest(), Precision.INT8)
+    baseline = builder.uniform(builder.space.largest(), FP32)
+    candidate = builder.uniform(builder.space.smallest(), INT8)
     clock = Clock()
     evaluator = evaluator_of(builder, data, tmp_path, clock)
     metrics, _ = evaluator(baseline)
@@ -97,7 +100,7 @@ def test_a_slow_phase_of_the_machine_cancels(
 def test_latency_taken_in_another_way_is_not_reused(
     builder: CandidateBuilder, data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    baseline = builder.uniform(builder.space.largest(), Precision.FP32)
+    baseline = builder.uniform(builder.space.largest(), FP32)
     clock = Clock()
     evaluator = evaluator_of(builder, data, tmp_path, clock)
     evaluator(baseline)
@@ -112,8 +115,8 @@ def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(
 ) -> None:
     """Other weights make no other latency; another precision, size or way of writing does."""
     space = builder.space
-    small = builder.uniform(space.smallest(), Precision.INT8)
-    large = builder.uniform(space.largest(), Precision.INT8)
+    small = builder.uniform(space.smallest(), INT8)
+    large = builder.uniform(space.largest(), INT8)
     model = builder.model(small)
     digest = graph_digest(model)
     for tensor in model.graph.initializer:
@@ -121,7 +124,7 @@ def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(
             tensor.raw_data = bytes(len(tensor.raw_data))
     assert graph_digest(model) == digest
     model.graph.node[0].name += "/changed"
-    others = (large, small.with_precision(Precision.INT4))
+    others = (large, small.with_precision(INT4))
     found = {digest, graph_digest(model), *(graph_digest(builder.model(c)) for c in others)}
     assert len(found) == 4
 
@@ -129,7 +132,7 @@ def test_latency_is_remembered_by_the_graph_and_not_by_its_weights(
 def test_metrics_are_those_of_the_shipped_model(
     builder: CandidateBuilder, data: TaskData, tmp_path: Path
 ) -> None:
-    candidate = builder.uniform(builder.space.largest(), Precision.INT4)
+    candidate = builder.uniform(builder.space.largest(), INT4)
     metrics, details = evaluator_of(builder, data, tmp_path)(candidate)
     assert metrics["size_bytes"] == len(builder.model(candidate).SerializeToString())
     network = builder.network(candidate)
@@ -175,8 +178,8 @@ def test_the_fast_evaluator_sees_the_accuracy_of_the_exported_model(
 def test_a_candidate_does_not_depend_on_what_was_built_before(builder: CandidateBuilder) -> None:
     """All candidates share one super-network, which knows the last one's sizes."""
     space = builder.space
-    small = builder.uniform(space.smallest(), Precision.INT8)
-    large = builder.uniform(space.largest(), Precision.INT4)
+    small = builder.uniform(space.smallest(), INT8)
+    large = builder.uniform(space.largest(), INT4)
     content = builder.build(small).content
     builder.build(large)
     again = builder.build(small)

@@ -64,6 +64,32 @@ def test_a_constraint_names_a_row_that_the_target_has(experiment_file: Write) ->
 
 
 @pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["target.provider=tensorrt"],
+            r"quantization\.linear: dynamic .* tensorrt; allowed are qdq",
+        ),
+        (
+            ["quantization.linear=qdq"],
+            r"quantization\.linear: qdq .* cpu; allowed are dynamic, static",
+        ),
+        (
+            ["target.provider=cuda", "quantization.int4_kernel=w4a8"],
+            r"\.int4_kernel: w4a8 .* cuda; allowed are matmulnbits",
+        ),
+        (["target.provider=npu"], "provider 'npu' is unknown; allowed are cpu, cuda, tensorrt"),
+        (["space.precision={'*': [int3]}"], "no format 'int3'; allowed are int4, int8, fp16, fp32"),
+    ],
+)
+def test_what_the_target_cannot_run_is_refused(
+    experiment_file: Write, overrides: list[str], told: str
+) -> None:
+    with pytest.raises(ExperimentError, match=told):
+        load_experiment(experiment_file(), overrides)
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("name: a\nname: b\n", "given twice"),

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hardware.formats.precision import QuantPolicy, QuantScheme
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
 from hardware.graph.export import export_template
 from hardware.graph.template import Template
 from hardware.session import open_session, predict

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
 from hardware.graph.export import export_template
 from hardware.graph.first_tokens import FIRST_TOKENS
 from hardware.graph.template import Template
@@ -115,6 +117,6 @@ def test_where_all_tokens_are_read_nothing_is_left_out() -> None:
     template = export_template(network, {"x": x}, dynamic_axes={"x": {0: "batch"}})
     assert all(tensor.name != FIRST_TOKENS for tensor in template.model.graph.initializer)
     weights = arrays(network.state_dict())
-    int8 = QuantPolicy.uniform([layer.name for layer in template.layers], Precision.INT8)
+    int8 = QuantPolicy.uniform([layer.name for layer in template.layers], INT8)
     model = materialize(template, weights, int8, SCHEME)
     assert [node.op_type for node in model.graph.node].count("Gather") == 0

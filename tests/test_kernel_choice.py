@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hardware import doctor
-from hardware.formats.precision import QuantScheme
+from hardware.formats.scheme import QuantScheme
 from hardware.kernel_choice import choose_int4_kernel
 from hardware.run_watch import RunWatch
 from hardware.target import Target
@@ -70,7 +70,7 @@ def test_a_choice_by_disturbed_latencies_is_not_remembered(tmp_path: Path) -> No
 
 def test_cuda_has_one_int4_kernel() -> None:
     template, weights = doctor.one_layer(LAYER, np.random.default_rng(0))
-    choice = choose_int4_kernel(template, weights, QuantScheme(), Target("cuda"), {})
+    choice = choose_int4_kernel(template, weights, QuantScheme(), Target(provider="cuda"), {})
     assert choice.kernel == "matmulnbits"
 
 

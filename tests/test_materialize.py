@@ -7,12 +7,14 @@ import onnx
 import pytest
 import torch
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
+from hardware.formats.weight_memo import WeightMemo
 from hardware.graph.template import Template
 from hardware.session import open_session, predict
 from hardware.target import Target
 from hardware.writing.materialize import arrays, materialize
-from hardware.writing.weight_memo import WeightMemo
 from tests.sample_networks import images, layers_of, random_policy, random_vit, vit
 
 
@@ -61,7 +63,7 @@ def test_query_key_and_value_share_one_quantized_activation() -> None:
     network, _ = vit()
     network.activate({})
     weights = arrays(network.extract().state_dict())
-    int8 = QuantPolicy.uniform(layers_of(template, weights), Precision.INT8)
+    int8 = QuantPolicy.uniform(layers_of(template, weights), INT8)
     graph = materialize(template, weights, int8, QuantScheme()).graph
     quantizers = [node for node in graph.node if node.op_type == "DynamicQuantizeLinear"]
     assert len(quantizers) == 2 + 4 * 3 + 1, "patch_embed, head, four per block, last query"
@@ -86,7 +88,7 @@ def test_weights_that_no_dropped_block_explains_are_an_error() -> None:
 def test_a_policy_for_a_layer_that_is_not_there_is_an_error() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
-    policy = QuantPolicy({"blocks.9.mlp.fc1": Precision.INT8})
+    policy = QuantPolicy({"blocks.9.mlp.fc1": INT8})
     with pytest.raises(ValueError, match=r"blocks\.9\.mlp\.fc1"):
         materialize(template, weights, policy, QuantScheme())
 

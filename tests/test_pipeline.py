@@ -126,7 +126,7 @@ def test_exported_models_are_what_the_policy_says(finished: tuple[RunFolder, Fro
     folder, front = finished
     for model in front.models:
         written = json.loads((folder.model(model.name) / "policy.json").read_text())
-        assert written["policy"] == {k: v.value for k, v in model.candidate.policy.items()}
+        assert written["policy"] == {k: v.name for k, v in model.candidate.policy.items()}
         path = folder.model(model.name) / "model.onnx"
         assert path.stat().st_size == model.size_bytes
         onnx.checker.check_model(path, full_check=True)
@@ -161,7 +161,7 @@ def test_references_are_the_largest_network(finished: tuple[RunFolder, Front]) -
     largest = {"depth": 3, **{f"blocks.{i}.mlp.hidden_dim": 64 for i in range(3)}}
     for reference in front.references:
         assert dict(reference.candidate.architecture).items() >= largest.items()
-        assert {p.value for p in reference.candidate.policy.values()} == {reference.name}
+        assert {p.name for p in reference.candidate.policy.values()} == {reference.name}
         assert reference.versus[reference.name].size_ratio == 1
 
 
@@ -532,7 +532,7 @@ def test_a_run_whose_candidates_fail_stops_with_a_summary(
     real = RuntimeAccuracy.accuracy
 
     def failing(meter: RuntimeAccuracy, built: BuiltCandidate) -> float:
-        if any(p == "int4" for p in built.candidate.policy.values()):
+        if any(p.name == "int4" for p in built.candidate.policy.values()):
             raise MemoryError("no room")
         return real(meter, built)
 

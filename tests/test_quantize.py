@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.formats.quantize import (
+from hardware.formats.int4_weights import (
     INT4_MAX,
     INT4_MIN,
     MULTIPLIER_MAX,
     SHRINKS,
-    int4_weight,
-    int8_weight,
-    pack_int4,
+    Int4Quantizer,
 )
+from hardware.formats.int8 import Int8Quantizer
+from hardware.graph.graph_writer import pack_int4
 
 
 def weights(rows: int, inputs: int, seed: int = 0) -> np.ndarray:
@@ -25,7 +25,7 @@ def weights(rows: int, inputs: int, seed: int = 0) -> np.ndarray:
 
 def test_int8_is_the_nearest_of_255_symmetric_levels() -> None:
     weight = weights(7, 33)
-    values, scale = int8_weight(weight)
+    values, scale = Int8Quantizer().quantize(weight)
     levels = np.arange(-127, 128, dtype=np.float32)
     for row, row_values, row_scale in zip(weight, values, scale, strict=True):
         nearest = np.abs(row[:, None] - levels * row_scale).argmin(axis=1) - 127
@@ -36,14 +36,17 @@ def test_int8_is_the_nearest_of_255_symmetric_levels() -> None:
 def test_reduced_range_cannot_overflow_sixteen_bits() -> None:
     """Two products of UINT8 and a weight, as AVX2 adds them."""
     weight = weights(20, 64)
-    for integers in (int8_weight(weight, True).values, int4_weight(weight, 16, True).integers):
+    for integers in (
+        Int8Quantizer(True).quantize(weight).values,
+        Int4Quantizer(16, True).quantize(weight).integers,
+    ):
         pairs = 255 * np.abs(integers.astype(int)).reshape(20, -1, 2).sum(-1)
         assert pairs.max() <= 2**15 - 1
 
 
 def test_int4_multiplier_has_the_least_squared_error_of_those_tried() -> None:
     weight = weights(5, 64)
-    quantized = int4_weight(weight, 16)
+    quantized = Int4Quantizer(16).quantize(weight)
     for row, group in itertools.product(range(5), range(4)):
         part = weight[row, group * 16 : (group + 1) * 16] / quantized.scale[row]
         ideal = part[np.abs(part).argmax()] / INT4_MIN
@@ -62,7 +65,7 @@ def test_int4_error_is_no_larger_than_onnxruntimes_block_quantizer() -> None:
     groups = weight.reshape(96, 8, 32)
     peak = np.take_along_axis(groups, np.abs(groups).argmax(-1)[..., None], -1)
     reference = np.clip(np.rint(groups / (peak / -8)), -8, 7) * (peak / -8)
-    ours = int4_weight(weight, 32)
+    ours = Int4Quantizer(32).quantize(weight)
     decoded = ours.integers * ours.scale[:, None]
     assert np.square(weight - decoded).sum() <= np.square(groups - reference).sum()
 
@@ -79,8 +82,8 @@ def test_int4_rows_are_independent_padded_with_zeros_and_inside_int8(
 ) -> None:
     weight = weights(rows, inputs, seed)
     weight[0] = 0
-    whole = int4_weight(weight, group)
-    part = int4_weight(weight[: rows // 2 + 1], group)
+    whole = Int4Quantizer(group).quantize(weight)
+    part = Int4Quantizer(group).quantize(weight[: rows // 2 + 1])
     for kept, alone in zip(whole.rows(rows // 2 + 1), part, strict=True):
         np.testing.assert_array_equal(kept, alone)
     assert not whole.integers[:, inputs:].any()

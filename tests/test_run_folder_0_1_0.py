@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from cli import main
-from hardware.formats.precision import Precision
+from hardware.formats.fp32 import FP32
 from nas.experiment.load import load_experiment
 from nas.ledger.study import read_evaluations
 from nas.pipeline import run
@@ -63,7 +63,7 @@ def test_export(old: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     plain = next(
         evaluation.candidate
         for evaluation in read_evaluations(experiment, old)
-        if set(evaluation.candidate.policy.values()) == {Precision.FP32}
+        if set(evaluation.candidate.policy.values()) == {FP32}
     )
     command(monkeypatch, "export", old.path, "--out", tmp_path / "out", "--key", plain.key)
     (batch,) = load_data(experiment.data, experiment.model).test.batches(1000)

@@ -20,7 +20,8 @@ from rich.console import Console
 from safetensors.torch import save_file
 from transformers import BertTokenizerFast  # type: ignore[attr-defined] # loaded lazily
 
-from hardware.formats.precision import Precision, QuantPolicy
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
 from nas.delivery.model_card import model_card
 from nas.delivery.results import Front, ValidatedModel, Versus, read_front
 from nas.evaluation.candidate import Candidate
@@ -44,7 +45,7 @@ HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) ![y](http://z) | `
 
 
 def hostile_model(name: str) -> ValidatedModel:
-    policy = QuantPolicy({HOSTILE: Precision.INT8})
+    policy = QuantPolicy({HOSTILE: INT8})
     return ValidatedModel(
         name=name,
         role="reference" if name == "int8" else "front",

@@ -24,7 +24,8 @@ from transformers import (
 )
 from transformers.image_utils import load_image
 
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.fp32 import FP32
+from hardware.formats.scheme import QuantScheme
 from hardware.graph.template import Template
 from hardware.session import open_session
 from hardware.target import Target
@@ -130,7 +131,7 @@ def ship(
         calibration_batches(data.train, samples=16),
     )
     genome = genes.smallest() if smallest else genes.largest()
-    candidate = builder.uniform(genome, Precision.FP32)
+    candidate = builder.uniform(genome, FP32)
     favour_no_class(builder, candidate, data)
     Exporter(builder, data).write(candidate, out)
     session = open_session(out / "model.onnx", Target())

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hardware.formats.precision import QuantScheme
+from hardware.formats.registry import ordered
+from hardware.formats.scheme import QuantScheme
+from hardware.graph.static_activations import Ranges
 from hardware.writing.materialize import materialize
 from hardware.writing.size import SizeModel
-from hardware.writing.static_activations import Ranges
 from tests.sample_networks import random_policy, random_vit, vit
 
 
@@ -24,6 +25,7 @@ class AnyRange(Ranges):
         QuantScheme(linear="static"),
         QuantScheme(linear="qdq"),
         QuantScheme(int4_kernel="matmulnbits"),
+        QuantScheme(int4_kernel="matmulnbits", linear="static"),
     ],
 )
 def test_predicted_bytes_equal_the_written_ones(scheme: QuantScheme) -> None:
@@ -38,12 +40,12 @@ def test_predicted_bytes_equal_the_written_ones(scheme: QuantScheme) -> None:
         written.append(len(model.SerializeToString()))
         table.append(
             [
-                (*weights[f"{name}.weight"].shape, policy[name].bits)
+                (*weights[f"{name}.weight"].shape, ordered().index(policy[name]))
                 if name in policy
                 else (0,) * 3
                 for name in names
             ]
         )
-    out, inputs, bits = np.moveaxis(np.array(table), -1, 0)
-    predicted = SizeModel(template, scheme).file_bytes(names, out, inputs, bits)
+    out, inputs, formats = np.moveaxis(np.array(table), -1, 0)
+    predicted = SizeModel(template, scheme).file_bytes(names, out, inputs, formats)
     assert np.array_equal(predicted, written)

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from hardware.formats.precision import Precision
+from hardware.formats.fp32 import FP32
 from supernets.space.space import Choice, Gene, Genomes, Requires, SearchSpace
 
 SPACE = SearchSpace(
@@ -76,7 +76,7 @@ def test_names_as_choices_are_no_precisions() -> None:
     )
     architecture, policy = space.split(space.largest())
     assert architecture == {"depth": 2, "rounding.precision": "fp32"}
-    assert dict(policy) == {"fc": Precision.FP32}
+    assert dict(policy) == {"fc": FP32}
     assert dict(space.split(space.smallest())[1]) == {}
     assert space.of_kind("choice", "precision").tolist() == [False, True, True]
 

@@ -7,12 +7,12 @@ import numpy as np
 import onnx
 import pytest
 
-from hardware.formats.precision import QuantScheme
+from hardware.formats.scheme import QuantScheme
 from hardware.graph.model_file import chunks, save_model
-from hardware.graph.verify import read_policy
 from hardware.session import open_session, predict
 from hardware.target import Target
 from hardware.writing.materialize import materialize
+from hardware.writing.verify import read_policy
 from tests.sample_networks import images, random_policy, random_vit, vit
 
 

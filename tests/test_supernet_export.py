@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.fp32 import FP32
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
 from hardware.session import open_session, predict
 from hardware.target import Target
 from hardware.writing.activation_ranges import rounding_of
@@ -48,7 +50,7 @@ def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettin
         network.activate(architecture)
         inputs = network.adapt_inputs(families.batch(network).inputs)
         weights = arrays(network.deploy().state_dict())
-        plain = QuantPolicy.uniform(policy, Precision.FP32)
+        plain = QuantPolicy.uniform(policy, FP32)
         model = materialize(template, weights, plain, SCHEME)
         expected = network(**inputs).detach().numpy()
         np.testing.assert_allclose(logits(model, inputs), expected, atol=1e-5, rtol=1e-5)
@@ -63,6 +65,6 @@ def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettin
         np.testing.assert_allclose(logits(model, inputs), imitated, atol=0.03)
         cost = network.cost(space, genome[None])
         names = [layer.name for layer in cost.layers]
-        features = cost.out_features, cost.in_features, cost.precision_bits
+        features = cost.out_features, cost.in_features, cost.formats
         predicted = sizes.file_bytes(names, *features)[0] - 4 * cost.narrowed_parameters[0]
         assert predicted == pytest.approx(len(model.SerializeToString()), rel=0.01)

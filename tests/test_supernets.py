@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.int4 import INT4
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.registry import ordered
+from hardware.formats.scheme import QuantScheme
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
@@ -135,7 +138,7 @@ def test_cost_counts_the_extracted_network(config: Sizes, settings: SpaceSetting
             wanted = (cost.out_features[row, column], cost.in_features[row, column])
             assert sizes == (wanted[::-1] if layer.kind == "embedding" else wanted), layer.name
             assert (getattr(module, "bias", None) is not None) == layer.bias
-            assert cost.precision_bits[row, column] == policy[layer.name].bits
+            assert ordered()[cost.formats[row, column]] == policy[layer.name]
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
@@ -179,7 +182,7 @@ def test_policy_reaches_every_layer_and_leaves_again(
     scheme = QuantScheme(group_size=None)
     names = [layer.name for layer in network.layers]
     for name in names:
-        network.apply_policy(QuantPolicy({name: Precision.INT4}), scheme)
+        network.apply_policy(QuantPolicy({name: INT4}), scheme)
         assert not torch.equal(network(**inputs), plain), name
     network.apply_policy({}, scheme)
     torch.testing.assert_close(network(**inputs), plain, rtol=0, atol=0)

@@ -19,7 +19,11 @@ import torch
 from sklearn.metrics import r2_score
 from torch.nn import functional as F
 
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
+from hardware.formats.int4 import INT4
+from hardware.formats.int8 import INT8
+from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch, Split
 from supernets.data.images import ImageSplit
 from supernets.families.bert.config import BertConfig
@@ -144,7 +148,7 @@ def test_resuming_at_any_step_ends_in_the_same_network(kind: str) -> None:
 def polisher(
     network: SuperNetwork,
     architecture: Mapping[str, int],
-    policy: Mapping[str, Precision],
+    policy: Mapping[str, Format],
     split: Split = DATA.train,
     teacher: SuperNetwork | None = None,
     **settings: Any,
@@ -182,7 +186,7 @@ def test_polishing_teaches_the_sub_network_under_its_policy() -> None:
     network = fresh()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     architecture = {"depth": 1, "blocks.0.mlp.hidden_dim": 8, "blocks.1.mlp.hidden_dim": 8}
-    policy = {"blocks.0.mlp.fc1": Precision.INT4, "head": Precision.INT8}
+    policy = {"blocks.0.mlp.fc1": INT4, "head": INT8}
     batch = next(DATA.train.batches(32))
     with torch.no_grad():
         teacher = network(**batch.inputs)
@@ -394,11 +398,11 @@ def test_quantization_aware_sub_networks_carry_a_policy_only_while_they_train() 
     assert len(precisions) > 1
     trainer.step()
     for layer in network.layers:
-        assert network.get_submodule(layer.name).precision == Precision.FP32
+        assert network.get_submodule(layer.name).precision == FP32
 
 
 def test_low_precision_costs_less_after_tuning_under_it() -> None:
-    policy = {layer.name: Precision.INT4 for layer in fresh().layers}
+    policy = {layer.name: INT4 for layer in fresh().layers}
     costs = {}
     for aware in (False, True):
         network = fresh()

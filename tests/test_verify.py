@@ -5,9 +5,13 @@ import onnx
 import pytest
 from onnx.helper import make_node
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
-from hardware.graph.verify import PolicyError, read_policy, verify
+from hardware.formats.fp32 import FP32
+from hardware.formats.int4 import INT4
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
 from hardware.writing.materialize import materialize
+from hardware.writing.verify import PolicyError, read_policy, verify
 from tests.sample_networks import layers_of, random_policy, random_vit, vit
 
 
@@ -21,14 +25,14 @@ def test_the_written_policy_is_read_back(seed: int) -> None:
     assert read_policy(model) == policy
     coverage = verify(model, policy)
     assert coverage.layers == len(policy)
-    assert coverage.low_precision_layers == sum(p != Precision.FP32 for p in policy.values())
+    assert coverage.low_precision_layers == sum(p != FP32 for p in policy.values())
 
 
 def test_coverage_counts_weights_as_fp32_bytes() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
     names = layers_of(template, weights)
-    policy = QuantPolicy({**dict.fromkeys(names, Precision.INT8), "head": Precision.FP32})
+    policy = QuantPolicy({**dict.fromkeys(names, INT8), "head": FP32})
     coverage = verify(materialize(template, weights, policy, QuantScheme()), policy)
     bytes_of = {name: weights[f"{name}.weight"].nbytes for name in names}
     assert coverage.weight_bytes_fp32 == sum(bytes_of.values())
@@ -39,9 +43,9 @@ def test_coverage_counts_weights_as_fp32_bytes() -> None:
 def test_a_difference_is_an_error_that_names_the_layer() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
-    int8 = QuantPolicy.uniform(layers_of(template, weights), Precision.INT8)
+    int8 = QuantPolicy.uniform(layers_of(template, weights), INT8)
     model = materialize(template, weights, int8, QuantScheme())
-    asked = QuantPolicy({**int8, "head": Precision.INT4, "gone": Precision.INT8})
+    asked = QuantPolicy({**int8, "head": INT4, "gone": INT8})
     with pytest.raises(
         PolicyError, match=r"(?s)gone: .*no such layer.*head: asked int4, found int8"
     ):
@@ -51,7 +55,7 @@ def test_a_difference_is_an_error_that_names_the_layer() -> None:
 def test_weight_only_int8_is_not_taken_for_int8_arithmetic() -> None:
     _, template = vit()
     _, weights = random_vit(np.random.default_rng(0))
-    int8 = QuantPolicy({"head": Precision.INT8})
+    int8 = QuantPolicy({"head": INT8})
     model = materialize(template, weights, int8, QuantScheme())
     nodes = model.graph.node
     call = next(node for node in nodes if node.op_type == "Int8MatMul")

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx.helper import make_node, np_dtype_to_tensor_dtype
 
-from hardware.formats.quantize import Int8s, pack_int4
 from hardware.graph.template import DOMAIN
 
 AnyArray = NDArray[np.generic] | np.generic
+Int8s = NDArray[np.int8]
+
+MICROSOFT = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
 
 
 class GraphWriter:
@@ -26,7 +29,7 @@ class GraphWriter:
     def __init__(self) -> None:
         self.model = onnx.ModelProto()
         self.graph = self.model.graph
-        self.functions: set[str] = set()
+        self.functions: dict[str, onnx.FunctionProto] = {}
         self.domains: set[str] = set()
         self._known: set[str] = set()
 
@@ -49,7 +52,7 @@ class GraphWriter:
 
     def call(self, function: onnx.FunctionProto, inputs: Sequence[str], output: str) -> str:
         """Append a call of one of our functions and return its output."""
-        self.functions.add(function.name)
+        self.functions[function.name] = function
         self.copy(make_node(function.name, inputs, [output], domain=DOMAIN))
         return output
 
@@ -67,3 +70,11 @@ class GraphWriter:
             self.graph.initializer.add(name=name, data_type=kind, dims=shape, raw_data=raw)
             self._known.add(name)
         return name
+
+
+def pack_int4(values: Int8s) -> bytes:
+    """ONNX's INT4 layout: two values per byte in row-major order, the first in the low bits."""
+    flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    if flat.size % 2:
+        flat = np.append(flat, np.uint8(0))
+    return bytes((flat[0::2] & 0xF | flat[1::2] << 4).tobytes())

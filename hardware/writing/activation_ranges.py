@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import onnx
 
-from hardware.formats.precision import QuantPolicy, QuantScheme
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
 from hardware.graph.first_tokens import scope
+from hardware.graph.static_activations import Ranges, plan
 from hardware.graph.template import Template
 from hardware.writing.materialize import Weights, static_layers
-from hardware.writing.static_activations import Ranges, plan
 
 Range = tuple[float, float]
 
@@ -33,7 +34,7 @@ def rounding_of(
     rounded where layers read it.
     """
     nodes = template.without(template.dropped(weights))
-    low = static_layers(template, nodes, policy, scheme)
+    low = static_layers(template, nodes, scheme, policy)
     found = plan(nodes, low, template.constants)
     inputs = {}
     for node in nodes:

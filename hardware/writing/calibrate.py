@@ -9,12 +9,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx.helper import make_tensor_value_info
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
+from hardware.graph.static_activations import Ranges, plan
 from hardware.graph.template import Template
 from hardware.session import Arrays, open_session
 from hardware.target import Target
 from hardware.writing.materialize import Weights, kept_nodes, materialize, static_layers
-from hardware.writing.static_activations import Ranges, plan
 
 Histogram = NDArray[np.float64]
 
@@ -38,9 +39,7 @@ def calibrate(
     Raises ValueError when there is no batch.
     """
     nodes = kept_nodes(template, weights)
-    names = [layer.name for layer in template.layers if f"{layer.name}.weight" in weights]
-    int8 = QuantPolicy.uniform(names, Precision.INT8)
-    low = static_layers(template, nodes, int8, scheme)
+    low = static_layers(template, nodes, scheme)
     observed = sorted(plan(nodes, low, template.constants).observed())
     model = materialize(template, weights, QuantPolicy({}), scheme)
     inputs = {value.name for value in model.graph.input}

@@ -8,15 +8,16 @@ import numpy as np
 import onnx
 from onnx.helper import make_opsetid
 
-from hardware.formats.precision import Precision, QuantPolicy, QuantScheme
-from hardware.formats.quantize import Floats
+from hardware.formats.format import Format, LayerValues, LayerWriter
+from hardware.formats.fp32 import FP32
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.registry import ordered
+from hardware.formats.scheme import QuantScheme
+from hardware.formats.weight_memo import Floats, WeightMemo
 from hardware.graph.graph_writer import GraphWriter
 from hardware.graph.model_file import save_model
-from hardware.graph.onnx_functions import FUNCTIONS
-from hardware.graph.template import DOMAIN, Layer, Template
-from hardware.writing.kernels import LayerValues, LayerWriter
-from hardware.writing.static_activations import Ranges, StaticActivations, has_static_kernel, plan
-from hardware.writing.weight_memo import WeightMemo
+from hardware.graph.static_activations import Ranges, StaticActivations, plan
+from hardware.graph.template import DOMAIN, Layer, LayerKind, Template
 
 __all__ = ["Weights", "arrays", "assemble", "materialize", "save_model"]
 
@@ -45,7 +46,7 @@ def materialize(
     kept = kept_nodes(template, weights)
     _check_policy(template, kept, policy)
     graph = GraphWriter()
-    rounding = plan(kept, static_layers(template, kept, policy, scheme), template.constants)
+    rounding = plan(kept, static_layers(template, kept, scheme, policy), template.constants)
     activations = StaticActivations(
         graph,
         rounding,
@@ -56,8 +57,7 @@ def materialize(
     for node in kept:
         layer = template.layer_of.get(node.name)
         if layer is not None:
-            precision = policy.get(layer.name, Precision.FP32)
-            writer.write(_layer_values(node, layer, weights), precision)
+            policy.get(layer.name, FP32).write(_layer_values(node, layer, weights), writer)
         else:
             _write_other(graph, _with_heads(node, template, weights), weights, activations)
         activations.written(node.output)
@@ -65,18 +65,25 @@ def materialize(
 
 
 def static_layers(
-    template: Template, nodes: Iterable[onnx.NodeProto], policy: QuantPolicy, scheme: QuantScheme
+    template: Template,
+    nodes: Iterable[onnx.NodeProto],
+    scheme: QuantScheme,
+    policy: Mapping[str, Format] | None = None,
 ) -> dict[str, np.bool_]:
-    """Node name of every layer that could have static activations -> whether it has."""
+    """Node name of every layer that could have static activations -> whether it has; without a
+    policy, all could and do."""
     found = {}
     for node in nodes:
         layer = template.layer_of.get(node.name)
-        if layer is not None and has_static_kernel(layer.kind, scheme):
-            precision = policy.get(layer.name, Precision.FP32)
-            blocks = layer.kind == "linear" and scheme.int4_kernel == "matmulnbits"
-            static = precision == Precision.INT8 or (precision == Precision.INT4 and not blocks)
+        if layer is not None and can_be_static(layer.kind, scheme):
+            static = policy is None or policy.get(layer.name, FP32).is_static(layer.kind, scheme)
             found[node.name] = np.bool_(static)
     return found
+
+
+def can_be_static(kind: LayerKind, scheme: QuantScheme) -> bool:
+    """Whether any format has calibrated activations in layers of this kind."""
+    return any(entry.is_static(kind, scheme) for entry in ordered())
 
 
 def kept_nodes(template: Template, weights: Weights) -> list[onnx.NodeProto]:
@@ -140,7 +147,7 @@ def assemble(template: Template, writer: GraphWriter) -> onnx.ModelProto:
     model.ir_version, model.producer_name = IR_VERSION, "simqnas"
     model.opset_import.extend(o for o in source.opset_import if o.domain != DOMAIN)
     model.opset_import.extend(make_opsetid(d, 1) for d in sorted(writer.domains - {""}))
-    model.functions.extend(FUNCTIONS[name] for name in sorted(writer.functions))
+    model.functions.extend(writer.functions[name] for name in sorted(writer.functions))
     return model
 
 

@@ -1,6 +1,6 @@
 """Exact file size of candidates, without writing them.
 
-The layer writers of `kernels.py` run dry: on weights that have a shape but no memory, into a
+The formats' layer writers run dry: on weights that have a shape but no memory, into a
 writer that counts protobuf bytes. Prediction and file therefore cannot drift apart.
 """
 
@@ -15,23 +15,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx.helper import make_opsetid, np_dtype_to_tensor_dtype
 
-from hardware.formats.precision import Precision, QuantScheme
-from hardware.formats.quantize import BlockInt4Weight, Floats, Int4Weight, Int8s, Int8Weight
+from hardware.formats.format import Format, LayerValues, LayerWriter
+from hardware.formats.registry import ordered
+from hardware.formats.scheme import QuantScheme
+from hardware.formats.weight_memo import ShapeMemo, no_floats
 from hardware.graph.first_tokens import FIRST_TOKENS, scope
-from hardware.graph.graph_writer import AnyArray, GraphWriter
-from hardware.graph.onnx_functions import FUNCTIONS
+from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter, Int8s
+from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, plan
 from hardware.graph.template import DOMAIN, Layer, Template
-from hardware.writing.kernels import MICROSOFT, LayerValues, LayerWriter
-from hardware.writing.materialize import assemble
-from hardware.writing.static_activations import (
-    ROUNDED,
-    Plan,
-    Ranges,
-    StaticActivations,
-    has_static_kernel,
-    plan,
-)
-from hardware.writing.weight_memo import WeightMemo
+from hardware.writing.materialize import assemble, can_be_static
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -40,7 +32,8 @@ SHARED_OPERATORS = {"DynamicQuantizeLinear", "Cast"}
 """Operators on a layer's input, written once for all layers that read it."""
 NO_LAYER = "\0"
 """Prefix of no name: everything counted is shared."""
-PRECISION_OF_BITS = {precision.bits: precision for precision in Precision}
+FUNCTION = f"{DOMAIN}::"
+"""Prefix of what functions are shared under."""
 
 
 class LayerSize(NamedTuple):
@@ -59,13 +52,14 @@ class SizeModel:
         ]
 
     def file_bytes(
-        self, layers: Sequence[str], out_features: Counts, in_features: Counts, bits: Counts
+        self, layers: Sequence[str], out_features: Counts, in_features: Counts, formats: Counts
     ) -> Counts:
         """Bytes of the written file for every genome, `(n_samples,)`.
 
         `layers` names the columns of the three `(n_samples, n_layers)` arrays: sizes as in
         `LayerSpec` (channels of a convolution, rows in and width out of an embedding), both 0
-        where a layer is dropped, and `Precision.bits`. Exact but for a few bytes per dropped block.
+        where a layer is dropped, and formats by their places in `ordered()`. Exact but for a few
+        bytes per dropped block.
         """
         result = np.zeros(len(out_features), np.int64)
         left = np.ones(len(out_features), bool)
@@ -74,7 +68,7 @@ class SizeModel:
             others = [i for i, name in enumerate(layers) if name not in ending.layers]
             rows = left & ~out_features[:, others].any(axis=1)
             left &= ~rows
-            tables = (table[rows][:, columns] for table in (out_features, in_features, bits))
+            tables = (table[rows][:, columns] for table in (out_features, in_features, formats))
             if rows.any():
                 result[rows] = ending.file_bytes([layers[i] for i in columns], *tables)
         return result
@@ -97,63 +91,66 @@ class _FixedEnd:
 
     def __init__(self, template: Template, scheme: QuantScheme) -> None:
         self._template, self._scheme = template, scheme
-        self._remembered: dict[tuple[str, int, int, int], LayerSize] = {}
+        self._remembered: dict[tuple[str, int, int, Format], LayerSize] = {}
 
     def file_bytes(
-        self, layers: Sequence[str], out_features: Counts, in_features: Counts, bits: Counts
+        self, layers: Sequence[str], out_features: Counts, in_features: Counts, formats: Counts
     ) -> Counts:
         """See `SizeModel`."""
         samples = len(out_features)
         total, shared = np.zeros(samples, np.int64), dict[str, Counts]()
         for column, name in enumerate(layers):
-            codes = (out_features[:, column] << 31 | in_features[:, column]) << 6 | bits[:, column]
+            sizes = out_features[:, column] << 31 | in_features[:, column]
+            codes = sizes << 6 | formats[:, column]
             for code in np.unique(codes).tolist():
-                out, inputs, width = code >> 37, code >> 6 & (1 << 31) - 1, code & 63
+                out, inputs, place = code >> 37, code >> 6 & (1 << 31) - 1, code & 63
                 if out:
                     mask = codes == code
-                    size = self._layer_size(name, out, inputs, PRECISION_OF_BITS[width])
+                    size = self._layer_size(name, out, inputs, ordered()[place])
                     total[mask] += size.own_bytes
                     for key, count in size.shared_bytes.items():
                         shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
-        for key, mask, count in self._rounding(layers, out_features > 0, bits):
+        for key, mask, count in self._rounding(layers, out_features > 0, formats):
             shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
-        functions = _sum([array for key, array in shared.items() if key in FUNCTIONS], samples)
+        called = {key: shared.pop(key) for key in list(shared) if key.startswith(FUNCTION)}
+        functions = _sum(list(called.values()), samples)
         functions[functions > 0] += _opset_bytes(DOMAIN)
         functions += shared.pop(MICROSOFT, np.zeros(samples, np.int64))
-        total += _sum([array for key, array in shared.items() if key not in FUNCTIONS], samples)
+        total += _sum(list(shared.values()), samples)
         total += self._other_bytes(layers, out_features > 0)
         graph = np.array([_field(int(count)) for count in total], np.int64)
         return graph + functions + self._frame_bytes
 
-    def _layer_size(self, name: str, out: int, inputs: int, precision: Precision) -> LayerSize:
+    def _layer_size(self, name: str, out: int, inputs: int, precision: Format) -> LayerSize:
         """What one layer of these sizes adds to the file."""
-        key = (name, out, inputs, precision.bits)
+        key = (name, out, inputs, precision)
         if key not in self._remembered:
             self._remembered[key] = self._count(name, out, inputs, precision)
         return self._remembered[key]
 
-    def _count(self, name: str, out: int, inputs: int, precision: Precision) -> LayerSize:
+    def _count(self, name: str, out: int, inputs: int, precision: Format) -> LayerSize:
         layer, node = self.layers[name]
-        weight = np.broadcast_to(np.float32(0), _shape(layer, out, inputs))
-        bias = np.broadcast_to(np.float32(0), (out,)) if len(node.input) > 2 else None
+        weight = no_floats(*_shape(layer, out, inputs))
+        bias = no_floats(out) if len(node.input) > 2 else None
         bare = onnx.NodeProto()
         bare.CopyFrom(node)
         del bare.metadata_props[:]
         counter = _ByteCounter(name)
         activations = _NamesOnly(counter, Plan(), Ranges({}))
-        writer = LayerWriter(counter, self._scheme, _ShapeMemo(), activations)
-        writer.write(LayerValues(name, layer.kind, bare, weight, bias), precision)
+        writer = LayerWriter(counter, self._scheme, ShapeMemo(), activations)
+        precision.write(LayerValues(name, layer.kind, bare, weight, bias), writer)
         return LayerSize(counter.own_bytes, counter.shared_bytes)
 
     def _rounding(
-        self, layers: Sequence[str], present: Mask, bits: Counts
+        self, layers: Sequence[str], present: Mask, formats: Counts
     ) -> Iterator[tuple[str, Mask, int]]:
         """What calibrated activations add: (name, where it is written, bytes)."""
         nodes, low = self._template.model.graph.node, dict[str, Mask]()
         for column, name in enumerate(layers):
             layer, node = self.layers[name]
-            if has_static_kernel(layer.kind, self._scheme):
-                low[node.name] = present[:, column] & (bits[:, column] <= Precision.INT8.bits)
+            if can_be_static(layer.kind, self._scheme):
+                static = [entry.is_static(layer.kind, self._scheme) for entry in ordered()]
+                low[node.name] = present[:, column] & np.array(static)[formats[:, column]]
         gaps = {
             bypass.output: (bypass.input, ~self._kept(path, layers, present))
             for path, bypass in self._template.bypasses.items()
@@ -217,7 +214,7 @@ class _FixedEnd:
         for name in set(node.input) - counted:
             if name in self._template.parameters:
                 shape = self._template.parameters[name]
-                counter.tensor(name, np.broadcast_to(np.float32(0), shape))
+                counter.tensor(name, no_floats(*shape))
                 counted.add(name)
             elif name in constants:
                 extra += _field(constants[name].ByteSize())
@@ -251,7 +248,7 @@ class _ByteCounter(GraphWriter):
             self.shared_bytes[MICROSOFT] = _opset_bytes(MICROSOFT)
 
     def call(self, function: onnx.FunctionProto, inputs: Sequence[str], output: str) -> str:
-        self.shared_bytes[function.name] = _field(function.ByteSize(), tag_bytes=2)
+        self.shared_bytes[FUNCTION + function.name] = _field(function.ByteSize(), tag_bytes=2)
         return super().call(function, inputs, output)
 
     def tensor(self, name: str, array: AnyArray) -> str:
@@ -297,32 +294,6 @@ def _moved(found: Plan, gaps: Mapping[str, tuple[str, Mask]]) -> dict[str, Mask]
             masks[before] = masks.get(before, no) | (masks[value] & dropped)
             masks[value] = masks[value] & ~dropped
     return {value: np.asarray(mask) for value, mask in masks.items() if mask.any()}
-
-
-class _ShapeMemo(WeightMemo):
-    """Quantized weights of the right shapes without values."""
-
-    def int8(self, layer: str, weight: Floats, scheme: QuantScheme) -> Int8Weight:
-        return Int8Weight(_empty(*weight.shape), _scale(len(weight)))
-
-    def int4(self, layer: str, weight: Floats, scheme: QuantScheme) -> Int4Weight:
-        group = scheme.group_size or weight.shape[1]
-        groups = -(-weight.shape[1] // group)
-        out = len(weight)
-        return Int4Weight(_empty(out, groups, group), _empty(out, groups), _scale(out))
-
-    def block_int4(self, layer: str, weight: Floats, group_size: int) -> BlockInt4Weight:
-        out, groups = len(weight), -(-weight.shape[1] // group_size)
-        scale = np.broadcast_to(np.float32(0), (out, groups))
-        return BlockInt4Weight(_empty(out, groups, group_size), scale)
-
-
-def _empty(*shape: int) -> Int8s:
-    return np.broadcast_to(np.int8(0), shape)
-
-
-def _scale(rows: int) -> Floats:
-    return np.broadcast_to(np.float32(0), (rows,))
 
 
 def _shape(layer: Layer, out: int, inputs: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hardware.files import replacing, write_atomically
-from hardware.formats.precision import Precision
+from hardware.formats.fp32 import FP32
 from hardware.graph.model_file import save_model
 from hardware.kernel_profile import what_ran
 from hardware.portability.agreement import Samples, shipped_samples
@@ -87,7 +87,7 @@ class Exporter:
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
             expected = self.builder.network(candidate)(**tensors).numpy()
-        plain = candidate.with_precision(Precision.FP32)
+        plain = candidate.with_precision(FP32)
         session = open_session(self.builder.model(plain).SerializeToString(), Target())
         given = predict(session, [inputs])
         difference = float(np.abs(given - expected).max())

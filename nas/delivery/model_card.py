@@ -104,7 +104,7 @@ def _code(config: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) ->
 def _composition(candidate: Candidate) -> str:
     counts: dict[str, int] = {}
     for precision in candidate.policy.values():
-        counts[precision.value] = counts.get(precision.value, 0) + 1
+        counts[precision.name] = counts.get(precision.name, 0) + 1
     parts = ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items()))
     return f"An ONNX classifier found by simqnas (candidate `{candidate.key}`). Layers: {parts}."
 

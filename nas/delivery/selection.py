@@ -147,7 +147,7 @@ def provisional_front(evaluations: Sequence[Evaluation], experiment: Experiment)
         models=tuple(models),
         recommended=recommend(models, experiment.export.accuracy_drop),
         evaluations=len(evaluations),
-        conditions={"target": experiment.target.target().describe()},
+        conditions={"target": experiment.target.describe()},
     )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from hardware.files import write_atomically
-from hardware.graph.verify import PolicyError
 from hardware.kernel_profile import FallbackError
 from hardware.latency import Rounds
 from hardware.session import open_session
+from hardware.writing.verify import PolicyError
 from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.model_card import model_card
 from nas.delivery.results import ValidatedModel, Versus

@@ -20,13 +20,13 @@ class NotMeasuredError(ValueError):
 def reference_candidates(builder: CandidateBuilder, target: Target) -> dict[str, Candidate]:
     """Reference name -> the largest network of the space in one precision throughout."""
     largest = builder.space.largest()
-    return {row.value: builder.uniform(largest, row) for row in target.references}
+    return {row.name: builder.uniform(largest, row) for row in target.references}
 
 
 def measured_references(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
     """Reference name -> its evaluation, FP32 first. Raises NotMeasuredError before both are."""
     rows = [e for e in evaluations if e.role == "reference" and e.failure is None]
-    found = {next(iter(row.candidate.policy.values())).value: row for row in rows}
+    found = {next(iter(row.candidate.policy.values())).name: row for row in rows}
     if len(found) < 2:
         raise NotMeasuredError(
             "the two references are not measured yet; `simqnas run` measures them after tuning"

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
-from hardware.formats.precision import Precision, QuantPolicy
+from hardware.formats.format import Format
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.registry import find_format
 from supernets.space.space import PRECISION_SUFFIX, Choice, Genomes, SearchSpace, size_in
 
 
@@ -29,7 +31,7 @@ class Candidate:
     @property
     def values(self) -> dict[str, Choice]:
         """Gene name -> value, as `SearchSpace.decode` gives them."""
-        precisions = {name + PRECISION_SUFFIX: p.value for name, p in self.policy.items()}
+        precisions = {name + PRECISION_SUFFIX: p.name for name, p in self.policy.items()}
         return {**dict(self.architecture), **precisions}
 
     @property
@@ -41,7 +43,7 @@ class Candidate:
         """Encode in `space`, `(n_genes,)`. Raises ValueError if the space does not hold it."""
         return space.encode(self.values)
 
-    def with_precision(self, precision: Precision) -> Self:
+    def with_precision(self, precision: Format) -> Self:
         """The same architecture, every layer in one precision."""
         return replace(self, policy=QuantPolicy.uniform(self.policy, precision))
 
@@ -49,13 +51,13 @@ class Candidate:
         """Plain dicts, read back by `from_json`."""
         return {
             "architecture": dict(self.architecture),
-            "policy": {name: precision.value for name, precision in self.policy.items()},
+            "policy": {name: precision.name for name, precision in self.policy.items()},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Mapping[str, Choice]]) -> Self:
         """Inverse of `to_json`."""
-        policy = {layer: Precision(str(name)) for layer, name in data["policy"].items()}
+        policy = {layer: find_format(name) for layer, name in data["policy"].items()}
         return cls(tuple(sorted(data["architecture"].items())), QuantPolicy(policy))
 
     @cached_property

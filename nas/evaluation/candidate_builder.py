@@ -12,16 +12,18 @@ import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hardware.formats.precision import Int4Kernel, Precision, QuantScheme
+from hardware.formats.format import Format
+from hardware.formats.int4 import INT4
+from hardware.formats.scheme import Int4Kernel, QuantScheme
+from hardware.formats.weight_memo import WeightMemo
 from hardware.graph.export import Template, export_template
-from hardware.graph.verify import verify
+from hardware.graph.static_activations import Ranges
 from hardware.kernel_choice import choose_int4_kernel
 from hardware.target import Target
 from hardware.writing.activation_ranges import rounding_of
 from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import Weights, arrays, materialize
-from hardware.writing.static_activations import Ranges
-from hardware.writing.weight_memo import WeightMemo
+from hardware.writing.verify import verify
 from nas.evaluation.built_candidate import BuiltCandidate, graph_digest
 from nas.evaluation.candidate import Candidate
 from supernets.data.data import Batch
@@ -31,7 +33,6 @@ from supernets.space.cost import Cost
 from supernets.space.space import Choice, Genomes, SearchSpace
 
 Inputs = dict[str, NDArray[np.generic]]
-INTEGER = (Precision.INT8, Precision.INT4)
 
 
 def template_of(supernet: SuperNetwork, space: SearchSpace) -> Template:
@@ -70,10 +71,10 @@ class CandidateBuilder:
         Both are measured on the largest network; the answer is kept in `cache` / int4_kernel.json.
         Where the group size rules one out, or no layer may be INT4, nothing is measured.
         """
-        int4 = any(Precision.INT4.value in gene.choices for gene in self.space.genes)
+        int4 = any(INT4.name in gene.choices for gene in self.space.genes)
         if not int4 or self.scheme.group_size is None:
-            return self
-        largest = self.uniform(self.space.largest(), Precision.INT4)
+            return self.with_int4_kernel("w4a8")
+        largest = self.uniform(self.space.largest(), INT4)
         weights = arrays(self.network(largest).state_dict())
         choice = choose_int4_kernel(
             self.template,
@@ -88,7 +89,7 @@ class CandidateBuilder:
 
     def with_int4_kernel(self, kernel: Int4Kernel) -> Self:
         """The same with this kernel for every INT4 linear layer."""
-        return replace(self, scheme=replace(self.scheme, int4_kernel=kernel))
+        return replace(self, scheme=self.scheme.with_int4_kernel(kernel))
 
     def network(self, candidate: Candidate) -> nn.Module:
         """The plain FP32 torch network of the candidate's architecture, as it is exported."""
@@ -112,7 +113,7 @@ class CandidateBuilder:
         tensors = self.supernet.example_inputs(target.batch_size, target.sequence_length)
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
-    def uniform(self, genome: Genomes, precision: Precision) -> Candidate:
+    def uniform(self, genome: Genomes, precision: Format) -> Candidate:
         """The architecture of a genome `(n_genes,)`, one precision for every quantizable layer."""
         candidate = Candidate.from_genome(self.space, genome)
         return candidate.with_precision(precision)
@@ -168,9 +169,9 @@ class CandidateBuilder:
 
     def _is_static(self, candidate: Candidate) -> bool:
         """Whether a layer of the candidate takes its activation range from calibration."""
-        low = {name for name, p in candidate.policy.items() if p in INTEGER}
-        kinds = {layer.kind for layer in self.template.layers if layer.name in low}
-        return "conv" in kinds or ("linear" in kinds and self.scheme.linear != "dynamic")
+        kinds = {layer.name: layer.kind for layer in self.template.layers}
+        policy = candidate.policy.items()
+        return any(entry.is_static(kinds[name], self.scheme) for name, entry in policy)
 
     def _calibrated(self, candidate: Candidate, weights: Weights) -> Ranges:
         """Ranges of the candidate's architecture; they do not depend on the policy."""

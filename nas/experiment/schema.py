@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from hardware.formats.precision import QuantScheme
+from hardware.formats.scheme import QuantScheme
+from hardware.settings import Settings
 from hardware.target import Target
 from nas.experiment.objectives import (
     Constraint,
@@ -20,69 +21,14 @@ from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
 
 
-class Settings(BaseModel):
-    """Strict and frozen: an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TargetSettings(Settings):
+class TargetSettings(Target):
     """The device the models are for, and how they are served there."""
-
-    provider: Literal["cpu", "cuda", "tensorrt"] = Field(
-        "cpu", description="ONNX Runtime execution provider; a missing one is an error."
-    )
-    threads: int = Field(1, ge=1, le=1024, description="Threads of one inference.")
-    batch_size: int = Field(
-        1, ge=1, le=4096, description="Inputs per inference, for latency and for accuracy."
-    )
-    sequence_length: int | None = Field(
-        None, ge=1, description="Tokens per text at which latency is measured (text only)."
-    )
-    image_size: int | None = Field(
-        None, ge=1, description="Image height and width in pixels; default: the checkpoint's."
-    )
 
     allow_fallback: bool = Field(
         False,
         description="Ship models of which a layer ran in float or on another provider than asked, "
         "and report it, instead of refusing them.",
     )
-
-    def target(self) -> Target:
-        """The target these settings describe."""
-        return Target(**self.model_dump(exclude={"allow_fallback"}))
-
-
-class QuantizationSettings(Settings):
-    """How `int8` and `int4` layers are realised."""
-
-    linear: Literal["dynamic", "static", "qdq"] = Field(
-        "dynamic",
-        description="Activation ranges of linear layers: at run time, or calibrated; `qdq` is the "
-        "calibrated form that TensorRT fuses. Convolutions are always calibrated.",
-    )
-    group_size: Literal[16, 32, 64, 128] | None = Field(
-        32, description="Weights that share an INT4 multiplier; null for the whole channel."
-    )
-    int4_kernel: Literal["auto", "w4a8", "matmulnbits"] = Field(
-        "auto",
-        description="INT4 storage with INT8 compute, or ONNX Runtime's MatMulNBits; `auto` "
-        "measures both on the target and takes the faster.",
-    )
-    reduce_range: bool = Field(
-        False,
-        description="INT8 weights in half their range, for processors without VNNI, on which "
-        "full ones can overflow.",
-    )
-    calibration: Literal["minmax", "percentile", "entropy"] = Field(
-        "minmax", description="How a static range is taken from training activations."
-    )
-
-    def scheme(self) -> QuantScheme:
-        """The scheme these settings describe, W4A8 standing in for a kernel not chosen yet."""
-        chosen = "w4a8" if self.int4_kernel == "auto" else self.int4_kernel
-        return QuantScheme(**{**self.model_dump(), "int4_kernel": chosen})
 
 
 class ExportSettings(Settings):
@@ -131,8 +77,8 @@ class Experiment(Settings):
     target: TargetSettings = Field(
         default_factory=TargetSettings, description="Where the models will run."
     )
-    quantization: QuantizationSettings = Field(
-        default_factory=QuantizationSettings, description="How low precision is realised."
+    quantization: QuantScheme = Field(
+        default_factory=QuantScheme, description="How low precision is realised."
     )
     evaluate: Literal["onnxruntime", "torch"] = Field(
         "onnxruntime",
@@ -181,8 +127,22 @@ class Experiment(Settings):
         return constraints
 
     @model_validator(mode="after")
+    def _target_has_the_kernels(self) -> Self:
+        provider, scheme = self.target.runs_on, self.quantization
+        for name, given, allowed in (
+            ("linear", scheme.linear, provider.linears),
+            ("int4_kernel", scheme.int4_kernel, provider.int4_kernels),
+        ):
+            if allowed and given != "auto" and given not in allowed:
+                raise ValueError(
+                    f"quantization.{name}: {given} has no kernel on target {self.target.provider}; "
+                    f"allowed are {', '.join(allowed)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _references_are_measured(self) -> Self:
-        rows = [row.value for row in self.target.target().references]
+        rows = [row.name for row in self.target.references]
         for text in self.constraints:
             parse_constraint(text, rows)
         return self

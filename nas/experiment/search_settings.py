@@ -15,11 +15,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from hardware.settings import Settings
 
-class StrategyOptions(BaseModel):
+
+class StrategyOptions(Settings):
     """What one strategy can be told beside the budget: nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class GeneticOptions(StrategyOptions):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
-from hardware.formats.precision import Int4Kernel
+from hardware.formats.scheme import Int4Kernel
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
-from hardware.formats.precision import Precision
+from hardware.formats.registry import ordered
 from nas.delivery.results import Front, ValidatedModel
 from nas.evaluation.record import Evaluation
 from nas.search.predictor_report import PredictorReport
 
 FRONT, REFERENCE, SEARCHED = "#0b6e4f", "#c1121f", "#b8c0c8"
-PRECISION_COLORS = {
-    Precision.INT4: "#0b6e4f",
-    Precision.INT8: "#69b578",
-    Precision.FP16: "#d9c872",
-    Precision.FP32: "#dd8447",
-}
+SMALL_TO_LARGE = "#0b6e4f", "#69b578", "#d9c872", "#dd8447"
+"""Colours of the formats; further ones lie between."""
 
 
 def trade_off(front: Front, evaluations: Sequence[Evaluation], cost: str, title: str) -> go.Figure:
@@ -81,7 +78,7 @@ def precision_map(models: Sequence[ValidatedModel]) -> go.Figure:
     """Which layer of which model runs at which precision; blank where the layer is dropped."""
     layers = list(dict.fromkeys(layer for m in models for layer in m.candidate.policy))
     layers.sort(key=_natural)
-    levels = list(Precision)
+    levels = ordered()
     rows = [
         [
             None
@@ -93,8 +90,8 @@ def precision_map(models: Sequence[ValidatedModel]) -> go.Figure:
     ]
     steps = len(levels)
     scale = [
-        (edge / steps, PRECISION_COLORS[level])
-        for i, level in enumerate(levels)
+        (edge / steps, colour)
+        for i, colour in enumerate(sample_colorscale(SMALL_TO_LARGE, steps))
         for edge in (i, i + 1)
     ]
     figure = go.Figure(
@@ -107,7 +104,7 @@ def precision_map(models: Sequence[ValidatedModel]) -> go.Figure:
             colorscale=scale,
             xgap=1,
             ygap=2,
-            colorbar={"tickvals": list(range(steps)), "ticktext": [p.value for p in levels]},
+            colorbar={"tickvals": list(range(steps)), "ticktext": [entry.name for entry in levels]},
         )
     )
     figure.update_layout(title="Precision of every layer", xaxis={"tickangle": 60})

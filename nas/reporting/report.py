@@ -77,7 +77,7 @@ def row(model: ValidatedModel, front: Front) -> tuple[str, ...]:
     """One model as cells under `columns`."""
     median, low, high = model.latency_ms
     marks = " (recommended)" if model.name == front.recommended else ""
-    kinds = Counter(precision.value for precision in model.candidate.policy.values())
+    kinds = Counter(precision.name for precision in model.candidate.policy.values())
     return (
         model.name + marks,
         _share(model.test_accuracy),

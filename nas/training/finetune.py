@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hardware.writing.weight_memo import WeightMemo
+from hardware.formats.weight_memo import WeightMemo
 from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder

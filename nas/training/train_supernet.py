@@ -59,7 +59,7 @@ class Preparation:
             network = self._start()
             self._order(network)
             space = network.space(self.experiment.space)
-            scheme = self.experiment.quantization.scheme()
+            scheme = self.experiment.quantization
             split = self.data.train
             tuner = InstaTuner(network, space, split, settings, seed, scheme, self.ranks)
             self._train(tuner, "tuning", self.folder.supernet, space)

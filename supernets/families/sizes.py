@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from supernets.settings import Settings
+from hardware.settings import Settings
 from supernets.space.space import Architecture, size_in
 
 

@@ -14,7 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hardware.files import replacing, write_atomically
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
+from hardware.formats.registry import find_format, ordered
+from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch
 from supernets.families.sizes import Sizes
 from supernets.layers.coupled_units import Units
@@ -147,12 +150,12 @@ class SuperNetwork(nn.Module, ABC):
         found = ((name, layer_spec(name, module)) for name, module in self.named_modules())
         return tuple(spec for _, spec in found if spec is not None)
 
-    def apply_policy(self, policy: Mapping[str, Precision], scheme: QuantScheme) -> None:
+    def apply_policy(self, policy: Mapping[str, Format], scheme: QuantScheme) -> None:
         """Imitate low precision from now on; layers the policy does not name compute in FP32."""
         for layer in self.layers:
             module = self.get_submodule(layer.name)
             assert isinstance(module, Quantizable)
-            module.precision = policy.get(layer.name, Precision.FP32)
+            module.precision = policy.get(layer.name, FP32)
             module.scheme = scheme
 
     def kept_blocks(self, depth_gene: str, depth: int) -> list[int]:
@@ -195,13 +198,9 @@ class SuperNetwork(nn.Module, ABC):
         patterns = settings.precision or DEFAULT_PRECISION
         for name in (layer.name for layer in self.layers):
             fitting = [c for pattern, c in patterns.items() if fnmatchcase(name, pattern)]
-            allowed = fitting[-1] if fitting else (Precision.FP32,)
-            choices = sorted(set(allowed), key=lambda precision: precision.bits)
-            yield Gene.precision(
-                name,
-                tuple(precision.value for precision in choices),
-                self.requirement(name, sizes),
-            )
+            allowed = {find_format(choice) for choice in fitting[-1]} if fitting else {FP32}
+            choices = tuple(entry.name for entry in ordered(allowed))
+            yield Gene.precision(name, choices, self.requirement(name, sizes))
 
     def save(self, folder: Path, space: SearchSpace) -> None:
         """Write config.json, space.json and model.safetensors; each appears whole or not at all."""

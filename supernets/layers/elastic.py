@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
+from hardware.formats.scheme import QuantScheme
 from supernets.layers import fake_quant
 
 
@@ -24,7 +26,7 @@ def _copy(target: Tensor | None, source: Tensor | None) -> None:
 class Quantizable:
     """The precision a layer imitates; FP32 until a policy is applied."""
 
-    precision: Precision = Precision.FP32
+    precision: Format = FP32
     scheme: QuantScheme = QuantScheme()
 
 
@@ -49,7 +51,7 @@ class ElasticLinear(nn.Linear, Quantizable):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(..., active_in)` to `(..., active_out)`."""
         weight, bias = self.active_parameters()
-        if self.precision is Precision.FP32:
+        if self.precision is FP32:
             return F.linear(x, weight, bias)
         # Under autocast the product alone is taken in bfloat16, rounding stays exact.
         return fake_quant.linear(x.float(), weight, bias, self.precision, self.scheme)
@@ -70,7 +72,7 @@ class ElasticEmbedding(nn.Embedding, Quantizable):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up rows, `(...)` to `(..., width)`."""
-        if self.precision is Precision.FP32:
+        if self.precision is FP32:
             return F.embedding(ids, self.weight)
         return fake_quant.embedding(ids, self.weight, self.precision, self.scheme)
 
@@ -126,7 +128,7 @@ class ElasticConv2d(nn.Conv2d, Quantizable):
         """Convolve `(B, active_in, H, W)` to `(B, active_out, H', W')`."""
         weight = self.weight[: self.active_out, : self.active_in]
         stride, padding = self.stride[0], self.kernel_size[0] // 2
-        if self.precision is Precision.FP32:
+        if self.precision is FP32:
             return F.conv2d(x, weight, None, stride, padding)
         return fake_quant.conv2d(
             x.float(), weight, None, self.precision, self.scheme, stride=stride, padding=padding

@@ -8,9 +8,11 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
+from hardware.formats.scheme import QuantScheme
 from supernets.layers import fake_quant
-from supernets.layers.fake_quant import Range
+from supernets.layers.twins.rounding import Range, activation
 
 
 class FakeQuantized(nn.Module):
@@ -20,7 +22,7 @@ class FakeQuantized(nn.Module):
     def __init__(
         self,
         layer: nn.Module,
-        precision: Precision,
+        precision: Format,
         scheme: QuantScheme,
         x_range: Range | None,
         served: int | None,
@@ -34,8 +36,8 @@ class FakeQuantized(nn.Module):
         layer, precision, scheme = self.layer, self.precision, self.scheme
         if isinstance(layer, nn.Embedding):
             return fake_quant.embedding(x, layer.weight, precision, scheme)
-        if precision in (Precision.FP32, Precision.FP16) and self.x_range is not None:
-            x = fake_quant.activation(x, self.x_range, symmetric=scheme.linear == "qdq")
+        if not precision.integer and self.x_range is not None:
+            x = activation(x, self.x_range, symmetric=scheme.linear == "qdq")
         if isinstance(layer, nn.Conv2d):
             assert isinstance(layer.padding, tuple)
             return fake_quant.conv2d(
@@ -51,7 +53,7 @@ class FakeQuantized(nn.Module):
 
 def fake_quantize(
     network: nn.Module,
-    policy: Mapping[str, Precision],
+    policy: Mapping[str, Format],
     scheme: QuantScheme,
     input_ranges: Mapping[str, Range] | None = None,
     output_ranges: Mapping[str, Range] | None = None,
@@ -65,7 +67,7 @@ def fake_quantize(
     """
     network, ranges = copy.deepcopy(network), dict(input_ranges or {})
     for path in sorted({*policy, *ranges}):
-        precision = policy.get(path, Precision.FP32)
+        precision = policy.get(path, FP32)
         layer = network.get_submodule(path)
         imitation = FakeQuantized(layer, precision, scheme, ranges.get(path), served)
         network.set_submodule(path, imitation)
@@ -78,4 +80,4 @@ def fake_quantize(
 def _round_output(
     value_range: Range, symmetric: bool, module: nn.Module, inputs: object, output: Tensor
 ) -> Tensor:
-    return fake_quant.activation(output, value_range, symmetric=symmetric)
+    return activation(output, value_range, symmetric=symmetric)

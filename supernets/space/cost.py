@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.formats.precision import Precision
+from hardware.formats.fp32 import FP32
+from hardware.formats.registry import find_format, ordered
 from supernets.space.space import PRECISION_SUFFIX, Genomes, SearchSpace
 
 Kind = Literal["linear", "conv", "embedding"]
@@ -48,12 +49,13 @@ class Values:
         choices = np.array(self.space.genes[column].choices, dtype=np.int64)
         return choices[self.genomes[:, column]]
 
-    def bits(self, layer: str) -> Counts:
-        """Bits of a layer's precision, 32 where it has no gene, `(n,)`."""
+    def formats(self, layer: str) -> Counts:
+        """Places of a layer's formats in `ordered()`, FP32's where it has no gene, `(n,)`."""
+        places = {entry: place for place, entry in enumerate(ordered())}
         column = self.space.column.get(layer + PRECISION_SUFFIX)
         if column is None:
-            return np.full(len(self), Precision.FP32.bits, dtype=np.int64)
-        choices = np.array([Precision(str(p)).bits for p in self.space.genes[column].choices])
+            return np.full(len(self), places[FP32], dtype=np.int64)
+        choices = np.array([places[find_format(p)] for p in self.space.genes[column].choices])
         return choices[self.genomes[:, column]]
 
 
@@ -74,6 +76,7 @@ class Extent:
 class Cost:
     """Sizes of every quantizable layer over n genomes, arrays `(n, n_layers)`, zero where absent.
 
+    formats: places in `ordered()`.
     other_parameters: `(n,)` parameters outside these layers' weights and biases.
     narrowed_parameters: `(n,)` by how much a narrower stream or smaller images make those fewer.
     other_macs: `(n,)` multiply-accumulates outside these layers (attention scores and sums).
@@ -84,7 +87,7 @@ class Cost:
     out_features: Counts
     macs_per_layer: Counts
     active: NDArray[np.bool_]
-    precision_bits: Counts
+    formats: Counts
     other_parameters: Counts
     other_macs: Counts
     narrowed_parameters: Counts
@@ -125,14 +128,14 @@ def collect(
     uses = np.stack([c.uses for c in columns], axis=1)
     kernel = np.array([layer.kernel_size**2 for layer in layers])
     multiplied = np.array([layer.kind != "embedding" for layer in layers])
-    bits = np.stack([values.bits(layer.name) for layer in layers], axis=1) * active
+    formats = np.stack([values.formats(layer.name) for layer in layers], axis=1) * active
     return Cost(
         tuple(layers),
         in_features,
         out_features,
         in_features * out_features * kernel * uses * multiplied,
         active,
-        bits,
+        formats,
         other_parameters,
         other_macs,
         np.zeros_like(other_macs) if narrowed_parameters is None else narrowed_parameters,

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.formats.precision import Precision, QuantPolicy
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.registry import find_format
 
 Choice = int | str
 Architecture = Mapping[str, Choice]
@@ -156,7 +157,7 @@ class SearchSpace:
         values = self.decode(genome)
         active = [gene for gene in self.genes if gene.name in values]
         policy = {g.layer: values.pop(g.name) for g in active if g.kind == "precision"}
-        return values, QuantPolicy({k: Precision(str(name)) for k, name in policy.items()})
+        return values, QuantPolicy({k: find_format(name) for k, name in policy.items()})
 
     def encode(self, values: Mapping[str, Choice]) -> Genomes:
         """Turn gene values into a canonical genome `(n_genes,)`; genes left out get choice 0.

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardware.formats.precision import Precision, QuantScheme
+from hardware.formats.format import Format
+from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch, Split
 from supernets.families.super_network import SuperNetwork
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
@@ -169,7 +170,7 @@ class Polisher(Distiller):
         network: SuperNetwork,
         teacher: SuperNetwork,
         architecture: Architecture,
-        policy: Mapping[str, Precision],
+        policy: Mapping[str, Format],
         split: Split,
         settings: PolishSettings,
         seed: int,

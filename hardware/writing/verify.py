@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -12,15 +11,12 @@ from onnx import TensorProto
 from onnx.helper import make_tensor_value_info
 from onnx.inliner import inline_local_functions
 
-from hardware.formats.precision import Precision, QuantPolicy
+from hardware.formats.format import Format, StoredLayer
+from hardware.formats.fp32 import FP32
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.registry import ordered
 from hardware.graph.model_file import SMALL_BYTES, without_tensors
 
-STORED: dict[int, Precision] = {
-    TensorProto.FLOAT: Precision.FP32,
-    TensorProto.FLOAT16: Precision.FP16,
-    TensorProto.INT8: Precision.INT8,
-    TensorProto.INT4: Precision.INT4,
-}
 LOOKUPS = {"Gather": 0}
 PRODUCTS = {
     "MatMul": 1,
@@ -30,7 +26,7 @@ PRODUCTS = {
     "Conv": 1,
     "Gemm": 1,
 }
-BITS = {
+BITS: dict[int, int] = {
     TensorProto.FLOAT: 32,
     TensorProto.FLOAT16: 16,
     TensorProto.INT64: 64,
@@ -48,17 +44,6 @@ class PolicyError(ValueError):
 
 
 @dataclass(frozen=True)
-class LayerFormat:
-    """What the file holds of one layer: stored precision, integer arithmetic or not, bytes."""
-
-    name: str
-    precision: Precision
-    integer_compute: bool
-    weight_bytes: float
-    operator: str
-
-
-@dataclass(frozen=True)
 class Coverage:
     """How much of a network is in low precision."""
 
@@ -66,7 +51,6 @@ class Coverage:
     low_precision_layers: int
     weight_bytes_fp32: float
     low_precision_bytes_fp32: float
-    counts: Mapping[str, int]
 
     def __str__(self) -> str:
         share = self.low_precision_bytes_fp32 / max(self.weight_bytes_fp32, 1)
@@ -76,35 +60,35 @@ class Coverage:
         )
 
 
-def read_formats(model: onnx.ModelProto) -> dict[str, LayerFormat]:
-    """Layer name -> its real format, from the tensors and operators alone, in execution order."""
+def read_layers(model: onnx.ModelProto) -> dict[str, StoredLayer]:
+    """Layer name -> how it is stored and computed, from the tensors and operators alone, in
+    execution order."""
     graph = inline_local_functions(_without_data(model)).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
-    formats = {}
+    found = {}
     for node in graph.node:
         if node.op_type not in COMPUTE:
             continue
         sources = list(_weight_sources(node.input[COMPUTE[node.op_type]], tensors, producers))
         weight = next((tensor for tensor in sources if tensor.name.endswith(".weight")), None)
         if weight is not None:
-            name = weight.name.removesuffix(".weight")
-            formats[name] = _format(name, node, weight, producers)
-    return formats
+            found[weight.name.removesuffix(".weight")] = StoredLayer(
+                weight.data_type,
+                prod(weight.dims) * BITS.get(weight.data_type, 8),
+                node.op_type,
+                _is_integer(node, producers),
+                node.op_type in LOOKUPS,
+            )
+    return found
 
 
-def _format(
-    name: str, node: onnx.NodeProto, weight: TensorProto, producers: Mapping[str, onnx.NodeProto]
-) -> LayerFormat:
-    if node.op_type == "MatMulNBits":
-        precision = Precision.INT4
-    elif weight.data_type in STORED:
-        precision = STORED[weight.data_type]
-    else:
-        kind = TensorProto.DataType.Name(weight.data_type)
-        raise PolicyError(f"{name}: weights stored as {kind}, allowed are {list(STORED.values())}")
-    weight_bytes = prod(weight.dims) * (8 if node.op_type == "MatMulNBits" else precision.bits) / 8
-    return LayerFormat(name, precision, _is_integer(node, producers), weight_bytes, node.op_type)
+def format_of(name: str, stored: StoredLayer) -> Format:
+    """The smallest format that a layer has. Raises PolicyError if it has none."""
+    for entry in ordered():
+        if entry.reads_back(stored):
+            return entry
+    raise PolicyError(f"{name}: stored and computed as no format: {_described(stored)}")
 
 
 def _is_integer(node: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto]) -> bool:
@@ -157,52 +141,43 @@ def check(model: onnx.ModelProto) -> None:
 
 
 def read_policy(model: onnx.ModelProto) -> QuantPolicy:
-    """The precision every layer of a written graph has."""
-    return QuantPolicy({name: entry.precision for name, entry in read_formats(model).items()})
+    """The format every layer of a written graph has. Raises PolicyError if one has none."""
+    return QuantPolicy({name: format_of(name, x) for name, x in read_layers(model).items()})
 
 
 def verify(model: onnx.ModelProto, policy: QuantPolicy) -> Coverage:
     """Check a written graph, and compare it with the policy, layer by layer; layers not named
     must be FP32.
 
-    Raises PolicyError naming every layer that is missing, has another precision, or is stored in
-    low precision but computed in float.
+    Raises PolicyError naming every layer that is missing, is stored otherwise than its format says,
+    or is stored for integer arithmetic but computed in float.
     """
     check(model)
-    formats = read_formats(model)
-    asked_of = {**dict.fromkeys(formats, Precision.FP32), **policy}
+    layers = read_layers(model)
+    asked = {**dict.fromkeys(layers, FP32), **policy}
     wrong = [
-        f"{name}: asked {asked}, found {_found(formats.get(name))}"
-        for name, asked in asked_of.items()
-        if not _holds(formats.get(name), asked)
+        f"{name}: asked {entry}, found {_described(layers.get(name))}"
+        for name, entry in asked.items()
+        if name not in layers or not entry.reads_back(layers[name])
     ]
     if wrong:
         raise PolicyError("written graph differs from its policy:\n  " + "\n  ".join(sorted(wrong)))
-    return _coverage(formats)
+    return _coverage(layers, asked)
 
 
-def _holds(entry: LayerFormat | None, asked: Precision) -> bool:
-    if entry is None or entry.precision != asked:
-        return False
-    quantized = asked in (Precision.INT8, Precision.INT4)
-    return not quantized or entry.integer_compute or entry.operator in LOOKUPS
-
-
-def _found(entry: LayerFormat | None) -> str:
-    if entry is None:
+def _described(stored: StoredLayer | None) -> str:
+    if stored is None:
         return "no such layer"
-    return (
-        f"{entry.precision} ({entry.operator}, {'integer' if entry.integer_compute else 'float'})"
-    )
+    kind = onnx.TensorProto.DataType.Name(stored.data_type).lower()
+    return f"{kind} ({stored.operator}, {'integer' if stored.integer else 'float'})"
 
 
-def _coverage(formats: Mapping[str, LayerFormat]) -> Coverage:
-    weights = {name: 8 * f.weight_bytes / f.precision.bits * 4 for name, f in formats.items()}
-    low = [name for name, f in formats.items() if f.precision in (Precision.INT8, Precision.INT4)]
+def _coverage(layers: Mapping[str, StoredLayer], formats: Mapping[str, Format]) -> Coverage:
+    weights = {name: x.stored_bits / formats[name].bits * 4 for name, x in layers.items()}
+    low = [name for name in layers if formats[name].bits < FP32.bits]
     return Coverage(
-        layers=len(formats),
+        layers=len(layers),
         low_precision_layers=len(low),
         weight_bytes_fp32=sum(weights.values()),
         low_precision_bytes_fp32=sum(weights[name] for name in low),
-        counts=dict(Counter(entry.precision.value for entry in formats.values())),
     )

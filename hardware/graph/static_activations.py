@@ -9,9 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hardware.formats.precision import QuantScheme
 from hardware.graph.graph_writer import GraphWriter
-from hardware.graph.template import LayerKind
 
 Mask = NDArray[np.bool_] | np.bool_
 
@@ -151,11 +149,6 @@ class StaticActivations:
         for value in values:
             if self._plan.whole.get(value):
                 self.rounded(value)
-
-
-def has_static_kernel(kind: LayerKind, scheme: QuantScheme) -> bool:
-    """Whether low precision means calibrated activations: convolutions, and linears if asked."""
-    return kind == "conv" or (kind == "linear" and scheme.linear != "dynamic")
 
 
 def symmetric_steps(low: float, high: float) -> tuple[np.float32, np.int8]:

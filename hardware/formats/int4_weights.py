@@ -1,0 +1,179 @@
+"""INT4 weights: the integers, multipliers and scales of both of its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.formats.weight_memo import (
+    Floats,
+    chunks,
+    no_floats,
+    no_integers,
+    nonzero,
+    output_last,
+)
+from hardware.graph.graph_writer import Int8s
+
+INT4_MIN, INT4_MAX = -8, 7
+MULTIPLIER_MAX, MULTIPLIER_MAX_REDUCED = 15, 7
+"""Largest group multiplier: 15 * -8 = -120 stays inside INT8 for both signs, 7 * -8 in half."""
+SHRINKS = (1.1, 1.0, 0.9, 0.8, 0.7)
+"""Multipliers tried per group, relative to the one that maps the largest weight onto -8."""
+
+
+class Int4Weight(NamedTuple):
+    """weight ~ values * multiplier * scale; values (out, groups, group), multiplier (out, groups),
+    scale (out,). The last group is padded with zeros when the input size is no multiple of it."""
+
+    values: Int8s
+    multiplier: Int8s
+    scale: Floats
+
+    @property
+    def integers(self) -> Int8s:
+        """The INT8 weights the kernel sees, padding included, (out, groups * group)."""
+        return (self.values * self.multiplier[..., None]).reshape(len(self.values), -1)
+
+    @property
+    def in_features(self) -> int:
+        """Input size, padding included."""
+        return int(self.values.shape[1] * self.values.shape[2])
+
+    def rows(self, count: int) -> Int4Weight:
+        """The first outputs: exact, since every row is quantized on its own."""
+        return Int4Weight(self.values[:count], self.multiplier[:count], self.scale[:count])
+
+
+@dataclass(frozen=True)
+class Int4Quantizer:
+    """Progressive group quantization; groups run along the input, None for one per row.
+
+    One FP32 scale per row, one integer multiplier per group, chosen by squared error among
+    `SHRINKS`. The multiplier wears the sign of the group's largest weight, so that this weight
+    lands on -8, the longer side of INT4. After QServe, Lin et al. 2024, section 4.
+    """
+
+    group_size: int | None
+    reduce_range: bool = False
+
+    @property
+    def multiplier_max(self) -> int:
+        """Largest group multiplier."""
+        return MULTIPLIER_MAX_REDUCED if self.reduce_range else MULTIPLIER_MAX
+
+    @property
+    def largest(self) -> int:
+        """Integer that a row's largest weight becomes, its group's multiplier included."""
+        return -INT4_MIN * self.multiplier_max
+
+    def quantize(self, matrix: Floats) -> Int4Weight:
+        """From a matrix (out, in)."""
+        groups, group = _groups(matrix, self.group_size)
+        values = output_last((len(matrix), groups, group))
+        multiplier = output_last((len(matrix), groups))
+        scale = np.empty(len(matrix), np.float32)
+        for rows in chunks(matrix):
+            grouped = _padded(matrix[rows], groups, group)
+            chunk = _int4_rows(grouped, self.multiplier_max)
+            values[rows], multiplier[rows], scale[rows] = chunk
+        return Int4Weight(values, multiplier, scale)
+
+    def like(self, matrix: Floats) -> Int4Weight:
+        """Shapes only."""
+        out, (groups, group) = len(matrix), _groups(matrix, self.group_size)
+        return Int4Weight(no_integers(out, groups, group), no_integers(out, groups), no_floats(out))
+
+
+class BlockInt4Weight(NamedTuple):
+    """weight ~ values * scale; values (out, groups, group) in -8..7, scale (out, groups)."""
+
+    values: Int8s
+    scale: Floats
+
+    def rows(self, count: int) -> BlockInt4Weight:
+        """The first outputs: exact, since every row is quantized on its own."""
+        return BlockInt4Weight(self.values[:count], self.scale[:count])
+
+    @property
+    def packed(self) -> NDArray[np.uint8]:
+        """MatMulNBits' layout: zero at 8, two values per byte, (out, groups, group / 2)."""
+        unsigned = (self.values + 8).astype(np.uint8)
+        packed: NDArray[np.uint8] = unsigned[..., 0::2] | unsigned[..., 1::2] << np.uint8(4)
+        return packed
+
+
+@dataclass(frozen=True)
+class BlockInt4Quantizer:
+    """MatMulNBits' format: a floating scale per group, by squared error."""
+
+    group_size: int
+
+    def quantize(self, matrix: Floats) -> BlockInt4Weight:
+        """From a matrix (out, in)."""
+        groups, group = _groups(matrix, self.group_size)
+        values = np.empty((len(matrix), groups, group), np.int8)
+        scale = np.empty((len(matrix), groups), np.float32)
+        for rows in chunks(matrix):
+            values[rows], scale[rows] = _block_int4_rows(_padded(matrix[rows], groups, group))
+        return BlockInt4Weight(values, scale)
+
+    def like(self, matrix: Floats) -> BlockInt4Weight:
+        """Shapes only."""
+        out, (groups, group) = len(matrix), _groups(matrix, self.group_size)
+        return BlockInt4Weight(no_integers(out, groups, group), no_floats(out, groups))
+
+
+def _groups(matrix: Floats, group_size: int | None) -> tuple[int, int]:
+    group = group_size or matrix.shape[1]
+    return -(-matrix.shape[1] // group), group
+
+
+def _padded(rows: Floats, groups: int, group: int) -> Floats:
+    """(rows, in) -> (rows, groups, group), zeros at the end."""
+    padded = np.pad(rows, ((0, 0), (0, groups * group - rows.shape[1])))
+    return padded.reshape(-1, groups, group)
+
+
+def _int4_rows(weight: Floats, most: int) -> Int4Weight:
+    """`Int4Quantizer` for (rows, groups, group), multipliers up to `most`."""
+    peak = np.take_along_axis(weight, np.abs(weight).argmax(-1)[..., None], -1)
+    scale = nonzero(np.abs(peak).max(axis=1)[:, 0]) / np.float32(-INT4_MIN * most)
+    scaled = weight / scale[:, None, None]
+    ideal = peak / scale[:, None, None] / np.float32(INT4_MIN)
+    tried = (np.clip(np.rint(ideal * np.float32(shrink)), -most, most) for shrink in SHRINKS)
+    values, multiplier = _least_error(scaled, tried)
+    return Int4Weight(values, multiplier.astype(np.int8), scale)
+
+
+def _block_int4_rows(weight: Floats) -> BlockInt4Weight:
+    peak = np.take_along_axis(weight, np.abs(weight).argmax(-1)[..., None], -1)
+    steps = (peak * np.float32(shrink) / np.float32(INT4_MIN) for shrink in SHRINKS)
+    return BlockInt4Weight(*_least_error(weight, steps))
+
+
+def _least_error(weight: Floats, steps: Iterable[Floats]) -> tuple[Int8s, Floats]:
+    """Of the step sizes (rows, groups, 1) tried, take for each group that with the least squared
+    error: INT4 values (rows, groups, group) and steps (rows, groups)."""
+    best = np.ones((*weight.shape[:-1], 1), np.float32)
+    least, buffer = np.full(best.shape, np.inf, np.float32), np.empty_like(weight)
+    for tried in map(nonzero, steps):
+        _round_int4(weight, tried, buffer)
+        np.multiply(buffer, tried, out=buffer)
+        np.subtract(weight, buffer, out=buffer)
+        error = np.einsum("rgi,rgi->rg", buffer, buffer)[..., None]
+        better = error < least
+        np.copyto(least, error, where=better)
+        np.copyto(best, tried, where=better)
+    _round_int4(weight, best, buffer)
+    return buffer.astype(np.int8), best[..., 0]
+
+
+def _round_int4(weight: Floats, step: Floats, result: Floats) -> None:
+    np.divide(weight, step, out=result)
+    np.rint(result, out=result)
+    np.clip(result, INT4_MIN, INT4_MAX, out=result)

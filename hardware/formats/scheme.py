@@ -1,0 +1,47 @@
+"""How low precision is realised; a policy says only which layer gets which format."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hardware.settings import Settings
+
+Linear = Literal["dynamic", "static", "qdq"]
+Int4Kernel = Literal["w4a8", "matmulnbits"]
+
+
+class QuantScheme(Settings):
+    """How integer layers are realised."""
+
+    linear: Linear = Field(
+        "dynamic",
+        description="Activation ranges of linear layers: at run time, or calibrated; `qdq` is the "
+        "calibrated form that TensorRT fuses. Convolutions are always calibrated.",
+    )
+    group_size: Literal[16, 32, 64, 128] | None = Field(
+        32, description="Weights that share an INT4 multiplier; null for the whole channel."
+    )
+    int4_kernel: Literal["auto"] | Int4Kernel = Field(
+        "auto",
+        description="INT4 storage with INT8 compute, or ONNX Runtime's MatMulNBits; `auto` "
+        "measures both on the target and takes the faster.",
+    )
+    reduce_range: bool = Field(
+        False,
+        description="INT8 weights in half their range, for processors without VNNI, on which "
+        "full ones can overflow.",
+    )
+    calibration: Literal["minmax", "percentile", "entropy"] = Field(
+        "minmax", description="How a static range is taken from training activations."
+    )
+
+    @property
+    def blocks(self) -> bool:
+        """Whether INT4 linears run in MatMulNBits; not while the kernel is still to be chosen."""
+        return self.int4_kernel == "matmulnbits"
+
+    def with_int4_kernel(self, kernel: Int4Kernel) -> QuantScheme:
+        """The same scheme with another kernel for INT4 linears."""
+        return self.model_copy(update={"int4_kernel": kernel})

@@ -1,0 +1,90 @@
+"""INT4 weights in groups; see `hardware.formats.int4_weights` for their choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hardware.formats.int4_weights import INT4_MAX, INT4_MIN, SHRINKS, Int4Quantizer
+from hardware.formats.integer import INT8_MAX
+from hardware.formats.scheme import QuantScheme
+from supernets.layers.twins.rounding import Range, nonzero, row_scale, straight_through
+from supernets.layers.twins.twin import IntegerTwin
+
+
+class _Int4(IntegerTwin):
+    def largest(self, scheme: QuantScheme) -> int:
+        return Int4Quantizer(scheme.group_size, scheme.reduce_range).largest
+
+    def rounded(self, weight: Tensor, scheme: QuantScheme) -> Tensor:
+        most = Int4Quantizer(scheme.group_size, scheme.reduce_range).multiplier_max
+        grouped = _groups(weight, scheme.group_size)
+        scale = row_scale(weight, self.largest(scheme))[..., None]
+        scaled, ideal = grouped / scale, _peaks(grouped) / scale / INT4_MIN
+        tried = ((ideal * shrink).round().clamp(-most, most) for shrink in SHRINKS)
+        decoded = _least_error(scaled, tried) * scale
+        return decoded.flatten(1)[:, : weight.shape[1]]
+
+    def linear(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        scheme: QuantScheme,
+        x_range: Range | None,
+        served: int | None,
+    ) -> Tensor:
+        if not scheme.blocks:
+            return super().linear(x, weight, bias, scheme, x_range, served)
+        blocks = block_weight(weight.detach(), scheme.group_size)
+        x = block_activation(x, scheme.group_size)
+        return F.linear(x, straight_through(weight, blocks), bias)
+
+
+def block_weight(weight: Tensor, group_size: int | None) -> Tensor:
+    """MatMulNBits: one floating scale per group, chosen by squared error."""
+    grouped = _groups(weight, group_size)
+    tried = (_peaks(grouped) * shrink / INT4_MIN for shrink in SHRINKS)
+    return _least_error(grouped, tried).flatten(1)[:, : weight.shape[1]]
+
+
+def block_activation(x: Tensor, group_size: int | None) -> Tensor:
+    """MatMulNBits at accuracy level 4: symmetric INT8, one scale per row and group."""
+    grouped = _groups(x.detach(), group_size)
+    scale = nonzero(grouped.abs().amax(-1, keepdim=True)) / INT8_MAX
+    rounded = ((grouped / scale).round() * scale).flatten(-2)[..., : x.shape[-1]]
+    return straight_through(x, rounded)
+
+
+def _groups(x: Tensor, group_size: int | None) -> Tensor:
+    """`(..., in)` as `(..., groups, group)`, zeros at the end."""
+    group = group_size or x.shape[-1]
+    grouped: Tensor = F.pad(x, (0, -x.shape[-1] % group)).unflatten(-1, (-1, group))
+    return grouped
+
+
+def _peaks(grouped: Tensor) -> Tensor:
+    """The largest weight of every group, its sign kept, `(..., groups, 1)`."""
+    return grouped.gather(-1, grouped.abs().argmax(-1, keepdim=True))
+
+
+def _least_error(weight: Tensor, tried: Iterable[Tensor]) -> Tensor:
+    """Groups `(out, groups, group)` rounded to INT4 values of a step size `(out, groups, 1)`, for
+    each group that of those tried with the least squared error."""
+    best = torch.ones_like(weight[..., :1])
+    least = torch.full_like(best, torch.inf)
+    for step in map(nonzero, tried):
+        error = _round(weight, step).sub_(weight).square_().sum(-1, keepdim=True)
+        best = torch.where(error < least, step, best)
+        least = torch.minimum(error, least)
+    return _round(weight, best)
+
+
+def _round(weight: Tensor, step: Tensor) -> Tensor:
+    return (weight / step).round_().clamp_(INT4_MIN, INT4_MAX).mul_(step)
+
+
+TWIN = _Int4()

@@ -14,6 +14,7 @@ from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
 from supernets.pretrained.weights import initialise
 from supernets.settings import SpaceSettings
+from tests.family_models import config_of, one_per_family
 
 VIT = VitConfig(image_size=16, embed_dim=16, num_heads=4, hidden_dim=24, depth=3)
 DEIT = VIT.model_copy(update={"prefix_tokens": 2, "head_tokens": 2})
@@ -36,11 +37,13 @@ BOTTLENECK = ResNetConfig(
 )
 ELASTIC = SpaceSettings(embed_dim=(0.5, 1.0), resolution=(0.5, 1.0))
 CASES = [
-    pytest.param(VIT, SpaceSettings(), id="vit"),
+    *(
+        pytest.param(config_of(model), SpaceSettings(), id=family)
+        for family, model in one_per_family().items()
+    ),
     pytest.param(VIT, ELASTIC, id="vit-width-resolution"),
     pytest.param(DEIT, ELASTIC, id="deit"),
-    pytest.param(BERT, SpaceSettings(), id="bert"),
-    pytest.param(BASIC, SpaceSettings(), id="resnet-basic"),
+    pytest.param(BASIC, SpaceSettings(), id="resnet-stem-3"),
     pytest.param(BOTTLENECK, SpaceSettings(dropped_blocks=(0, 1, 2)), id="resnet-bottleneck"),
 ]
 LABELS = 5

@@ -1,9 +1,9 @@
-"""Checkpoints against transformers: largest equal, sub-networks equal to models built small."""
+"""Checkpoints as people have them: spellings, files, classifiers, and what is refused."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,79 +15,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     BertConfig,
-    BertForSequenceClassification,
     BertModel,
-    DeiTConfig,
-    DeiTForImageClassification,
-    DeiTForImageClassificationWithTeacher,
-    ResNetConfig,
-    ResNetForImageClassification,
-    ViTConfig,
-    ViTForImageClassification,
 )
 
 from supernets.data.data import TaskData
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.families.hugging_face import CheckpointError
-from supernets.families.super_network import SuperNetwork
 from supernets.load import Start, load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
-from supernets.pretrained.config_json import hugging_face
+from tests.family_models import BERT_SIZES, inputs_for, make
 
 transformers.logging.set_verbosity_error()
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 24,
-    "num_labels": 5,
-}
-VIT_SIZES: dict[str, Any] = {**SIZES, "image_size": 16, "patch_size": 4}
-BERT_SIZES: dict[str, Any] = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
-RESNET_SIZES: dict[str, Any] = {
-    "embedding_size": 8,
-    "depths": [2, 3],
-    "num_labels": 5,
-    "image_size": 32,
-}
-
-MODELS: dict[str, Callable[[], Any]] = {
-    "vit": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES)),
-    "vit-no-bias": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES, qkv_bias=False)),
-    "deit": lambda: DeiTForImageClassification(DeiTConfig(**VIT_SIZES)),
-    "deit-distilled": lambda: DeiTForImageClassificationWithTeacher(DeiTConfig(**VIT_SIZES)),
-    "bert": lambda: BertForSequenceClassification(BertConfig(**BERT_SIZES)),
-    "resnet-basic": lambda: ResNetForImageClassification(
-        ResNetConfig(**RESNET_SIZES, layer_type="basic", hidden_sizes=[8, 16])
-    ),
-    "resnet-bottleneck": lambda: ResNetForImageClassification(
-        ResNetConfig(**RESNET_SIZES, layer_type="bottleneck", hidden_sizes=[32, 64])
-    ),
-    "resnet-v1": lambda: ResNetForImageClassification(
-        ResNetConfig(
-            **RESNET_SIZES,
-            layer_type="bottleneck",
-            hidden_sizes=[32, 64],
-            downsample_in_bottleneck=True,
-            downsample_in_first_stage=True,
-        )
-    ),
-}
 NAMES = ("a", "b", "c", "d", "e")
-
-
-def make(family: str, seed: int = 0) -> Any:
-    """A transformers model with no norm or statistic at its initial value."""
-    torch.manual_seed(seed)
-    model = MODELS[family]().eval()
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                tensor += 0.1 * torch.rand_like(tensor) if "var" in name else 0
-                tensor += 0.1 * torch.randn_like(tensor) if "var" not in name else 0
-    return model
 
 
 def task(names: Sequence[str] = NAMES, size: int | None = None) -> TaskData:
@@ -96,75 +37,11 @@ def task(names: Sequence[str] = NAMES, size: int | None = None) -> TaskData:
     return TaskData(none, none, none, tuple(names), pixels or none)
 
 
-def inputs_for(network: SuperNetwork) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    inputs = network.example_inputs(3)
-    if "pixel_values" in inputs:
-        return {"pixel_values": torch.randn(inputs["pixel_values"].shape, generator=generator)}
-    ids = torch.randint(50, inputs["input_ids"].shape, generator=generator)
-    mask = torch.ones_like(ids)
-    mask[0, 7:], mask[1, 3:] = 0, 0
-    types = torch.randint(2, ids.shape, generator=generator)
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-
-
 def load(
     folder: Path, names: Sequence[str] = NAMES, size: int | None = None, **settings: Any
 ) -> Start:
     model = ModelSettings(checkpoint=str(folder), **settings)
     return load_supernet(model, task(names, size), seed=0)
-
-
-@pytest.mark.parametrize("family", MODELS)
-def test_largest_network_gives_transformers_logits(family: str, tmp_path: Path) -> None:
-    model = make(family)
-    model.save_pretrained(tmp_path)
-    start = load(tmp_path)
-    inputs = inputs_for(start.network)
-    with torch.no_grad():
-        expected = model(**inputs).logits
-        torch.testing.assert_close(start.network(**inputs), expected, atol=1e-5, rtol=1e-5)
-        deployed = start.network.deploy()(**inputs)
-    torch.testing.assert_close(deployed, expected, atol=1e-5, rtol=1e-5)
-    assert start.notes == ()
-
-
-UNIFORM: dict[str, dict[str, Any]] = {
-    "vit": {"num_hidden_layers": 2, "intermediate_size": 16},
-    "bert": {"num_hidden_layers": 2, "intermediate_size": 16},
-    "resnet-bottleneck": {"depths": [1, 2]},
-}
-
-
-@pytest.mark.parametrize("family", UNIFORM)
-def test_sub_network_equals_a_transformers_model_of_its_size(family: str, tmp_path: Path) -> None:
-    """Where transformers' configuration can express the sub-network."""
-    model = make(family)
-    model.save_pretrained(tmp_path / "large")
-    network = load(tmp_path / "large").network
-    small = {**model.config.to_dict(), **UNIFORM[family]}
-    if "depths" in small:
-        network.activate({f"stages.{i}.depth": depth for i, depth in enumerate(small["depths"])})
-    else:
-        network.activate({"depth": 2, **{f"blocks.{i}.mlp.hidden_dim": 16 for i in range(2)}})
-    known = hugging_face(network.config.family)
-    tensors = network.extract().state_dict()
-    renamed = {theirs: tensors[ours] for ours, theirs in known.renaming(tensors).items()}
-    if "embeddings.patch_embeddings.projection.weight" in renamed:
-        key = "embeddings.patch_embeddings.projection.weight"
-        renamed[key] = renamed[key].view(16, 3, 4, 4)
-    prefix = small["model_type"]
-    state = {f"{prefix}.{name}": tensor.contiguous() for name, tensor in renamed.items()}
-    head = known.variant(small).heads[0]
-    state |= {f"{head}.{k}": tensors[f"head.{k}"] for k in ("weight", "bias")}
-    small_folder = tmp_path / "small"
-    small_folder.mkdir()
-    (small_folder / "config.json").write_text(json.dumps(small))
-    save_file(state, small_folder / "model.safetensors", metadata={"format": "pt"})
-    theirs = type(model).from_pretrained(small_folder).eval()
-    inputs = inputs_for(network)
-    with torch.no_grad():
-        torch.testing.assert_close(network(**inputs), theirs(**inputs).logits, atol=1e-5, rtol=1e-5)
 
 
 def torchvision_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -34,7 +34,11 @@ def logits(model: onnx.ModelProto, inputs: Mapping[str, Tensor]) -> np.ndarray:
     return predict(open_session(model.SerializeToString(), Target()), [arrays_])
 
 
-CASES = [case for case in families.CASES if case.id in ("deit", "bert", "resnet-bottleneck")]
+CASES = [
+    case
+    for case in families.CASES
+    if case.id not in ("vit", "vit-width-resolution", "resnet-stem-3")
+]
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
@@ -62,7 +66,7 @@ def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettin
         twin = fake_quantize(network.deploy(), policy, SCHEME, where.inputs, where.outputs)
         with torch.no_grad():
             imitated = twin(**inputs).numpy()
-        np.testing.assert_allclose(logits(model, inputs), imitated, atol=0.03)
+        np.testing.assert_allclose(logits(model, inputs), imitated, atol=0.03, rtol=0.02)
         cost = network.cost(space, genome[None])
         names = [layer.name for layer in cost.layers]
         features = cost.out_features, cost.in_features, cost.formats

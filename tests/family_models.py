@@ -1,0 +1,102 @@
+"""Tiny models of transformers that every family is held to. A new family is one more line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DeiTConfig,
+    DeiTForImageClassification,
+    DeiTForImageClassificationWithTeacher,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from supernets.families.sizes import Sizes
+from supernets.families.super_network import SuperNetwork
+from supernets.pretrained.config_json import read_config
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
+    "num_labels": 5,
+}
+VIT_SIZES: dict[str, Any] = {**SIZES, "image_size": 16, "patch_size": 4}
+BERT_SIZES: dict[str, Any] = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
+RESNET_SIZES: dict[str, Any] = {
+    "embedding_size": 8,
+    "depths": [2, 3],
+    "num_labels": 5,
+    "image_size": 32,
+}
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "vit": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES)),
+    "vit-no-bias": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES, qkv_bias=False)),
+    "deit": lambda: DeiTForImageClassification(DeiTConfig(**VIT_SIZES)),
+    "deit-distilled": lambda: DeiTForImageClassificationWithTeacher(DeiTConfig(**VIT_SIZES)),
+    "bert": lambda: BertForSequenceClassification(BertConfig(**BERT_SIZES)),
+    "resnet-basic": lambda: ResNetForImageClassification(
+        ResNetConfig(**RESNET_SIZES, layer_type="basic", hidden_sizes=[8, 16])
+    ),
+    "resnet-bottleneck": lambda: ResNetForImageClassification(
+        ResNetConfig(**RESNET_SIZES, layer_type="bottleneck", hidden_sizes=[32, 64])
+    ),
+    "resnet-v1": lambda: ResNetForImageClassification(
+        ResNetConfig(
+            **RESNET_SIZES,
+            layer_type="bottleneck",
+            hidden_sizes=[32, 64],
+            downsample_in_bottleneck=True,
+            downsample_in_first_stage=True,
+        )
+    ),
+}
+
+
+def make(family: str, seed: int = 0) -> Any:
+    """A transformers model with no norm or statistic at its initial value."""
+    torch.manual_seed(seed)
+    model = MODELS[family]().eval()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                tensor += 0.1 * torch.rand_like(tensor) if "var" in name else 0
+                tensor += 0.1 * torch.randn_like(tensor) if "var" not in name else 0
+    return model
+
+
+def config_of(name: str) -> Sizes:
+    """Our sizes of one of the models."""
+    model = MODELS[name]()
+    return read_config({**model.config.to_dict(), "architectures": [type(model).__name__]})
+
+
+def one_per_family() -> dict[str, str]:
+    """Family -> the first of its models."""
+    found: dict[str, str] = {}
+    for name in MODELS:
+        found.setdefault(config_of(name).family, name)
+    return found
+
+
+def inputs_for(network: SuperNetwork) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = network.example_inputs(3)
+    if "pixel_values" in inputs:
+        return {"pixel_values": torch.randn(inputs["pixel_values"].shape, generator=generator)}
+    ids = torch.randint(50, inputs["input_ids"].shape, generator=generator)
+    mask = torch.ones_like(ids)
+    mask[0, 7:], mask[1, 3:] = 0, 0
+    types = torch.randint(2, ids.shape, generator=generator)
+    made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    return {name: made[name] for name in inputs}

@@ -1,0 +1,94 @@
+"""What every family promises about transformers; a family joins with a line of `family_models`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from supernets.families.registry import FAMILIES, family, model_types
+from supernets.families.sizes import Sizes
+from supernets.load import supernet
+from supernets.pretrained.config_json import export_config, hugging_face, read_config
+from supernets.settings import SpaceSettings
+from tests.family_models import MODELS, config_of, inputs_for, make, one_per_family
+from tests.sample_supernets import CASES, batch, build
+from tests.test_checkpoints_hf import NAMES, load
+
+
+def test_every_family_has_a_model_here() -> None:
+    assert one_per_family().keys() == FAMILIES.keys()
+    kinds = {make(name).config.model_type for name in MODELS}
+    assert kinds == model_types().keys()
+    assert all(family(name).sizes.model_validate({}).family == name for name in FAMILIES)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_largest_network_gives_transformers_logits(name: str, tmp_path: Path) -> None:
+    model = make(name)
+    model.save_pretrained(tmp_path)
+    start = load(tmp_path)
+    inputs = inputs_for(start.network)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        torch.testing.assert_close(start.network(**inputs), expected, atol=1e-5, rtol=1e-5)
+        deployed = start.network.deploy()(**inputs)
+    torch.testing.assert_close(deployed, expected, atol=1e-5, rtol=1e-5)
+    assert start.notes == ()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_names_and_sizes_there_and_back(name: str) -> None:
+    config, model = config_of(name), make(name)
+    assert read_config(export_config(config, {}, NAMES)) == config
+    known = hugging_face(config.family)
+    theirs = known.renaming(supernet(config, 5).state_dict())
+    assert len(set(theirs.values())) == len(theirs)
+    prefix = f"{model.base_model_prefix}."
+    state = {known.spelled_anew(n.removeprefix(prefix)): t for n, t in model.state_dict().items()}
+    heads = {f"{h}.{k}" for h in known.variant_of(config).heads for k in ("weight", "bias")}
+    assert known.prepare(state, config, config).keys() == {*theirs.values(), *heads}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sub_network_equals_the_transformers_model_that_config_json_describes(
+    name: str, tmp_path: Path
+) -> None:
+    """Where its fields can: with fewer blocks and neurons, the first of the checkpoint's."""
+    model = make(name)
+    model.save_pretrained(tmp_path)
+    network = load(tmp_path).network
+    genes = network.space(SpaceSettings()).genes
+    sizes = {g.name: g.choices[0] for g in genes if g.name.endswith(("depth", ".hidden_dim"))}
+    network.activate(sizes)
+    config = export_config(network.config, sizes, NAMES)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read = transformers.AutoConfig.from_pretrained(tmp_path)
+    small = getattr(transformers, config["architectures"][0])(read).eval()
+    large = model.state_dict()
+    with torch.no_grad():
+        for key, tensor in small.state_dict().items():
+            tensor.copy_(large[key][tuple(map(slice, tensor.shape))])
+        inputs = inputs_for(network)
+        torch.testing.assert_close(network(**inputs), small(**inputs).logits, atol=1e-5, rtol=1e-5)
+    assert read.id2label == dict(enumerate(NAMES))
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES)
+def test_what_is_not_active_gets_no_gradient(config: Sizes, settings: SpaceSettings) -> None:
+    network = build(config)
+    space = network.space(settings)
+    architecture = space.split(space.smallest())[0]
+    network.activate({**architecture, "resolution": getattr(config, "image_size", 0)})
+    sample = batch(network)
+    torch.nn.functional.cross_entropy(network(**sample.inputs), sample.labels).backward()
+    plain = dict(network.extract().named_parameters())
+    for name, parameter in network.named_parameters():
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        if name in plain:
+            active = gradient[tuple(map(slice, plain[name].shape))]
+            active.zero_()
+        assert not gradient.any(), name

@@ -13,6 +13,8 @@ from transformers import (
     DeiTConfig,
     DeiTForImageClassification,
     DeiTForImageClassificationWithTeacher,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
     ResNetConfig,
     ResNetForImageClassification,
     ViTConfig,
@@ -45,6 +47,9 @@ MODELS: dict[str, Callable[[], Any]] = {
     "deit": lambda: DeiTForImageClassification(DeiTConfig(**VIT_SIZES)),
     "deit-distilled": lambda: DeiTForImageClassificationWithTeacher(DeiTConfig(**VIT_SIZES)),
     "bert": lambda: BertForSequenceClassification(BertConfig(**BERT_SIZES)),
+    "distilbert": lambda: DistilBertForSequenceClassification(
+        DistilBertConfig(**BERT_SIZES, hidden_dim=24)
+    ),
     "resnet-basic": lambda: ResNetForImageClassification(
         ResNetConfig(**RESNET_SIZES, layer_type="basic", hidden_sizes=[8, 16])
     ),

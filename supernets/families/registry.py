@@ -9,6 +9,7 @@ from supernets.families.family import Family
 FAMILIES = {
     "vit": "supernets.families.vit:FAMILY",
     "bert": "supernets.families.bert:FAMILY",
+    "distilbert": "supernets.families.distilbert:FAMILY",
     "resnet": "supernets.families.resnet:FAMILY",
 }
 """Name in an experiment file -> where its descriptor is."""

@@ -1,0 +1,12 @@
+"""DistilBERT for text classification."""
+
+from supernets.families.distilbert.config import DistilBertConfig
+from supernets.families.family import Family
+
+FAMILY = Family(
+    sizes=DistilBertConfig,
+    model_types=("distilbert",),
+    network="supernets.families.distilbert.network:DistilBertSuperNetwork",
+    hugging_face="supernets.families.distilbert.hugging_face:HUGGING_FACE",
+    title="A DistilBERT",
+)

@@ -1,0 +1,13 @@
+"""Sizes of a DistilBERT."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from supernets.families.sizes import TextTransformerSizes
+
+
+class DistilBertConfig(TextTransformerSizes):
+    """Sizes of a DistilBERT."""
+
+    family: Literal["distilbert"] = "distilbert"

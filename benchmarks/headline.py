@@ -101,7 +101,7 @@ class Trial:
             "seed": self.experiment.seed,
             "samples": {"test": len(self.data.test), "train": len(self.data.train)},
             "conditions": {
-                **session.target.describe(),
+                **session.builder.target.describe(),
                 "torch": torch.__version__,
                 "commit": commit(),
             },
@@ -152,7 +152,8 @@ class Trial:
         self, session: RunSession, found: Front, files: dict[str, Path]
     ) -> dict[str, Any]:
         """Baseline and models on the test split, and all of them timed alternately."""
-        target, bench, full = session.target, session.builder, session.references[PLAIN]
+        bench, full = session.builder, session.references[PLAIN]
+        target = bench.target
         paths, inputs = dict(files), dict.fromkeys(files, bench.example(full))
         accuracies = {
             name: RuntimeAccuracy(bench, self.data.test).of_session(

@@ -9,7 +9,6 @@ from functools import cached_property
 
 from hardware.files import replacing
 from hardware.graph.template import Template
-from hardware.target import Target
 from nas.cost_models import supernet_problem
 from nas.delivery.exporter import Exporter
 from nas.delivery.results import Front
@@ -109,15 +108,10 @@ class RunSession:
                 template.save(part)
         return Template.load(path)
 
-    @property
-    def target(self) -> Target:
-        """Where the models will run."""
-        return self.experiment.target
-
     @cached_property
     def references(self) -> dict[str, Candidate]:
         """Reference name -> candidate."""
-        return reference_candidates(self.builder, self.target)
+        return reference_candidates(self.builder)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -195,7 +189,7 @@ class RunSession:
             evaluations=len(evaluations),
             conditions={
                 **self.front_settings,
-                "target": self.target.describe(),
+                "target": self.builder.target.describe(),
                 "latency repeats in the search": LATENCY_REPEATS,
                 "latency repeats of the front": VALIDATION_REPEATS,
                 "validation samples": len(self.data.validation),

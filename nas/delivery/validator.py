@@ -1,4 +1,4 @@
-"""The final front: chosen, exported, scored on the test split, measured together."""
+"""The final front: exported, measured on the test split, and timed together."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Validator:
         for number, pick in enumerate(picks):
             stage.update(number, len(picks) + 1, pick.name)
             try:
-                validated.append(self._score(pick, models / pick.name))
+                validated.append(self._export(pick, models / pick.name))
             except REFUSED as error:
                 if pick.evaluation.role == "reference":
                     raise
@@ -70,7 +70,7 @@ class Validator:
         stage.update(len(picks) + 1, len(picks) + 1, "")
         return validated
 
-    def _score(self, pick: Pick, folder: Path) -> ValidatedModel:
+    def _export(self, pick: Pick, folder: Path) -> ValidatedModel:
         exporter, model = self.exporter, unscored(pick)
         if self.fine_tuner is not None and pick.evaluation.role == "search":
             builder, accuracy = self.fine_tuner.shipped(pick.evaluation)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hardware.target import Target
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.evaluation.record import Evaluation
@@ -17,10 +16,10 @@ class NotMeasuredError(ValueError):
     """There is nothing yet to compare with."""
 
 
-def reference_candidates(builder: CandidateBuilder, target: Target) -> dict[str, Candidate]:
+def reference_candidates(builder: CandidateBuilder) -> dict[str, Candidate]:
     """Reference name -> the largest network of the space in one precision throughout."""
     largest = builder.space.largest()
-    return {row.name: builder.uniform(largest, row) for row in target.references}
+    return {row.name: builder.uniform(largest, row) for row in builder.target.references}
 
 
 def measured_references(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:

@@ -27,7 +27,7 @@ class StopRequest:
         self.asked = False
         self._notice = notice
 
-    def check(self) -> None:
+    def stop_if_asked(self) -> None:
         """Raise Stopped if the run was asked to stop."""
         if self.asked:
             raise Stopped
@@ -61,7 +61,7 @@ class StoppableStage:
     def update(self, step: int, total: int, note: str = "") -> None:
         """Report progress; raises Stopped if the run was asked to stop."""
         self.stage.update(step, total, note)
-        self.request.check()
+        self.request.stop_if_asked()
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class StoppableReporter:
 
     def stage(self, title: str) -> StoppableStage:
         """Start a stage; see `Reporter`."""
-        self.request.check()
+        self.request.stop_if_asked()
         return StoppableStage(self.reporter.stage(title), self.request)
 
     def say(self, message: str) -> None:

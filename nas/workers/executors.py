@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
@@ -90,7 +89,7 @@ def serve(
         else:
             evaluate_ticket(ledger, ticket, evaluate)
             evaluated += 1
-        request.check()
+        request.stop_if_asked()
     return evaluated
 
 
@@ -119,12 +118,7 @@ class WorkerPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Let the workers finish what they are at and wait for them."""
         for worker in self._workers:
             worker.terminate()

@@ -40,7 +40,7 @@ def wait(reporter: Reporter, request: StopRequest, done: Callable[[], bool], wha
     if not done():
         reporter.say(f"waiting {what}")
     while not done():
-        request.check()
+        request.stop_if_asked()
         time.sleep(POLL_S)
 
 
@@ -65,5 +65,5 @@ def measure_latency(place: Path, reporter: Reporter, request: StopRequest) -> in
             else:
                 measured += 1
                 reporter.say(f"{measured}: {key}")
-            request.check()
+            request.stop_if_asked()
     return measured

@@ -47,10 +47,10 @@ def test_nothing_is_best_before_the_references_are_measured() -> None:
 @pytest.mark.parametrize(
     ("accuracy_drop", "constraints", "best"),
     [
-        (0.0, (), "0.8900, 1.600 ms (1.25x faster than int8), 2 kB"),
-        (0.02, (), "0.8600, 1.000 ms (2.00x faster than int8), 2 kB"),
-        (0.1, (), "0.8000, 0.500 ms (4.00x faster than int8), 2 kB"),
-        (0.1, ("accuracy >= int8 - 0.03",), "0.8600, 1.000 ms (2.00x faster than int8), 2 kB"),
+        (0.0, (), "0.8900, 1.600 ms (1.25x as fast as int8), 2 kB"),
+        (0.02, (), "0.8600, 1.000 ms (2.00x as fast as int8), 2 kB"),
+        (0.1, (), "0.8000, 0.500 ms (4.00x as fast as int8), 2 kB"),
+        (0.1, ("accuracy >= int8 - 0.03",), "0.8600, 1.000 ms (2.00x as fast as int8), 2 kB"),
         (0.1, ("accuracy >= 0.895",), None),
         (0.0, ("latency_ms <= 1 ms",), None),
     ],

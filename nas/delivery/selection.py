@@ -63,7 +63,7 @@ def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> st
     ours, theirs = fastest.metrics, references[low].metrics
     return (
         f"best: {ours['accuracy']:.4f}, {ours['latency_ms']:.3f} ms "
-        f"({theirs['latency_ms'] / ours['latency_ms']:.2f}x faster than {low}), "
+        f"({theirs['latency_ms'] / ours['latency_ms']:.2f}x as fast as {low}), "
         f"{ours['size_bytes'] / 1000:.0f} kB"
     )
 

@@ -31,8 +31,12 @@ SAVE_EVERY = 100
 
 
 def enumerate_digits(folder: Path, deadline: float, table: Path, reporter: RichReporter) -> bool:
-    """Measure until all is done or the deadline has passed; True when the table is written."""
-    experiment = load_experiment(HERE / "digits_small.yaml")
+    """Measure until all is done or the deadline has passed; True when the table is written.
+
+    The experiment is the file beside the table.
+    """
+    experiment = load_experiment(table.with_suffix(".yaml"))
+    folder.mkdir(parents=True, exist_ok=True)
     data = load_data(experiment.data, experiment.model)
     session = RunSession.prepare(experiment, RunFolder(folder), data, reporter)
     genomes = enumerate_space(session.builder.space)

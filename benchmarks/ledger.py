@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=2000)
     parser.add_argument("--round-size", type=int, default=100)
     parser.add_argument("--storage")
+    parser.add_argument("--wait", type=float, default=10.0, help="seconds for workers to start")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="simqnas-ledger-") as name:
         folder = Path(name)
@@ -69,7 +70,7 @@ def main() -> None:
         ]
         for worker in workers:
             worker.start()
-        time.sleep(10)  # their imports are not what is measured
+        time.sleep(options.wait)  # their imports are not what is measured
         rng, enqueueing = np.random.default_rng(0), 0.0
         started = time.perf_counter()
         for number in range(options.evaluations // options.round_size):

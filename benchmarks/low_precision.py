@@ -59,20 +59,34 @@ Network = TypeVar("Network", bound=SuperNetwork)
 CONSOLE = Console()
 RNG = np.random.default_rng(0)
 BUSY_MEASUREMENTS = 10
+WIDTHS, TOKENS = (768, 3072), (197, 1)
+VIT_B16 = VitConfig(
+    image_size=224, patch_size=16, channels=3, embed_dim=768, depth=12, num_heads=12,
+    hidden_dim=3072, layer_norm_eps=1e-12,
+)  # fmt: skip
+BERT_BASE = BertConfig(
+    vocab_size=30522, max_positions=512, embed_dim=768, depth=12, num_heads=12, hidden_dim=3072
+)
+MINI_LM = BERT_BASE.model_copy(update={"embed_dim": 384, "depth": 6, "hidden_dim": 1536})
+RESNET_50 = ResNetConfig(
+    image_size=224, channels=3, block="bottleneck", stem_width=64, stem_kernel=7, stem_stride=2,
+    stem_pool=True, depths=(3, 4, 6, 3), stage_widths=(256, 512, 1024, 2048),
+    inner_widths=(64, 128, 256, 512), first_stage_stride=1,
+)  # fmt: skip
 
 
 class LinearStack(nn.Module):
-    """Eight linear layers, 768 <-> 3072."""
+    """Eight linear layers that widen and narrow in turn."""
 
     def __init__(self) -> None:
         super().__init__()
-        sizes = [768, 3072] * 4 + [768]
+        sizes = [*WIDTHS * 4, WIDTHS[0]]
         self.layers = nn.ModuleDict(
             {str(i): nn.Linear(a, b) for i, (a, b) in enumerate(pairwise(sizes))}
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply all layers, (batch, tokens, 768)."""
+        """Apply all layers, (batch, tokens, width)."""
         for layer in self.layers.values():
             x = layer(x)
         return x
@@ -80,37 +94,22 @@ class LinearStack(nn.Module):
 
 def vit_b16() -> ViTSuperNetwork:
     """ViT-B/16 at 224 pixels, 1,000 classes."""
-    config = VitConfig(
-        image_size=224, patch_size=16, channels=3, embed_dim=768, depth=12, num_heads=12,
-        hidden_dim=3072, layer_norm_eps=1e-12,
-    )  # fmt: skip
-    return randomised(ViTSuperNetwork(config, 1000))
+    return randomised(ViTSuperNetwork(VIT_B16, 1000))
 
 
 def bert_base() -> BertSuperNetwork:
     """BERT-base, two classes."""
-    config = BertConfig(
-        vocab_size=30522, max_positions=512, embed_dim=768, depth=12, num_heads=12, hidden_dim=3072
-    )
-    return randomised(BertSuperNetwork(config, 2))
+    return randomised(BertSuperNetwork(BERT_BASE, 2))
 
 
 def mini_lm() -> BertSuperNetwork:
     """MiniLM's sizes, 150 classes."""
-    config = BertConfig(
-        vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536
-    )
-    return randomised(BertSuperNetwork(config, 150))
+    return randomised(BertSuperNetwork(MINI_LM, 150))
 
 
 def resnet50() -> ResNetSuperNetwork:
     """ResNet-50 at 224 pixels, 1,000 classes."""
-    config = ResNetConfig(
-        image_size=224, channels=3, block="bottleneck", stem_width=64, stem_kernel=7, stem_stride=2,
-        stem_pool=True, depths=(3, 4, 6, 3), stage_widths=(256, 512, 1024, 2048),
-        inner_widths=(64, 128, 256, 512), first_stage_stride=1,
-    )  # fmt: skip
-    return ResNetSuperNetwork(config, 1000)
+    return ResNetSuperNetwork(RESNET_50, 1000)
 
 
 def randomised(network: Network) -> Network:
@@ -158,7 +157,7 @@ def compare(models: Mapping[str, bytes | Path], inputs: Arrays, threads: int, re
 def linears(threads: int, repeats: int) -> None:
     """INT4 against INT8 and against ONNX Runtime's own INT4, with the error of the weights."""
     network = LinearStack().eval()
-    x = torch.randn(1, 197, 768)
+    x = torch.randn(1, TOKENS[0], WIDTHS[0])
     template = export_template(network, {"x": x}, dynamic_axes={"x": {0: "batch", 1: "tokens"}})
     weights, memo = arrays(network.state_dict()), WeightMemo()
     blocks = QuantScheme(int4_kernel="matmulnbits")
@@ -169,9 +168,10 @@ def linears(threads: int, repeats: int) -> None:
         "fp32": materialize(template, weights, QuantPolicy({}), QuantScheme()),
     }
     models = {name: model.SerializeToString() for name, model in made.items()}
-    for tokens in (197, 1):
-        CONSOLE.print(f"eight linears 768 <-> 3072, {tokens} tokens, {threads} thread(s)")
-        compare(models, {"x": RNG.standard_normal((1, tokens, 768), np.float32)}, threads, repeats)
+    for tokens in TOKENS:
+        CONSOLE.print(f"eight linears {WIDTHS}, {tokens} tokens, {threads} thread(s)")
+        inputs = {"x": RNG.standard_normal((1, tokens, WIDTHS[0]), np.float32)}
+        compare(models, inputs, threads, repeats)
     errors = {"w4a8": 0.0, "MatMulNBits (by squared error)": 0.0, "MatMulNBits (onnxruntime)": 0.0}
     total = 0.0
     for layer in template.layers:
@@ -195,7 +195,7 @@ def resnet(threads: int, repeats: int) -> None:
     network = resnet50()
     plain = fold(network.extract())
     template, weights = template_of(network, plain), arrays(plain.state_dict())
-    images = {"pixel_values": RNG.standard_normal((1, 3, 224, 224), np.float32)}
+    images = image(RESNET_50.image_size)
     ranges = calibrate(template, weights, QuantScheme(), [images])
     models = {
         precision: materialize(
@@ -275,8 +275,7 @@ def transformer(network: SuperNetwork, inputs: Arrays, threads: int, repeats: in
 
 def vit(threads: int, repeats: int) -> None:
     """ViT-B/16, batch 1."""
-    images = {"pixel_values": RNG.standard_normal((1, 3, 224, 224), np.float32)}
-    transformer(vit_b16(), images, threads, repeats)
+    transformer(vit_b16(), image(VIT_B16.image_size), threads, repeats)
 
 
 def bert(threads: int, repeats: int) -> None:
@@ -284,9 +283,14 @@ def bert(threads: int, repeats: int) -> None:
     transformer(bert_base(), text(128), threads, repeats)
 
 
+def image(size: int) -> Arrays:
+    """One image of noise."""
+    return {"pixel_values": RNG.standard_normal((1, 3, size, size), np.float32)}
+
+
 def text(tokens: int) -> Arrays:
     """One text of random tokens, nothing masked."""
-    ids = RNG.integers(0, 30522, (1, tokens))
+    ids = RNG.integers(0, BERT_BASE.vocab_size, (1, tokens))
     return {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
 
 
@@ -296,7 +300,8 @@ def last_block(threads: int, repeats: int) -> None:
     narrowed = template_of(network, network.extract())
     with patch.object(normalize, "mark_read_tokens"):
         whole = template_of(network, network.extract())
-    for depth, tokens in product((6, 4, 2), (16, 128)):
+    thirds = [-(-MINI_LM.depth * part // 3) for part in (3, 2, 1)]
+    for depth, tokens in product(thirds, (16, 128)):
         network.activate({"depth": depth})
         models = {"whole": int8(network, whole), "narrowed": int8(network, narrowed)}
         CONSOLE.print(f"{depth} blocks, {tokens} tokens, {threads} thread(s)")

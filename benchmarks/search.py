@@ -5,6 +5,7 @@
     python -m benchmarks.search predictors [--seeds 10]
     python -m benchmarks.search speed
 
+NAS-Bench-Macro takes part where `--macro` gives its file nas-bench-macro_cifar10.json.
 `run` stores the genomes each run measured, in order, and skips runs already stored; `table` prints
 the Markdown tables of benchmarks/README.md. `predictors` judges the default predictors on
 candidates they have not seen.
@@ -43,12 +44,7 @@ from supernets.space.space import Genomes
 
 BUDGETS = (25, 50, 100, 200, 400)
 DIGITS = Path(__file__).parent / "digits_small.npz"
-MACRO = Path(__file__).parents[2] / "shared/data/nas-bench-macro/nas-bench-macro_cifar10.json"
-SURFACES: dict[str, Callable[[], Surface]] = {
-    "digits": lambda: digits_small(DIGITS),
-    "nas-bench-macro": lambda: nas_bench_macro(MACRO),
-    "synthetic": synthetic,
-}
+Surfaces = dict[str, Callable[[], Surface]]
 METHODS: dict[str, dict[str, object]] = {
     "random": {"strategy": "random"},
     "pymoo NSGA-II": {"strategy": "nsga2"},
@@ -57,6 +53,16 @@ METHODS: dict[str, dict[str, object]] = {
     "plain LINAS": {"strategy": "linas", "acquisition": "rank"},
     "ours": {"strategy": "linas"},
 }
+
+
+def known_surfaces(macro: Path | None) -> Surfaces:
+    """What can be searched; NAS-Bench-Macro only where its file is given."""
+    found: Surfaces = {"digits": lambda: digits_small(DIGITS), "synthetic": synthetic}
+    if macro is None:
+        print("nas-bench-macro is left out: --macro does not say where its file is")
+    else:
+        found["nas-bench-macro"] = lambda: nas_bench_macro(macro)
+    return found
 
 
 def search(surface: Surface, settings: SearchSettings, seed: int) -> Genomes:
@@ -84,11 +90,11 @@ def stored(cache: Path, surface: str, method: str, seed: int) -> Path:
     return cache / f"{surface}--{method.replace(' ', '_')}--{seed}.npy"
 
 
-def run(cache: Path, surfaces: list[str], methods: list[str], seeds: range) -> None:
+def run(cache: Path, surfaces: Surfaces, methods: list[str], seeds: range) -> None:
     """Run what is not stored yet."""
     cache.mkdir(parents=True, exist_ok=True)
-    for name in surfaces:
-        surface = SURFACES[name]()
+    for name, make in surfaces.items():
+        surface = make()
         for seed in seeds:
             for method in methods:
                 path = stored(cache, name, method, seed)
@@ -107,10 +113,10 @@ def run(cache: Path, surfaces: list[str], methods: list[str], seeds: range) -> N
                 )
 
 
-def table(cache: Path) -> str:
+def table(cache: Path, surfaces: Surfaces) -> str:
     """Median (quartiles) of the share of the true hypervolume, in percent, per stored surface."""
     parts = []
-    for name, make in SURFACES.items():
+    for name, make in surfaces.items():
         runs = {method: _stored_runs(cache, name, method) for method in METHODS}
         if any(runs.values()):
             surface = make()
@@ -160,29 +166,32 @@ def _reached(shares: FloatArray, level: float) -> str:
 class Target:
     """A metric to predict after so many measurements, and the Kendall tau asked for."""
 
-    make: Callable[[], Surface]
+    surface: str
     metric: str
     measured: int
     tau: float
 
 
 TARGETS = (
-    Target(lambda: digits_latency(DIGITS), "latency_ms", 100, 0.95),
-    Target(synthetic, "latency_ms", 100, 0.95),
-    Target(lambda: digits_latency(DIGITS), "accuracy", 200, 0.80),
-    Target(lambda: nas_bench_macro(MACRO), "accuracy", 200, 0.80),
-    Target(synthetic, "accuracy", 200, 0.80),
+    Target("digits", "latency_ms", 100, 0.95),
+    Target("synthetic", "latency_ms", 100, 0.95),
+    Target("digits", "accuracy", 200, 0.80),
+    Target("nas-bench-macro", "accuracy", 200, 0.80),
+    Target("synthetic", "accuracy", 200, 0.80),
 )
 
 
-def predictors(seeds: range, most: int = 1000) -> str:
+def predictors(surfaces: Surfaces, seeds: range, most: int = 1000) -> str:
     """Kendall tau of predictions and true values of unseen candidates, median (quartiles)."""
+    surfaces = {**surfaces, "digits": lambda: digits_latency(DIGITS)}
     lines = [
         "| surface | metric | measured | tau | asked | MACs and bytes alone | yardstick | chosen |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for target in TARGETS:
-        surface = target.make()
+        if target.surface not in surfaces:
+            continue
+        surface = surfaces[target.surface]()
         column = surface.problem.column(target.metric)
         taus, baselines, chosen = [], [], Counter[str]()
         for seed in seeds:
@@ -266,18 +275,22 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, default=Path("search-cache"), help="folder for finished runs"
     )
-    parser.add_argument("--surface", choices=SURFACES, action="append")
+    parser.add_argument("--macro", type=Path, help="file of NAS-Bench-Macro")
+    parser.add_argument("--surface", action="append", help="default: all that are known")
     parser.add_argument("--method", choices=METHODS, action="append")
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
+    surfaces, seeds = known_surfaces(arguments.macro), range(arguments.seeds)
+    if unknown := set(arguments.surface or ()) - set(surfaces):
+        parser.error(f"--surface {', '.join(sorted(unknown))}: must be of {', '.join(surfaces)}")
+    surfaces = {name: surfaces[name] for name in arguments.surface or surfaces}
     if arguments.command == "run":
-        surfaces = arguments.surface or list(SURFACES)
-        run(arguments.cache, surfaces, arguments.method or list(METHODS), range(arguments.seeds))
+        run(arguments.cache, surfaces, arguments.method or list(METHODS), seeds)
     elif arguments.command == "table":
-        print(table(arguments.cache))
+        print(table(arguments.cache, surfaces))
     elif arguments.command == "predictors":
-        print(predictors(range(arguments.seeds)))
+        print(predictors(surfaces, seeds))
     else:
         print(speed())
 

@@ -18,7 +18,7 @@ import numpy as np
 from hardware.latency import Latency
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Details, Measured
-from nas.experiment.objectives import find_objective
+from nas.experiment.metrics import find_metric
 from nas.ledger.ledger import Ledger
 from nas.ledger.storage import open_storage
 from nas.run.interrupts import StopRequest
@@ -29,7 +29,7 @@ GENES = 110
 SPACE = SearchSpace(
     tuple(Gene.precision(f"blocks.{i}", ("int4", "int8", "fp32")) for i in range(GENES))
 )
-OBJECTIVES = tuple(find_objective(name) for name in ("accuracy", "latency_ms", "size_bytes"))
+OBJECTIVES = tuple(find_metric(name) for name in ("accuracy", "latency_ms", "size_bytes"))
 METRICS = {"accuracy": 0.5, "latency_ms": 1.0, "size_bytes": 1e6, "macs": 1e9, "parameters": 1e6}
 DETAILS = Details(Latency(1.0, 1.0, 1.0, 30), "x" * 100, {"cpu": "x" * 60})
 

@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.enumerate_digits import METRICS
 from nas.cost_models import StructureFeatures
 from nas.experiment.load import load_experiment
-from nas.experiment.objectives import FloatArray, find_objective
+from nas.experiment.metrics import find_metric
+from nas.experiment.objectives import FloatArray
 from nas.search.pareto import hypervolume, non_dominated, reference_point
 from nas.search.problem import SearchProblem
 from predictors.features import cost_by_precision, precision_changes
@@ -51,7 +52,7 @@ def nas_bench_macro(path: Path) -> Surface:
     accuracy = np.array([table[key]["mean_acc"] for key in keys]) / 100
     runs = np.array([table[key]["test_acc"] for key in keys]) / 100
     macs = np.array([table[key]["flops"] for key in keys], dtype=float)
-    problem = SearchProblem(space, (find_objective("accuracy"), find_objective("macs")))
+    problem = SearchProblem(space, (find_metric("accuracy"), find_metric("macs")))
 
     def row(genomes: Genomes) -> Genomes:
         return np.asarray(genomes @ 3 ** np.arange(7, -1, -1))
@@ -106,7 +107,7 @@ def _digits(path: Path, cost: str) -> Surface:
 
     problem = SearchProblem(
         space,
-        tuple(find_objective(name) for name in ("accuracy", cost)),
+        tuple(find_metric(name) for name in ("accuracy", cost)),
         exact={cost: lambda genomes: truth(genomes)[:, 1]} if cost == "size_bytes" else {},
     )
     costs = problem.costs(values)
@@ -280,7 +281,7 @@ def synthetic() -> Surface:
     model = SyntheticModel.draw()
     problem = SearchProblem(
         model.space,
-        (find_objective("accuracy"), find_objective("latency_ms")),
+        (find_metric("accuracy"), find_metric("latency_ms")),
         features=model.structure,
         cheap=model.cheap,
     )

@@ -10,9 +10,10 @@ from hardware.formats.fp32 import FP32
 from hardware.formats.registry import ordered
 from hardware.writing.size import SizeModel
 from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.experiment.metrics import METRICS
 from nas.experiment.objectives import FloatArray
 from nas.experiment.schema import Experiment
-from nas.search.problem import SearchProblem
+from nas.search.problem import PerGenome, SearchProblem
 from predictors.features import cost_by_precision, precision_changes
 from supernets.space.cost import Cost
 from supernets.space.space import Genomes, SearchSpace
@@ -59,6 +60,13 @@ class ExactCosts:
         self._cost = builder.cost
         self._sizes = SizeModel(builder.template, builder.scheme)
 
+    @property
+    def by_name(self) -> dict[str, PerGenome]:
+        """Every metric of the table that is exact -> its values `(n_samples,)` of genomes."""
+        return {
+            metric.name: getattr(self, metric.name) for metric in METRICS.values() if metric.exact
+        }
+
     def size_bytes(self, genomes: Genomes) -> FloatArray:
         """Bytes of the file a genome is written to, `(n_samples,)`."""
         cost = self._cost(genomes)
@@ -86,16 +94,11 @@ def supernet_problem(
     references: reference name -> metrics, to which relative constraints are resolved.
     """
     structure = StructureFeatures(builder.space, builder.cost)
-    exact = ExactCosts(builder)
     return SearchProblem(
         space=builder.space,
         objectives=experiment.parsed_objectives(),
         constraints=tuple(c.resolve(references) for c in experiment.parsed_constraints()),
-        exact={
-            "size_bytes": exact.size_bytes,
-            "parameters": exact.parameters,
-            "macs": exact.macs,
-        },
+        exact=ExactCosts(builder).by_name,
         features=structure.features,
         cheap=structure.cheap,
     )

@@ -22,9 +22,6 @@ from supernets.load import load_supernet
 from supernets.space.space import Genomes, SearchSpace
 from supernets.tasks import noisy
 
-EXACT = ("size_bytes", "parameters", "macs")
-"""Metrics that are known without measuring."""
-
 
 class Corner(NamedTuple):
     """The smallest or largest architecture of a space in one precision throughout."""
@@ -117,7 +114,7 @@ def exact_bounds(builder: CandidateBuilder) -> dict[str, tuple[float, float]]:
     """Least and greatest value of every metric that is computed exactly, over the whole space."""
     space, exact = builder.space, ExactCosts(builder)
     rows = np.concatenate([_uniform_choices(space, space.smallest()), space.largest()[None]])
-    values = {name: getattr(exact, name)(rows) for name in EXACT}
+    values = {name: metric(rows) for name, metric in exact.by_name.items()}
     return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
 
 

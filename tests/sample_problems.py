@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nas.experiment.objectives import FloatArray, find_objective
+from nas.experiment.metrics import find_metric
+from nas.experiment.objectives import FloatArray
 from nas.search.problem import History, SearchProblem
 from nas.search.strategy import Strategy
 from supernets.space.space import Gene, Genomes, Requires, SearchSpace
@@ -46,9 +47,7 @@ def measure(problem: SearchProblem, genomes: Genomes) -> FloatArray:
 def block_problem(
     blocks: int = 3, names: Sequence[str] = ("accuracy", "latency_ms"), **options: Any
 ) -> SearchProblem:
-    return SearchProblem(
-        block_space(blocks), tuple(find_objective(name) for name in names), **options
-    )
+    return SearchProblem(block_space(blocks), tuple(find_metric(name) for name in names), **options)
 
 
 def play(

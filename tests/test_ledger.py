@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from hardware.latency import Latency
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Details, Measured
-from nas.experiment.objectives import find_objective
+from nas.experiment.metrics import find_metric
 from nas.ledger.ledger import Ledger
 from nas.ledger.run_state import RunState
 from nas.ledger.storage import cut_torn_tail, open_storage
@@ -27,7 +27,7 @@ SPACE = SearchSpace(
         Gene.precision("blocks.1", ("int4", "int8"), Requires("depth", 2)),
     )
 )
-OBJECTIVES = (find_objective("accuracy"), find_objective("size_bytes"))
+OBJECTIVES = (find_metric("accuracy"), find_metric("size_bytes"))
 METRICS = {"accuracy": 0.5, "size_bytes": 7.0}
 
 

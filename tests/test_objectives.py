@@ -3,7 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.experiment.objectives import check_consistent, find_objective, parse_constraint, to_costs
+from nas.cost_models import ExactCosts
+from nas.experiment.metrics import METRICS, Metric, find_metric
+from nas.experiment.objectives import check_consistent, parse_constraint, to_costs
+from nas.experiment.schema import Experiment
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,25 @@ def test_contradicting_constraints_are_named() -> None:
 
 
 def test_costs_flip_what_is_maximised_and_flip_back() -> None:
-    objectives = [find_objective("accuracy"), find_objective("latency_ms")]
+    objectives = [find_metric("accuracy"), find_metric("latency_ms")]
     values = np.array([[0.9, 3.0]])
     assert to_costs(values, objectives).tolist() == [[-0.9, 3.0]]
     assert (to_costs(to_costs(values, objectives), objectives) == values).all()
+
+
+def test_a_metric_is_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = Metric("energy", "minimize", "mJ", {"mJ": 1, "J": 1e3})
+    monkeypatch.setitem(METRICS, "energy", metric)
+    assert parse_constraint("energy <= 2 J").bound == 2000
+    with pytest.raises(ValueError, match=r"'ms' is no unit of energy; allowed are \['mJ', 'J'\]"):
+        parse_constraint("energy <= 2 ms")
+    sample = {"name": "x", "model": {"vit": {}}, "data": {"name": "digits"}}
+    experiment = Experiment.model_validate({**sample, "objectives": ["accuracy", "energy"]})
+    assert experiment.parsed_objectives()[1] == metric
+    with pytest.raises(ValueError, match=r"'enrgy' is no metric .* 'energy'"):
+        Experiment.model_validate({**sample, "objectives": ["enrgy"]})
+
+
+def test_what_is_computed_exactly_has_its_formula() -> None:
+    assert {name for name, m in METRICS.items() if m.exact} == {"size_bytes", "parameters", "macs"}
+    assert all(hasattr(ExactCosts, name) for name, metric in METRICS.items() if metric.exact)

@@ -10,45 +10,13 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.experiment.metrics import Metric, find_metric
+
 FloatArray = NDArray[np.float64]
-Direction = Literal["minimize", "maximize"]
 Relation = Literal["<=", ">="]
 
 
-@dataclass(frozen=True)
-class Objective:
-    """A measured quantity and the direction in which it is better."""
-
-    name: str
-    direction: Direction
-    unit: str = ""
-
-    @property
-    def sign(self) -> float:
-        """Factor that turns a value into a cost (smaller is better)."""
-        return -1.0 if self.direction == "maximize" else 1.0
-
-
-METRICS: dict[str, Objective] = {
-    objective.name: objective
-    for objective in (
-        Objective("accuracy", "maximize"),
-        Objective("latency_ms", "minimize", "ms"),
-        Objective("size_bytes", "minimize", "bytes"),
-        Objective("parameters", "minimize"),
-        Objective("macs", "minimize"),
-    )
-}
-
-
-def find_objective(name: str) -> Objective:
-    """Look an objective up by its name. Raises ValueError for an unknown one."""
-    if name not in METRICS:
-        raise ValueError(f"{name!r} is no metric that is measured; allowed are {list(METRICS)}")
-    return METRICS[name]
-
-
-def to_costs(values: FloatArray, objectives: Sequence[Objective]) -> FloatArray:
+def to_costs(values: FloatArray, objectives: Sequence[Metric]) -> FloatArray:
     """Turn values `(n_samples, n_objectives)` into costs, all minimised. Its own inverse.
 
     The one place where a sign is flipped.
@@ -56,12 +24,6 @@ def to_costs(values: FloatArray, objectives: Sequence[Objective]) -> FloatArray:
     return np.asarray(values * np.array([objective.sign for objective in objectives]))
 
 
-_SCALES: dict[str, dict[str, float]] = {
-    "bytes": {"bytes": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
-    | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
-    "ms": {"us": 1e-3, "ms": 1, "s": 1e3},
-    "": {"%": 0.01, "K": 1e3, "M": 1e6, "G": 1e9},
-}
 _NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+"
 _AMOUNT = rf"(?:{_NUMBER})\s*(?:%|[A-Za-z]+)?"
 _SHAPE = re.compile(
@@ -92,7 +54,7 @@ class Constraint:
     @property
     def unit(self) -> str:
         """Unit of the bound."""
-        return find_objective(self.metric).unit
+        return find_metric(self.metric).unit
 
     def resolve(self, references: Mapping[str, Mapping[str, float]]) -> Self:
         """Replace the reference row by its measured value: reference name -> metric -> value."""
@@ -129,7 +91,7 @@ def parse_constraint(text: str, references: Iterable[str] = ("fp32", "fp16", "in
         )
     part = match.groupdict()
     try:
-        objective = find_objective(part["metric"])
+        objective = find_metric(part["metric"])
     except ValueError as error:
         raise ValueError(f"constraint {text!r}: {error}") from None
     relation: Relation = "<=" if part["relation"] == "<=" else ">="
@@ -147,11 +109,11 @@ def parse_constraint(text: str, references: Iterable[str] = ("fp32", "fp16", "in
     )
 
 
-def _amount(text: str, objective: Objective, constraint: str) -> float:
+def _amount(text: str, objective: Metric, constraint: str) -> float:
     match = re.fullmatch(rf"({_NUMBER})\s*(\S*)", text.strip())
     assert match is not None
     number, unit = match.groups()
-    scales = _SCALES[objective.unit]
+    scales = objective.scales
     if unit and unit not in scales:
         raise ValueError(
             f"constraint {constraint!r}: {unit!r} is no unit of {objective.name}; "

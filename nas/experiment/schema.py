@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hardware.formats.scheme import QuantScheme
 from hardware.settings import Settings
 from hardware.target import Target
-from nas.experiment.objectives import (
-    Constraint,
-    Objective,
-    check_consistent,
-    find_objective,
-    parse_constraint,
-)
+from nas.experiment.metrics import METRICS, Metric, find_metric
+from nas.experiment.objectives import Constraint, check_consistent, parse_constraint
 from nas.experiment.search_settings import SearchSettings
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
@@ -65,7 +60,12 @@ class Experiment(Settings):
         default_factory=SearchSettings, description="How candidates are found."
     )
     objectives: tuple[
-        Literal["accuracy", "latency_ms", "size_bytes", "parameters", "macs"], ...
+        Annotated[
+            str,
+            Field(json_schema_extra={"enum": list(METRICS)}),
+            AfterValidator(lambda name: find_metric(name).name),
+        ],
+        ...,
     ] = Field(
         ("accuracy", "latency_ms", "size_bytes"), min_length=1, description="What is traded off."
     )
@@ -147,9 +147,9 @@ class Experiment(Settings):
             parse_constraint(text, rows)
         return self
 
-    def parsed_objectives(self) -> tuple[Objective, ...]:
+    def parsed_objectives(self) -> tuple[Metric, ...]:
         """The objectives with direction and unit."""
-        return tuple(find_objective(name) for name in self.objectives)
+        return tuple(find_metric(name) for name in self.objectives)
 
     def parsed_constraints(self) -> tuple[Constraint, ...]:
         """The constraints, parsed. Raises ValueError for one that cannot be read."""

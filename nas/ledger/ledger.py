@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Details, Evaluation, Measured, Role
-from nas.experiment.objectives import Objective
+from nas.experiment.metrics import Metric
 from nas.ledger.run_state import RunState
 from nas.ledger.storage import retry
 from nas.ledger.trial_queue import TrialQueue
@@ -51,7 +51,7 @@ class Ledger:
         study: optuna.Study,
         storage: BaseStorage,
         space: SearchSpace,
-        objectives: Sequence[Objective],
+        objectives: Sequence[Metric],
         seed: int = 0,
     ):
         self.study, self.queue, self._seed = study, TrialQueue(study, storage), seed
@@ -65,7 +65,7 @@ class Ledger:
         storage: BaseStorage,
         name: str,
         space: SearchSpace,
-        objectives: Sequence[Objective],
+        objectives: Sequence[Metric],
         seed: int = 0,
     ) -> Ledger:
         """Create the study, or continue the one of this name."""

@@ -11,14 +11,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.experiment.objectives import (
-    Constraint,
-    FloatArray,
-    Objective,
-    check_consistent,
-    find_objective,
-    to_costs,
-)
+from nas.experiment.metrics import Metric, find_metric
+from nas.experiment.objectives import Constraint, FloatArray, check_consistent, to_costs
 from supernets.space.space import Genomes, SearchSpace
 
 PerGenome = Callable[[Genomes], FloatArray]
@@ -46,7 +40,7 @@ class SearchProblem:
     """
 
     space: SearchSpace
-    objectives: tuple[Objective, ...]
+    objectives: tuple[Metric, ...]
     constraints: tuple[Constraint, ...] = ()
     exact: Mapping[str, PerGenome] = field(default_factory=dict)
     features: PerGenome | None = None
@@ -59,11 +53,11 @@ class SearchProblem:
         check_consistent(self.constraints)
 
     @cached_property
-    def metrics(self) -> tuple[Objective, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Columns of `History.values`: the objectives, then metrics only constraints speak of."""
         names = [objective.name for objective in self.objectives]
         extra = dict.fromkeys(c.metric for c in self.constraints if c.metric not in names)
-        return (*self.objectives, *(find_objective(name) for name in extra))
+        return (*self.objectives, *(find_metric(name) for name in extra))
 
     def column(self, metric: str) -> int:
         """Position of a metric in `History.values`."""

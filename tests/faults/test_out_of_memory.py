@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Details, Evaluation, Measured
 from nas.experiment.load import load_experiment
-from nas.experiment.objectives import find_objective
+from nas.experiment.metrics import find_metric
 from nas.ledger.ledger import Ledger
 from nas.ledger.storage import open_storage
 from nas.ledger.study import read_evaluations
@@ -89,7 +89,7 @@ def evaluate(candidate: Candidate) -> Measured:
 
 def open_ledger(folder: Path, depths: tuple[int, ...] = ()) -> Ledger:
     storage = open_storage(None, folder / "journal")
-    ledger = Ledger.open(storage, "memory", SPACE, (find_objective("accuracy"),))
+    ledger = Ledger.open(storage, "memory", SPACE, (find_metric("accuracy"),))
     genomes = np.array(depths, np.int64)[:, None] - 1
     ledger.enqueue([Candidate.from_genome(SPACE, genome) for genome in genomes], "search", 1)
     return ledger

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Details, Measured
 from nas.experiment.database_url import masked
-from nas.experiment.objectives import find_objective
+from nas.experiment.metrics import find_metric
 from nas.ledger import trial_queue as queue
 from nas.ledger.ledger import Ledger
 from nas.ledger.storage import StorageError, open_storage
@@ -29,7 +29,7 @@ CANDIDATES = 200
 SPACE = SearchSpace(
     (Gene("depth", tuple(range(1, 21))), Gene("embed_dim", tuple(range(8, 168, 8))))
 )
-OBJECTIVES = (find_objective("accuracy"),)
+OBJECTIVES = (find_metric("accuracy"),)
 VICTIM = 2
 
 

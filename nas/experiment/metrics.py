@@ -1,0 +1,59 @@
+"""What can be known of a candidate: one table of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Direction = Literal["minimize", "maximize"]
+
+_COUNT = {"%": 0.01, "K": 1e3, "M": 1e6, "G": 1e9}
+_BYTES = {"bytes": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A quantity and the direction in which it is better.
+
+    scales: units a constraint may use, with their factor. exact: computed from the genome by the
+    method of that name of `nas.cost_models.ExactCosts`, not measured. adds_up: it sums over the
+    layers, so it is predicted from the structure and without warping.
+    """
+
+    name: str
+    direction: Direction
+    unit: str = ""
+    scales: Mapping[str, float] = field(default_factory=lambda: _COUNT)
+    exact: bool = False
+    adds_up: bool = True
+
+    @property
+    def sign(self) -> float:
+        """Factor that turns a value into a cost (smaller is better)."""
+        return -1.0 if self.direction == "maximize" else 1.0
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "maximize", adds_up=False),
+        Metric("latency_ms", "minimize", "ms", {"us": 1e-3, "ms": 1, "s": 1e3}),
+        Metric(
+            "size_bytes",
+            "minimize",
+            "bytes",
+            {**_BYTES, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+            exact=True,
+        ),
+        Metric("parameters", "minimize", exact=True),
+        Metric("macs", "minimize", exact=True),
+    )
+}
+
+
+def find_metric(name: str) -> Metric:
+    """Look a metric up by its name. Raises ValueError for an unknown one."""
+    if name not in METRICS:
+        raise ValueError(f"{name!r} is no metric that is measured; allowed are {list(METRICS)}")
+    return METRICS[name]

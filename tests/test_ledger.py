@@ -164,3 +164,16 @@ def test_optuna_reads_genes_as_parameters_and_objectives_as_values(tmp_path: Pat
 def folders(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
+
+
+def test_the_state_of_a_run_is_read_by_whoever_opens_the_ledger(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    assert ledger.state == RunState()
+    ledger.note(open=False, supernet={"space.json": "run.0123"}, int4_kernel="w4a8")
+    expected = RunState(open=False, supernet={"space.json": "run.0123"}, int4_kernel="w4a8")
+    assert open_ledger(tmp_path).state == expected
+    size = (tmp_path / "journal").stat().st_size
+    ledger.note(open=False)  # as it is already
+    assert (tmp_path / "journal").stat().st_size == size
+    with pytest.raises(TypeError, match="opened"):
+        ledger.note(opened=True)

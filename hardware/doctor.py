@@ -124,7 +124,7 @@ def variants(probe: Probe, target: Target) -> dict[str, tuple[Format, QuantSchem
     kind, provider = "conv" if len(probe.weight) == 4 else "linear", target.runs_on
     return {
         variant.name: (entry, variant.scheme)
-        for entry in reversed(target.formats)
+        for entry in reversed(provider.formats)
         for variant in entry.variants(provider.linears, provider.int4_kernels)
         if kind in variant.kinds
     }

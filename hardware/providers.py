@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 
 from hardware.formats.format import Format
 from hardware.formats.fp16 import FP16
-from hardware.formats.fp32 import FP32
-from hardware.formats.int4 import INT4
 from hardware.formats.int8 import INT8
-from hardware.formats.scheme import Int4Kernel, Linear
+from hardware.formats.registry import FORMATS, ordered
+from hardware.formats.scheme import Arithmetic, Int4Kernel, Linear
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Provider:
     """One execution provider.
 
     execution_provider: ONNX Runtime's name of it; `wheel` is what to install for it.
-    formats: what it computes faster or stores smaller, and FP32.
+    arithmetic: what it can take products in, FP32 and what is faster.
     low_reference: the format that its users would take without a search.
     linears: how integer linears are realised so that it has kernels for them.
     int4_kernels: kernels of INT4 linears; where there are several, the faster is found out.
@@ -32,19 +31,24 @@ class Provider:
 
     execution_provider: str
     wheel: str
-    formats: tuple[Format, ...]
+    arithmetic: frozenset[Arithmetic]
     low_reference: Format
     linears: tuple[Linear, ...] = ()
     int4_kernels: tuple[Int4Kernel, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     names_kernels: bool = True
 
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Every format that it can run, from small to large."""
+        return ordered(entry for entry in FORMATS.values() if entry.arithmetic in self.arithmetic)
+
 
 PROVIDERS: dict[str, Provider] = {
     "cpu": Provider(
         "CPUExecutionProvider",
         wheel="onnxruntime",
-        formats=(INT4, INT8, FP32),
+        arithmetic=frozenset({"fp32", "int8", "int4"}),
         low_reference=INT8,
         linears=("dynamic", "static"),
         int4_kernels=("w4a8", "matmulnbits"),
@@ -52,14 +56,14 @@ PROVIDERS: dict[str, Provider] = {
     "cuda": Provider(
         "CUDAExecutionProvider",
         wheel="onnxruntime-gpu (after `pip uninstall onnxruntime`: the two overwrite each other)",
-        formats=(INT4, FP16, FP32),
+        arithmetic=frozenset({"fp32", "fp16", "int4"}),
         low_reference=FP16,
         int4_kernels=("matmulnbits",),
     ),
     "tensorrt": Provider(
         "TensorrtExecutionProvider",
         wheel="onnxruntime-gpu and tensorrt (after `pip uninstall onnxruntime`)",
-        formats=(INT8, FP16, FP32),
+        arithmetic=frozenset({"fp32", "fp16", "int8"}),
         low_reference=INT8,
         linears=("qdq",),
         names_kernels=False,

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from hardware.formats.format import Format
 from hardware.formats.fp32 import FP32
-from hardware.formats.registry import ordered
 from hardware.providers import PROVIDERS, Provider, find_provider
 from hardware.settings import Settings
 
@@ -54,11 +53,6 @@ class Target(Settings):
     def runs_on(self) -> Provider:
         """What the target's provider can do."""
         return find_provider(self.provider)
-
-    @property
-    def formats(self) -> tuple[Format, ...]:
-        """What the provider computes faster or stores smaller, and FP32, from small to large."""
-        return ordered(self.runs_on.formats)
 
     @property
     def references(self) -> tuple[Format, Format]:

@@ -55,7 +55,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     yield f"space: {free} genes with a choice, {space.size:.4g} distinct candidates"
     template = template_of(network, space)
     builder = candidate_builder(experiment, data, network, space, template, calibration_samples=64)
-    corners = measure_corners(builder, target.formats)
+    corners = measure_corners(builder, target.runs_on.formats)
     yield _table(corners)
     bounds, constraints = exact_bounds(builder), experiment.parsed_constraints()
     for constraint in constraints:
@@ -66,7 +66,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
 
 def refuse_precisions(space: SearchSpace, target: Target) -> None:
     """Raise ValueError if the space holds a precision that the target cannot run."""
-    allowed = [entry.name for entry in target.formats]
+    allowed = [entry.name for entry in target.runs_on.formats]
     asked = dict.fromkeys(c for g in space.genes if g.kind == "precision" for c in g.choices)
     refused = [str(choice) for choice in asked if choice not in allowed]
     if refused:

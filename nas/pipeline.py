@@ -197,7 +197,7 @@ def _uniform(session: RunSession, architecture: str, precision: str) -> Candidat
     genomes = {"largest": space.largest(), "smallest": space.smallest()}
     if architecture not in genomes:
         raise ValueError(f"--architecture {architecture}: allowed are {', '.join(genomes)}")
-    allowed = [entry.name for entry in session.builder.target.formats]
+    allowed = [entry.name for entry in session.builder.target.runs_on.formats]
     if precision not in allowed:
         raise ValueError(f"--precision {precision}: allowed are {', '.join(allowed)}")
     return session.builder.uniform(genomes[architecture], find_format(precision))

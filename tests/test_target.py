@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hardware.formats.int8 import INT8
+from hardware.providers import PROVIDERS
 from hardware.target import Target, TargetError, cpu_flags, cpu_name, parse_target
 
 
@@ -24,8 +25,8 @@ def test_impossible_targets_are_refused_by_field(field: str, value: object) -> N
 
 
 def test_int8_is_no_precision_of_cuda() -> None:
-    assert INT8 not in Target(provider="cuda").formats
-    assert INT8 in Target(provider="tensorrt").formats
+    assert INT8 not in PROVIDERS["cuda"].formats
+    assert INT8 in PROVIDERS["tensorrt"].formats
 
 
 def test_flags_are_read_from_the_kernel(tmp_path: Path) -> None:

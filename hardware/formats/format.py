@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import onnx
 
-from hardware.formats.scheme import Int4Kernel, Linear, QuantScheme
+from hardware.formats.scheme import Arithmetic, Int4Kernel, Linear, QuantScheme
 from hardware.formats.weight_memo import Floats, Quantizer, WeightMemo, WeightT
 from hardware.graph.graph_writer import GraphWriter
 from hardware.graph.static_activations import StaticActivations
@@ -109,8 +109,10 @@ class Format(ABC):
     """Bits per stored weight, scales not counted."""
     stored_as: int
     """ONNX's type of the stored weights."""
+    arithmetic: Arithmetic
+    """What products are taken in: a provider that can do that can run the format."""
     integer: bool = False
-    """Whether products are taken in integers, of rounded activations."""
+    """Whether that is in integers, of rounded activations."""
 
     def __str__(self) -> str:
         return self.name

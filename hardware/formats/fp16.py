@@ -9,7 +9,7 @@ from hardware.formats.format import Format, LayerValues, LayerWriter
 
 
 class _Fp16(Format):
-    name, bits, stored_as = "fp16", 16, TensorProto.FLOAT16
+    name, bits, stored_as, arithmetic = "fp16", 16, TensorProto.FLOAT16, "fp16"
 
     def linear(self, layer: LayerValues, to: LayerWriter) -> None:
         name, half = layer.name, f"{layer.name}/float16"

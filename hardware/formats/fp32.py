@@ -8,7 +8,7 @@ from hardware.formats.format import Format, LayerValues, LayerWriter
 
 
 class _Fp32(Format):
-    name, bits, stored_as = "fp32", 32, TensorProto.FLOAT
+    name, bits, stored_as, arithmetic = "fp32", 32, TensorProto.FLOAT, "fp32"
 
     def linear(self, layer: LayerValues, to: LayerWriter) -> None:
         to.float_linear(layer, self._weight(layer, to))

@@ -100,7 +100,7 @@ INT4_GATHER = _pair(
 
 
 class _Int4(IntegerFormat):
-    name, bits, stored_as = "int4", 4, TensorProto.INT4
+    name, bits, stored_as, arithmetic = "int4", 4, TensorProto.INT4, "int4"
 
     def is_static(self, kind: LayerKind, scheme: QuantScheme) -> bool:
         return super().is_static(kind, scheme) and not (kind == "linear" and scheme.blocks)

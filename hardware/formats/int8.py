@@ -70,7 +70,7 @@ class Int8Quantizer:
 
 
 class _Int8(IntegerFormat):
-    name, bits, stored_as = "int8", 8, TensorProto.INT8
+    name, bits, stored_as, arithmetic = "int8", 8, TensorProto.INT8, "int8"
 
     def dynamic_product(self, layer: LayerValues, to: LayerWriter, x: list[str]) -> None:
         to.graph.call(INT8_MATMUL, [*x, *self.integer_columns(layer, to)], to.product(layer))

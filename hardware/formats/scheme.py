@@ -10,6 +10,8 @@ from hardware.settings import Settings
 
 Linear = Literal["dynamic", "static", "qdq"]
 Int4Kernel = Literal["w4a8", "matmulnbits"]
+Arithmetic = Literal["fp32", "fp16", "int8", "int4"]
+"""What products are taken in; `int4` has kernels of its own."""
 
 
 class QuantScheme(Settings):

@@ -13,10 +13,12 @@ from hardware.formats.fp16 import FP16
 from hardware.formats.fp32 import FP32
 from hardware.formats.int4 import INT4
 from hardware.formats.int8 import INT8
+from hardware.formats.int8_weight_only import INT8_WEIGHT_ONLY
 
 FORMATS: dict[str, Format] = {
     "int4": INT4,
     "int8": INT8,
+    "int8_weight_only": INT8_WEIGHT_ONLY,
     "fp16": FP16,
     "fp32": FP32,
 }

@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else: they make .venv first.
 
-PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c 'import sys; print(sys.executable) if sys.version_info >= (3, 11) else exit(1)' 2>/dev/null)))
 BIN := .venv/bin
 

@@ -1,0 +1,88 @@
+"""Pages say what is so: generated parts are current, paths exist, commands and YAML are valid."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+import yaml
+
+import cli
+from docs.draw_architecture import PAGE, imports, reduced, rewritten
+from nas.experiment.load import load_experiment
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+
+
+def test_the_architectures_generated_parts_are_current() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert rewritten(text) == text, "run `python docs/draw_architecture.py`"
+
+
+def test_left_out_arrows_follow_from_those_that_are_drawn() -> None:
+    graph = imports()
+    drawn = reduced(graph)
+
+    def reach(name: str) -> set[str]:
+        return set().union(*({used} | reach(used) for used in drawn.get(name, ())))
+
+    assert sum(map(len, drawn.values())) < sum(map(len, graph.values()))
+    assert all(used <= reach(name) for name, used in graph.items())
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_paths_that_a_page_names_exist(page: str) -> None:
+    ours = "nas|supernets|predictors|hardware|tests|docs|benchmarks"
+    for name in re.findall(rf"`((?:{ours})/[\w./]*)`", TEXTS[page]):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", TEXTS[page]):
+        assert (ROOT / name).exists(), name
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Arguments of every `simqnas ...` that stands in code, alone or in a line of a block."""
+    inline = re.findall(r"`simqnas ([^`]+)`", text)
+    blocks = re.findall(r"^ {4,}(?:\w+=\S+ )*simqnas (.+)$", text, re.MULTILINE)
+    for line in (*inline, *blocks):
+        yield shlex.split(line.split("#")[0].replace("\\|", "|"))
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_commands_of_a_page_are_those_of_the_tool(page: str) -> None:
+    """Names and options alone: what is in brackets is optional, capitals stand for anything."""
+    group = typer.main.get_command(cli.app)
+    context = click.Context(group)  # type: ignore[arg-type] # typer brings a click of its own
+    for arguments in commands(TEXTS[page]):
+        words = [word.strip("[]") for word in arguments]
+        if words[0].startswith("-"):
+            known, options = group, words
+        else:
+            found = group.get_command(context, words[0])  # type: ignore[attr-defined] # a group
+            assert found is not None, arguments
+            known, options = found, words[1:]
+        names = {name for parameter in known.params for name in parameter.opts} | {"--help"}
+        names |= {"--install-completion", "--show-completion"}
+        for option in (word for word in options if word.startswith("--")):
+            assert option.split("=")[0] in names, arguments
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_yaml_of_a_page_is_valid(page: str, tmp_path: Path) -> None:
+    """A whole experiment loads; a part of one is taken for what it replaces."""
+    whole = {"name": "x", "model": {"checkpoint": "x"}, "data": {"name": "digits"}}
+    for block in re.findall(r"^```yaml\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL):
+        path = tmp_path / "experiment.yaml"
+        path.write_text(yaml.safe_dump({**whole, **yaml.safe_load(block)}))
+        load_experiment(path)
+
+
+def test_the_readme_has_what_is_checked_here() -> None:
+    assert len(list(commands(TEXTS["README.md"]))) > 15
+    assert "```yaml" in TEXTS["README.md"]

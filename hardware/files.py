@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 
@@ -37,6 +41,29 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file (text as UTF-8) so that it appears whole or not at all."""
     with replacing(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def writable_folder(place: Path) -> Path:
+    """The folder, made if need be; one for this process and its children if it is read-only.
+
+    What would be kept there is then lost at the end, which is said once.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        return _temporary(place, str(error.strerror))
+    return place
+
+
+@cache
+def _temporary(place: Path, reason: str) -> Path:
+    folder = tempfile.mkdtemp(prefix="simqnas-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    logging.getLogger(__name__).warning(
+        "%s: cannot be written (%s); what is kept there is kept for this run alone", place, reason
+    )
+    return Path(folder)
 
 
 def _remove(path: Path) -> None:

@@ -38,16 +38,15 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     """
     target = experiment.target
     yield f"target: {target.execution_provider}, {target.threads} thread(s)"
-    yield (
-        f"data: {len(data.train)} training, {len(data.validation)} validation, "
-        f"{len(data.test)} test samples, {len(data.label_names)} labels"
-    )
+    yield from data.source.account.lines()
     yield from data.notes
     if experiment.polish is not None:
         noisy(data, experiment.polish.token_noise)
     start = load_supernet(experiment.model, data, experiment.seed)
     yield from start.notes
     network, space = start.network, start.network.space(experiment.space)
+    network.example_inputs(1, target.sequence_length)  # refuses more tokens than it has positions
+    network.example_inputs(1, target.sequence_length)
     refuse_precisions(space, target)
     refuse_single(space)
     yield _genes(space)

@@ -23,6 +23,7 @@ from nas.experiment.schema import Experiment
 from nas.ledger.storage import StorageError, open_storage, storage_errors
 from nas.ledger.study import claim_study
 from nas.reporting.report import write_reports
+from nas.run.data_record import record_of
 from nas.run.interrupts import Stopped
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, RunFolderError, write_json
@@ -56,8 +57,11 @@ def run(
     """
     reporter.say(f"target: {experiment.target.execution_provider}")
     data = admit(experiment, folder, needs_database=workers == 0 or latency_elsewhere)
+    for line in (*data.source.account.lines(), *data.notes):
+        reporter.say(line)
     with folder.locked(), storage_errors(experiment.storage, folder.journal):
         write_atomically(folder.experiment, dump_experiment(kept_experiment(experiment)))
+        record_of(experiment, data).keep(folder)
         session = tune(experiment, folder, data, reporter)
         session.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
         try:
@@ -93,6 +97,7 @@ def admit(experiment: Experiment, folder: RunFolder, needs_database: bool) -> Ta
         if experiment.artifacts is not None:
             open_artifacts(experiment, folder).probe()
     data = load_data(experiment.data, experiment.model)
+    record_of(experiment, data).refuse_changes(folder)
     if not (is_written(experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()):
         for _ in check(experiment, data):
             pass
@@ -106,6 +111,9 @@ def tune(
     torch.manual_seed(experiment.seed)
     session = RunSession.prepare(experiment, folder, data, reporter)
     claim_study(session.ledger, experiment)
+    record = record_of(experiment, data)
+    record.refuse_other(session.ledger.state.data, f"study {experiment.name!r}")
+    session.ledger.note(data=record.summary())
     return session
 
 
@@ -177,6 +185,7 @@ def export(
             f"{folder.path}: the super-network is not tuned yet; `simqnas run` does that first"
         )
     data = load_data(experiment.data, experiment.model)
+    record_of(experiment, data).refuse_changes(folder)
     session = RunSession.prepare(experiment, folder, data, reporter)
     if architecture is not None:
         candidate = _uniform(session, architecture, precision)

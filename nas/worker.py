@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nas.ledger.storage import storage_errors
 from nas.ledger.study import compare_study, open_ledger
+from nas.run.data_record import record_of
 from nas.run.interrupts import StopRequest
 from nas.run.progress import Reporter
 from nas.run.saved_experiment import FIXED, LOCAL
@@ -44,6 +45,9 @@ def work(place: Path, reporter: Reporter, request: StopRequest) -> int:
             fetch_supernet(ledger.state.supernet, experiment, folder)
         data = load_data(experiment.data, experiment.model)
         session = RunSession.prepare(experiment, folder, data, reporter)
+        if driver is None:
+            record = record_of(experiment, data)
+            record.refuse_other(session.ledger.state.data, f"study {experiment.name!r}")
         compare_study(
             session.ledger, experiment, tuple(name for name in FIXED if name not in LOCAL)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from hardware.formats.registry import FormatName
 from hardware.settings import Settings
@@ -128,8 +128,8 @@ class DataSettings(Settings):
     """The classification data set."""
 
     name: str = Field(
-        description="Built in: `digits`, `pydoc`. Else a local folder (parquet, csv, jsonl, or "
-        "images in one folder per label) or a Hugging Face data set id.",
+        description="Built in: `digits`, `pydoc`. Else a local folder or file (csv, tsv, json, "
+        "jsonl, parquet), images in one folder per label, or a Hugging Face data set id.",
     )
     config: str | None = Field(None, description="Configuration of the data set, `sst2` of `glue`.")
     train_split: str | None = Field(None, description="Split to train on; null: found by name.")
@@ -146,6 +146,11 @@ class DataSettings(Settings):
     text_pair_column: str | None = Field(None, description="Column of a second text, if any.")
     image_column: str | None = Field(None, description="Column of the image; null: found.")
     label_column: str | None = Field(None, description="Column of the label; null: found.")
+    encoding: str | None = Field(
+        None,
+        description="In what text files are written: latin-1, cp1252, shift_jis, ...; null: UTF-8, "
+        "or what a mark at their beginning says.",
+    )
     max_length: PositiveInt | None = Field(
         None, description="Longer texts are cut to so many tokens; null: what the model can take."
     )
@@ -161,6 +166,17 @@ class DataSettings(Settings):
     skip_broken: bool = Field(
         False, description="Leave out images that cannot be decoded instead of stopping."
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_exists(cls, value: str | None) -> str | None:
+        try:
+            "".encode(value or "utf-8")
+        except LookupError:
+            raise ValueError(
+                f"Python knows no encoding {value!r}; known are latin-1, cp1252, shift_jis, ..."
+            ) from None
+        return value
 
 
 class SpaceSettings(Settings):

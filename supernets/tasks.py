@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from supernets.data import digits, pydoc_text
+from supernets.data.account import DataSource, SplitSource
 from supernets.data.data import Split, TaskData
 from supernets.data.decode import in_words, load_images
+from supernets.data.fingerprint import hash_texts
 from supernets.data.hf_datasets import Table, Tables, open_tables
 from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
 from supernets.data.images import ImageSplit, RandomAffine
+from supernets.data.labels import Rows
 from supernets.data.text import TextPreprocessor, TextSplit, read_tokenizer, train_tokenizer
 from supernets.families.sizes import ImageSizes, TextSizes
 from supernets.model_settings import ModelSettings
@@ -21,6 +27,7 @@ from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import model_config
 from supernets.settings import DataSettings
 
+SPLITS = ("train", "validation", "test")
 AUGMENTATION = RandomAffine(degrees=10, shift=0.1, scale=0.15, flip=True)
 
 
@@ -59,25 +66,28 @@ def _images(settings: DataSettings, model: ModelSettings, config: ImageSizes) ->
     if settings.name == "digits":
         return digits.load(preprocessor, settings.augment)
     tables = open_tables(settings, "image")
-    notes = [*preprocessor.notes, *tables.notes]
-    splits = {}
-    for name in ("train", "validation", "test"):
+    column, splits, sources = tables.inputs[0], {}, {}
+    for name in SPLITS:
         table: Table = getattr(tables, name)
-        images = load_images(
-            table, tables.inputs[0], preprocessor, settings.skip_broken, Path(settings.name)
-        )
-        if images.unreadable:
-            count, reasons = images.unreadable.total(), in_words(images.unreadable)
-            notes.append(f"data: {count} images of the {name} split are left out: {reasons}")
+        folder = Path(settings.name)
+        images = load_images(table, column, preprocessor, settings.skip_broken, folder)
+        reasons = in_words(images.unreadable)
+        table = table.kept(images.kept, f"that cannot be read ({reasons})")
         splits[name] = ImageSplit(
             images.pixels,
-            torch.from_numpy(table.labels[images.kept]),
+            torch.from_numpy(table.labels),
             preprocessor,
             images.pictures,
             AUGMENTATION if settings.augment and name == "train" else None,
         )
+        hashes = images.pictures.hashes
+        sources[name] = SplitSource(table.labels, hashes, table.found, table.left_out)
     return TaskData(
-        **splits, label_names=tables.label_names, preprocessor=preprocessor, notes=tuple(notes)
+        **splits,
+        label_names=tables.label_names,
+        preprocessor=preprocessor,
+        notes=(*preprocessor.notes, *tables.notes),
+        source=DataSource(tables.label_names, sources, tables.unused),
     )
 
 
@@ -116,7 +126,7 @@ def _texts(settings: DataSettings, model: ModelSettings, config: TextSizes) -> T
         )
     texts = _read_texts(settings)
     if model.checkpoint is None:
-        flat = [text for column in texts.columns["train"] for text in column]
+        flat = [text for column in texts.splits["train"].columns for text in column]
         tokenizer = train_tokenizer(flat, config.vocab_size, config.inputs)
     else:
         tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder)
@@ -126,43 +136,69 @@ def _texts(settings: DataSettings, model: ModelSettings, config: TextSizes) -> T
             f"model.checkpoint: the tokenizer has {preprocessor.vocab_size} entries, the model's "
             f"vocabulary only {config.vocab_size}; they do not belong together"
         )
-    splits = {
-        name: TextSplit(
-            preprocessor.encode(columns[0], columns[1] if len(columns) > 1 else None),
-            torch.tensor(texts.labels[name]),
-            tokenizer.pad_token_id,
-            config.inputs,
-        )
-        for name, columns in texts.columns.items()
-    }
+    splits, sources = {}, {}
+    for name, rows in texts.splits.items():
+        encoded = preprocessor.encode(*rows.columns)
+        _refuse_token_types(encoded, config)
+        labels = torch.from_numpy(rows.labels)
+        splits[name] = TextSplit(encoded, labels, tokenizer.pad_token_id, config.inputs)
+        cut = preprocessor.count_cut(encoded, *rows.columns)
+        hashes = partial(hash_texts, rows.columns)
+        sources[name] = SplitSource(rows.labels, hashes, rows.found, rows.left_out, cut)
     return TaskData(
-        **splits, label_names=texts.label_names, preprocessor=preprocessor, notes=texts.notes
+        **splits,
+        label_names=texts.label_names,
+        preprocessor=preprocessor,
+        notes=texts.notes,
+        source=DataSource(texts.label_names, sources, texts.unused),
     )
+
+
+def _refuse_token_types(encoded: Sequence[Tensor], sizes: TextSizes) -> None:
+    """Raise ValueError for a tokenizer that marks texts by types which the model does not have."""
+    types = sizes.rows.get("token_type_ids")
+    most = max((int(text[1].max()) for text in encoded), default=0)
+    if types is not None and most >= types:
+        raise ValueError(
+            f"data: the tokenizer marks tokens by type {most}, but the model has only {types} "
+            "(type_vocab_size): it was not made for pairs of texts; give one text a row "
+            "(data.text_column), or another checkpoint"
+        )
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """Raw texts of one split, one or two columns, with labels `(n,)`; see `Table` for the rest."""
+
+    columns: tuple[list[str], ...]
+    labels: Rows
+    found: int
+    left_out: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Raw texts, one or two columns per split, and labels per split."""
+    """The raw texts of all splits."""
 
     label_names: tuple[str, ...]
-    columns: Mapping[str, list[list[str]]]
-    labels: Mapping[str, list[int]]
+    splits: Mapping[str, TextRows]
     notes: tuple[str, ...] = ()
+    unused: Mapping[str, int] = field(default_factory=dict)
 
 
 def _read_texts(settings: DataSettings) -> Texts:
     if settings.name == "pydoc":
-        names, splits = pydoc_text.collect(pydoc_text.standard_library())
-        return Texts(
-            names,
-            {split: [[row.text for row in rows]] for split, rows in splits.items()},
-            {split: [row.label for row in rows] for split, rows in splits.items()},
-        )
+        names, collected = pydoc_text.collect(pydoc_text.standard_library())
+        return Texts(names, {split: _of_sentences(rows) for split, rows in collected.items()})
     tables: Tables = open_tables(settings, "text")
-    parts = {name: getattr(tables, name) for name in ("train", "validation", "test")}
-    columns = {
-        name: [[str(text or "") for text in table.column(c)] for c in tables.inputs]
-        for name, table in parts.items()
-    }
-    labels = {name: table.labels.tolist() for name, table in parts.items()}
-    return Texts(tables.label_names, columns, labels, tables.notes)
+    splits = {}
+    for name in SPLITS:
+        table: Table = getattr(tables, name)
+        columns = tuple([str(cell) for cell in table.column(c)] for c in tables.inputs)
+        splits[name] = TextRows(columns, table.labels, table.found, table.left_out)
+    return Texts(tables.label_names, splits, tables.notes, tables.unused)
+
+
+def _of_sentences(rows: Sequence[pydoc_text.Sentence]) -> TextRows:
+    texts, labels = [row.text for row in rows], np.array([row.label for row in rows])
+    return TextRows((texts,), labels, len(rows), {})

@@ -248,7 +248,7 @@ def test_unlabelled_test_split_is_replaced(tmp_path: Path) -> None:
     write_csv(tmp_path, "train", rows)
     write_csv(tmp_path, "test", [f"other {i},-1" for i in range(8)])
     tables = open_tables(DataSettings(name=str(tmp_path)), "text")
-    assert "has no labels" in tables.notes[0]
+    assert tables.unused == {"rows of the test split, which has no labels": 8}
     assert all(text.startswith("text") for text in tables.test.column("text"))
 
 

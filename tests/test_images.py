@@ -353,7 +353,7 @@ def test_values_may_be_images(tmp_path: Path) -> None:
 def table_of(images: list[Any], feature: ImageFeature | None = None) -> Table:
     features = Features({"image": feature, "label": Value("int64")}) if feature else None
     data = Dataset.from_dict({"image": images, "label": list(range(len(images)))}, features)
-    return Table(data, np.arange(len(images)), np.arange(len(images)))
+    return Table(data, np.arange(len(images)), np.arange(len(images)), len(images), {})
 
 
 def test_unreadable_images_are_counted_by_reason(
@@ -464,7 +464,8 @@ def test_a_broken_image_is_named_or_left_out(image_folder: Path) -> None:
     data = load_data(DataSettings(name=str(image_folder), skip_broken=True), VIT)
     assert len(data.test) == 5
     assert part(data.test).labels.tolist() == [0, 0, 0, 1, 1]
-    assert "1 images of the test split are left out: 1 no image that Pillow" in data.notes[-1]
+    (reason,) = data.source.account.splits["test"].left_out
+    assert "cannot be read (1 no image that Pillow" in reason
 
 
 def test_images_that_patches_do_not_cover_are_refused(image_folder: Path) -> None:

@@ -14,6 +14,7 @@ class RunState:
     """The state of a run beside its evaluations; see `Ledger.note`.
 
     experiment: what the study was made for, None before it was claimed.
+    data: digests of the data and the checkpoint it is tuned with, None before it was claimed.
     latency: where it is measured: by who evaluates, or by `simqnas worker --measure latency`.
     open: whether workers of other machines are wanted.
     supernet: file name -> artifact, empty before it was sent.
@@ -22,6 +23,7 @@ class RunState:
     """
 
     experiment: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] | None = None
     latency: Literal["here", "elsewhere"] = "here"
     open: bool = True
     supernet: Mapping[str, str] = field(default_factory=dict)

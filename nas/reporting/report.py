@@ -19,20 +19,26 @@ from nas.evaluation.baselines import low_reference
 from nas.evaluation.record import Evaluation
 from nas.experiment.schema import Experiment
 from nas.ledger.study import read_evaluations
+from nas.run.data_record import read_account
 from nas.run.run_folder import RunFolder, read_json
 from nas.run.saved_experiment import read_experiment
 from nas.search.predictor_report import PredictorReport
+from supernets.data.account import DataAccount
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report shows; `title` is the experiment's name."""
+    """Everything a report shows.
+
+    title: the experiment's name. data: None for a run of version 0.1.0, which kept no account.
+    """
 
     title: str
     front: Front
     evaluations: Sequence[Evaluation]
     predictors: Sequence[PredictorReport]
     finished: bool
+    data: DataAccount | None = None
 
 
 def write_report(folder: RunFolder) -> None:
@@ -55,7 +61,8 @@ def write_reports(
         front = provisional_front(evaluations, experiment)
     kept = read_json(folder.predictors) if folder.predictors.exists() else []
     predictors = [PredictorReport.from_json(entry) for entry in kept]
-    report = Report(experiment.name, front, evaluations, predictors, finished)
+    account = read_account(folder)
+    report = Report(experiment.name, front, evaluations, predictors, finished, account)
     write_atomically(folder.report_markdown, markdown(report))
     write_atomically(folder.report_html, html(report))
 
@@ -196,6 +203,10 @@ def markdown(report: Report) -> str:
     lines += _markdown_table(PredictorReport.COLUMNS, [p.row() for p in report.predictors])
     lines += ["", "## Quantized layers", ""]
     lines += [f"- {markdown_text(f'{model.name}: {model.coverage}')}" for model in front.models]
+    if report.data is not None:
+        lines += ["", "## Data", ""]
+        lines += [*_markdown_table(DataAccount.COLUMNS, report.data.rows()), ""]
+        lines += [f"- {markdown_text(remark)}" for remark in report.data.remarks()]
     lines += ["", "## Conditions", ""]
     lines += [f"- {markdown_text(f'{name}: {value}')}" for name, value in _flat(front.conditions)]
     return "\n".join(lines) + "\n"

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hardware.files import write_atomically
+from hardware.files import writable_folder, write_atomically
 
 
 class RunFolderError(ValueError):
@@ -50,6 +50,10 @@ class RunFolder:
     """The ledger's journal file."""
     artifacts = Inside("artifacts")
     """Model files on their way to other machines."""
+    data = Inside("data.json")
+    """The account of the data, and digests of data and checkpoint."""
+    rows = Inside("data.npz")
+    """Hashes of the rows of every split, to tell how other data differ."""
     predictors = Inside("predictors.json")
     """The chosen predictors and their errors."""
     front = Inside("front.json")
@@ -134,9 +138,16 @@ def read_json(path: Path) -> Any:
 
 
 def cache_folder() -> Path:
-    """`$SIMQNAS_CACHE`, or `simqnas` in the user's cache folder."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("SIMQNAS_CACHE") or base / "simqnas")
+    """`$SIMQNAS_CACHE`, or `simqnas` in the user's cache folder; see `writable_folder`."""
+    home = os.path.expanduser("~/.cache")
+    if home.startswith("~"):  # a user without a home
+        home = os.devnull
+    base = Path(os.environ.get("XDG_CACHE_HOME") or home)
+    place = Path(os.environ.get("SIMQNAS_CACHE") or base / "simqnas")
+    folder = writable_folder(place)
+    if folder != place:
+        os.environ["SIMQNAS_CACHE"] = str(folder)  # for workers started by this process
+    return folder
 
 
 def sha256(content: bytes) -> str:

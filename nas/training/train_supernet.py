@@ -76,7 +76,7 @@ class Preparation:
         if self._agreed(trained):
             return read_network(trained)
         start = load_supernet(experiment.model, self.data, experiment.seed)
-        for note in (*self.data.notes, *start.notes):
+        for note in start.notes:
             self.reporter.say(note)
         network = start.network
         settings = experiment.model.training

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from supernets.data.account import DataSource
 
 CPU = torch.device("cpu")
 SORTED_BATCHES = 16
@@ -83,7 +85,7 @@ class Preprocessor(Protocol):
 class TaskData:
     """A classification task; the test split is for the final table only.
 
-    `notes` tell the user what was decided in opening it.
+    `notes` tell the user what was decided in opening it, `source` knows every row that was found.
     """
 
     train: Split
@@ -92,6 +94,7 @@ class TaskData:
     label_names: tuple[str, ...]
     preprocessor: Preprocessor
     notes: tuple[str, ...] = ()
+    source: DataSource = field(default_factory=DataSource)
 
 
 def calibration_batches(split: Split, samples: int = 512, batch_size: int = 64) -> list[Batch]:

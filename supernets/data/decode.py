@@ -20,8 +20,10 @@ from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from supernets.data.hf_datasets import Rows, Table
+from supernets.data.fingerprint import Hashes, hash_contents
+from supernets.data.hf_datasets import Table
 from supernets.data.image_preprocessor import ImagePreprocessor
+from supernets.data.labels import Rows
 
 MEMORY_BYTES = 2 * 1024**3
 """Decoded splits up to this size are kept in memory."""
@@ -81,6 +83,15 @@ def open_image(entry: Any, folder: Path) -> Image.Image:
         raise UnreadableImageError(_too_large()) from None
     except Exception:  # a damaged header makes Pillow's readers raise any class
         raise UnreadableImageError("damaged") from None
+
+
+def _content(entry: Any, folder: Path) -> bytes:
+    """What an image that can be read is made of, before it is decoded."""
+    if isinstance(entry, Mapping):
+        entry = entry["path"] if entry.get("bytes") is None else entry["bytes"]
+    if isinstance(entry, str):
+        return (folder / entry).read_bytes()
+    return entry if isinstance(entry, bytes) else np.asarray(entry).tobytes()
 
 
 def loaded(image: Image.Image, shorter_side: int = 0) -> Image.Image:
@@ -153,6 +164,11 @@ class ImageFiles:
         """Whether all of them are kept."""
         size = preprocessor.channels * preprocessor.image_size**2
         return len(self.rows) * size <= MEMORY_BYTES
+
+    def hashes(self) -> Hashes:
+        """A hash of each image's file, or of its values, `(n,)`; reads all of them."""
+        read = partial(_content, folder=self.folder)
+        return hash_contents(c for _, c in _mapped(self, read, np.arange(len(self.rows))))
 
     def entries(self, positions: Rows) -> list[Any]:
         """What the data set holds for these images."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional as F
 
+from supernets.data.account import DataSource, SplitSource
 from supernets.data.data import TaskData
+from supernets.data.fingerprint import Hashes, hash_contents
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.data.images import Augmentation, ImageSplit, RandomAffine
 
@@ -47,6 +50,12 @@ def load(preprocessor: ImagePreprocessor, augment: bool) -> TaskData:
     rest, test = _split(np.arange(len(labels)), data.target, N_TEST)
     train, validation = _split(rest, data.target, N_VALIDATION)
     augmentation: Augmentation | None = RandomAffine(10, 0.06, 0.1) if augment else None
+    parts = {"train": train, "validation": validation, "test": test}
+    names = tuple(str(digit) for digit in range(10))
+    sources = {
+        name: SplitSource(data.target[rows], partial(_hashes, data.images[rows]), len(rows))
+        for name, rows in parts.items()
+    }
 
     def part(rows: Rows, augmentation: Augmentation | None = None) -> ImageSplit:
         own = GreyPictures(pictures[rows])
@@ -56,9 +65,14 @@ def load(preprocessor: ImagePreprocessor, augment: bool) -> TaskData:
         part(train, augmentation),
         part(validation),
         part(test),
-        tuple(str(digit) for digit in range(10)),
+        names,
         preprocessor,
+        source=DataSource(names, sources),
     )
+
+
+def _hashes(images_NHW: NDArray[np.float64]) -> Hashes:
+    return hash_contents(image.tobytes() for image in images_NHW)
 
 
 def _split(rows: Rows, labels: Rows, size: int) -> tuple[Rows, Rows]:

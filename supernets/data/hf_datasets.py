@@ -1,19 +1,20 @@
-"""Data sets as tables: opened, columns and splits found, labels numbered."""
+"""Data sets as tables: opened, columns and splits found, labels numbered, rows accounted for."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset
-from numpy.typing import NDArray
 
+from supernets.data.labels import NO_LABEL, Rows, number_labels
+from supernets.data.local import Opened, open_local, table_cache
+from supernets.data.read_table import texts
 from supernets.settings import DataSettings
-
-Rows = NDArray[np.int64]
 
 LABEL_NAMES = ("label", "labels", "intent", "class", "target", "category", "fine_label")
 TEXT_NAMES = ("text", "sentence", "question", "utterance", "content", "review", "premise")
@@ -30,26 +31,48 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 SPLIT_SEED = 0  # how data is divided is a property of the data, not of a run
-UNLABELLED = -1
+NAMED = 3
+"""File names that a count of unused files is shown with."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one data set that make a split, and their labels `(n,)`."""
+    """Rows of one data set that make a split, and their labels `(n,)`.
+
+    found: rows there were, those left out included. left_out: how many of them, by reason.
+    """
 
     data: Dataset
     rows: Rows
     labels: Rows
+    found: int
+    left_out: Mapping[str, int]
 
     def column(self, name: str) -> Sequence[Any]:
         """One column of these rows."""
         values: Sequence[Any] = self.data.select(self.rows.tolist())[name][:]
         return values
 
+    def kept(self, positions: Rows, reason: str) -> Table:
+        """The rows at these positions; the others are counted as left out."""
+        gone = len(self.rows) - len(positions)
+        left_out = Counter(self.left_out) + Counter({reason: gone})
+        rows, labels = self.rows[positions], self.labels[positions]
+        return replace(self, rows=rows, labels=labels, left_out=left_out)
+
+    def parted(self, taken: Rows) -> tuple[Table, Table]:
+        """The rows that are not at these positions, and those that are, as a split of their own."""
+        kept = np.setdiff1d(np.arange(len(self.rows)), taken)
+        rest = replace(self.kept(kept, ""), found=self.found - len(taken), left_out=self.left_out)
+        return rest, Table(self.data, self.rows[taken], self.labels[taken], len(taken), {})
+
 
 @dataclass(frozen=True)
 class Tables:
-    """The three splits, never overlapping, and what the user should know about them."""
+    """The three splits, never overlapping, and what the user should know about them.
+
+    unused: rows and files that are of no split, by reason.
+    """
 
     train: Table
     validation: Table
@@ -57,6 +80,7 @@ class Tables:
     label_names: tuple[str, ...]
     inputs: tuple[str, ...]
     notes: tuple[str, ...]
+    unused: Mapping[str, int]
 
 
 def open_tables(settings: DataSettings, kind: str) -> Tables:
@@ -64,27 +88,36 @@ def open_tables(settings: DataSettings, kind: str) -> Tables:
 
     Raises ValueError if it cannot be opened, or columns, splits or labels do not fit.
     """
-    opened = _open(settings)
-    found, notes = _splits(opened, settings), list[str]()
+    opened = _open(settings, kind)
+    found = _splits(opened.splits, settings)
+    unused = {_counted(why, names): len(names) for why, names in opened.unused.items()}
+    for name, split in opened.splits.items():
+        if not any(split is taken for taken in found.values()):
+            unused[f"rows of the split {name!r}"] = len(split)
+    found = {name: _with_columns_of(found["train"], split) for name, split in found.items()}
     inputs = _input_columns(found["train"], settings, kind)
     label = _label_column(found["train"], settings)
-    names, values = _label_names(found["train"], label)
-    labels = {name: _labels(split, label, values, name) for name, split in found.items()}
-    for name in ("validation", "test"):
-        if name in labels and (labels[name] == UNLABELLED).all():
-            notes.append(f"data: the {name} split has no labels and is not used")
-            del labels[name], found[name]
-    whole = {
-        name: Table(found[name], np.arange(len(numbers)), numbers)
-        for name, numbers in labels.items()
-    }
+    labels = number_labels(found, label)
+    notes = list(labels.notes)
+    whole = {}
+    for name, numbers in labels.numbers.items():
+        if name != "train" and len(numbers) and (numbers == NO_LABEL).all():
+            unused[f"rows of the {name} split, which has no labels"] = len(numbers)
+        else:
+            whole[name] = _complete(found[name], numbers, inputs, kind, name)
     tables = _set_aside(whole, settings, notes)
     caps = {name: getattr(settings, f"max_{name}") for name in SPLIT_NAMES}
-    capped = {name: _capped(table, caps[name]) for name, table in tables.items()}
+    capped = {name: _capped(table, caps[name], name) for name, table in tables.items()}
     for name, table in capped.items():
         if not len(table.rows):
-            raise ValueError(f"data.name {settings.name!r}: the {name} split is empty")
-    return Tables(**capped, label_names=names, inputs=inputs, notes=tuple(notes))
+            why = ", ".join(f"{count} {reason}" for reason, count in table.left_out.items())
+            raise ValueError(
+                f"data.name {settings.name!r}: the {name} split is empty"
+                + (f" (of {table.found} rows left out: {why})" if why else "")
+            )
+    return Tables(
+        **capped, label_names=labels.names, inputs=inputs, notes=tuple(notes), unused=unused
+    )
 
 
 def spread(labels: Rows, n: int) -> Rows:
@@ -95,22 +128,40 @@ def spread(labels: Rows, n: int) -> Rows:
     return np.sort(by_label[picks.astype(np.int64)])
 
 
-def _open(settings: DataSettings) -> Mapping[str, Dataset]:
+def _open(settings: DataSettings, kind: str) -> Opened:
+    path = Path(settings.name).expanduser()
+    if path.exists() and settings.config is None and not _described(path):
+        opened = open_local(path, settings, kind)
+        if opened is not None:
+            return opened
     try:
-        opened = load_dataset(settings.name, settings.config)
+        loaded = load_dataset(str(path), settings.config, cache_dir=table_cache())
     except (
         Exception
     ) as error:  # datasets raises a dozen unrelated classes for a data set it cannot open
-        where = (
-            "folder" if Path(settings.name).exists() else "local folder or Hugging Face data set"
-        )
+        where = "folder" if path.exists() else "local folder or Hugging Face data set"
         raise ValueError(
             f"data.name: {settings.name!r} could not be opened as a {where} "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); it "
-            "must be parquet, csv, jsonl, one folder of images per label, or an id that exists"
+            "must be parquet, csv, tsv, json or jsonl, one folder of images per label, or an id "
+            "that exists"
         ) from error
-    assert isinstance(opened, DatasetDict)
-    return {str(name): split for name, split in opened.items()}
+    assert isinstance(loaded, DatasetDict)
+    return Opened({str(name): split for name, split in loaded.items()})
+
+
+def _described(path: Path) -> bool:
+    """Whether a folder's own card maps its files to splits, which the library datasets reads."""
+    card = path / "README.md"
+    if not card.is_file():
+        return False
+    front = card.read_text(encoding="utf-8", errors="replace").partition("\n---")[0]
+    return front.startswith("---") and "\nconfigs:" in front
+
+
+def _counted(why: str, names: Sequence[str]) -> str:
+    some = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return f"{why} ({some})"
 
 
 def _splits(opened: Mapping[str, Dataset], settings: DataSettings) -> dict[str, Dataset]:
@@ -141,46 +192,75 @@ def _splits(opened: Mapping[str, Dataset], settings: DataSettings) -> dict[str, 
     return found
 
 
+def _with_columns_of(train: Dataset, split: Dataset) -> Dataset:
+    """The split with its columns named as train's where they differ in capitals or blanks."""
+    theirs = {_plain(name): name for name in split.column_names}
+    for name in train.column_names:
+        other = theirs.get(_plain(name))
+        if name not in split.column_names and other is not None:
+            split = split.rename_column(other, name)
+    return split
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower()
+
+
 def _input_columns(data: Dataset, settings: DataSettings, kind: str) -> tuple[str, ...]:
     if kind == "image":
-        asked = settings.image_column
-        candidates = [name for name, f in data.features.items() if isinstance(f, Image)]
-        return (_one(data, asked, candidates, "image_column"),)
+        candidates = [name for name, f in data.features.items() if _holds_images(f)]
+        return (_one(data, settings.image_column, candidates, "image_column"),)
     if settings.text_pair_column is not None:
         pair = settings.text_pair_column
         return (_text(data, settings), _one(data, pair, [], "text_pair_column"))
     if settings.text_column is None:
+        named = {_plain(name): name for name in data.column_names}
         for first, second in PAIR_NAMES:
-            if {first, second} <= set(data.column_names):
-                return first, second
+            if {first, second} <= set(named):
+                return named[first], named[second]
     return (_text(data, settings),)
 
 
+def _holds_images(feature: object) -> bool:
+    """Images, or the encoded bytes of ones."""
+    if isinstance(feature, Mapping):
+        return "bytes" in feature
+    return isinstance(feature, Image) or (isinstance(feature, Value) and "binary" in feature.dtype)
+
+
 def _text(data: Dataset, settings: DataSettings) -> str:
-    texts = [
+    strings = [
         name
         for name, feature in data.features.items()
         if isinstance(feature, Value) and feature.dtype in ("string", "large_string")
     ]
-    likely = [name for name in TEXT_NAMES if name in texts][:1]
+    likely = _called(TEXT_NAMES, strings)
     label = settings.label_column
-    others = [name for name in texts if name != label and name not in LABEL_NAMES]
+    others = [name for name in strings if name != label and _plain(name) not in LABEL_NAMES]
     return _one(data, settings.text_column, likely or others, "text_column")
 
 
 def _label_column(data: Dataset, settings: DataSettings) -> str:
     classes = [name for name, f in data.features.items() if isinstance(f, ClassLabel)]
-    named = [name for name in LABEL_NAMES if name in data.column_names][:1]
+    named = _called(LABEL_NAMES, data.column_names)
     return _one(data, settings.label_column, named or classes, "label_column")
+
+
+def _called(usual: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """The first usual name that a column has, in any capitals."""
+    named = {_plain(name): name for name in columns}
+    return [named[_plain(name)] for name in usual if _plain(name) in named][:1]
 
 
 def _one(data: Dataset, asked: str | None, candidates: Sequence[str], field: str) -> str:
     """The column asked for, else the only candidate."""
     columns = ", ".join(data.column_names)
     if asked is not None:
-        if asked not in data.column_names:
+        if asked in data.column_names:
+            return asked
+        if not (like := _called([asked], data.column_names)):
             raise ValueError(f"data.{field}: no column {asked!r}; there are {columns}")
-        return asked
+        return like[0]
     if len(candidates) != 1:
         found = ", ".join(candidates) or "none"
         raise ValueError(
@@ -190,33 +270,21 @@ def _one(data: Dataset, asked: str | None, candidates: Sequence[str], field: str
     return candidates[0]
 
 
-def _label_names(train: Dataset, column: str) -> tuple[tuple[str, ...], dict[Any, int]]:
-    """Names of the labels, and what each value in the table stands for."""
-    feature = train.features[column]
-    if isinstance(feature, ClassLabel):
-        names = tuple(feature.names)
-        return names, {value: value for value in range(len(names))}
-    values = sorted({value for value in train[column][:] if value not in (None, UNLABELLED)})
-    if len(values) > len(train) // 2 or any(isinstance(value, float) for value in values):
-        raise ValueError(
-            f"data.label_column: {column!r} has {len(values)} different values in {len(train)} "
-            "rows, which are no classes; name another column"
-        )
-    return tuple(str(value) for value in values), {v: i for i, v in enumerate(values)}
-
-
-def _labels(data: Dataset, column: str, values: Mapping[Any, int], split: str) -> Rows:
-    """Numbered labels, -1 for none. Raises ValueError for a label that train does not have."""
-    if column not in data.column_names:
-        return np.full(len(data), UNLABELLED, dtype=np.int64)
-    given = data[column][:]
-    unknown = sorted({str(v) for v in given if v not in values and v not in (None, UNLABELLED)})
-    if unknown:
-        raise ValueError(
-            f"data: labels {unknown[:5]} of the {split} split do not occur in train; train has "
-            f"{sorted(map(str, values))[:20]}"
-        )
-    return np.array([values.get(value, UNLABELLED) for value in given], dtype=np.int64)
+def _complete(data: Dataset, labels: Rows, inputs: Sequence[str], kind: str, split: str) -> Table:
+    """The rows that have a label and a text. Raises ValueError for a column that is not there."""
+    for name in inputs:
+        if name not in data.column_names:
+            raise ValueError(
+                f"data: the {split} split has no column {name!r}; it has "
+                f"{', '.join(data.column_names)}"
+            )
+    table = Table(data, np.arange(len(data)), labels, len(data), {})
+    table = table.kept(np.flatnonzero(labels != NO_LABEL), "without a label")
+    if kind == "image":
+        return table
+    columns = [texts(table.column(name), f"data.text_column: {name!r}") for name in inputs]
+    there = [None not in cells for cells in zip(*columns, strict=True)]
+    return table.kept(np.flatnonzero(there), "without a text")
 
 
 def _set_aside(
@@ -227,17 +295,12 @@ def _set_aside(
     for name in ("test", "validation"):
         if name not in tables:
             taken = spread(train.labels, round(settings.holdout * len(whole["train"].rows)))
-            kept = np.setdiff1d(np.arange(len(train.rows)), taken)
-            tables[name] = Table(train.data, train.rows[taken], train.labels[taken])
-            train = Table(train.data, train.rows[kept], train.labels[kept])
+            train, tables[name] = train.parted(taken)
             notes.append(f"data: no {name} split; {len(taken)} rows of train are set aside for it")
     return {**tables, "train": train}
 
 
-def _capped(table: Table, most: int | None) -> Table:
-    labelled = np.flatnonzero(table.labels != UNLABELLED)
-    rows, labels = table.rows[labelled], table.labels[labelled]
-    if most is not None and most < len(rows):
-        chosen = spread(labels, most)
-        rows, labels = rows[chosen], labels[chosen]
-    return Table(table.data, rows, labels)
+def _capped(table: Table, most: int | None, split: str) -> Table:
+    if most is None or most >= len(table.rows):
+        return table
+    return table.kept(spread(table.labels, most), f"beyond data.max_{split}")

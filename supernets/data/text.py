@@ -30,8 +30,17 @@ class TextPreprocessor:
         """Entries of the vocabulary, added ones included."""
         return len(self.tokenizer)
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Tensor]:
-        """Token ids and token types of each text (and its pair), `(2, T)`."""
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Tensor]:
+        """Token ids and token types of each text (and its pair), `(2, T)`.
+
+        Raises ValueError if the most tokens leave no room for a text.
+        """
+        special = self.tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+        if self.max_length <= special:
+            raise ValueError(
+                f"data.max_length: {self.max_length} tokens, of which the tokenizer needs "
+                f"{special} for itself; give more"
+            )
         if not texts:
             return []
         encoded = self.tokenizer(
@@ -43,6 +52,20 @@ class TextPreprocessor:
         )
         rows = zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
         return [torch.tensor(row) for row in rows]
+
+    def count_cut(
+        self, encoded: Sequence[Tensor], texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> int:
+        """How many of the texts were cut when they were encoded."""
+        full = [row for row, text in enumerate(encoded) if text.shape[1] >= self.max_length]
+        if not full:
+            return 0
+        whole = self.tokenizer(
+            [texts[row] for row in full],
+            None if pairs is None else [pairs[row] for row in full],
+            verbose=False,  # no advice to cut them
+        )
+        return sum(len(ids) > self.max_length for ids in whole["input_ids"])
 
     def save(self, folder: Path, image_size: int | None = None) -> None:
         """Write the tokenizer files that AutoTokenizer reads, in any version of transformers."""
@@ -156,15 +179,35 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         # False, not the default: that asks at the terminal whether to run the code.
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # of many classes: a missing package, keys of a file, code to run
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"model.checkpoint: the tokenizer in {folder} cannot be opened "
-            f"({str(error).strip().splitlines()[0]}); code that comes with a checkpoint is never "
-            "run: save the tokenizer as one of transformers' own (tokenizer.json)"
+            f"model.checkpoint: the tokenizer in {folder} cannot be opened ({lines[0]}); install "
+            "what it asks for, or save it as one of transformers' own (tokenizer.json): code that "
+            "comes with a checkpoint is never run"
         ) from error
+    _give_padding(tokenizer, folder)
     tokenizer.chat_template = None  # its parts would name the files that saving writes
     tokenizer.init_kwargs.pop("auto_map", None)
     return tokenizer
+
+
+def _give_padding(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Pad with another special token if there is none to pad with: what is padded is masked.
+
+    Raises ValueError if there is no special token at all.
+    """
+    if tokenizer.pad_token_id is not None:
+        return
+    vocabulary = tokenizer.get_vocab()
+    given = (tokenizer.eos_token, tokenizer.sep_token, tokenizer.unk_token)
+    usable = [token for token in (PAD, "<pad>", *given) if token in vocabulary]
+    if not usable:
+        raise ValueError(
+            f"model.checkpoint: the tokenizer in {folder} has no token to pad with; name one of "
+            "its vocabulary as pad_token in tokenizer_config.json"
+        )
+    tokenizer.pad_token = usable[0]
 
 
 def train_tokenizer(

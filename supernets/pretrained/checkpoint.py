@@ -17,6 +17,16 @@ from torch import Tensor
 from supernets.families.hugging_face import CheckpointError
 
 WANTED_FILES = ["*.json", "*.txt", "*.safetensors"]  # sub-folders included
+PREPARATION_FILES = (
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 INDEX_FILE = "model.safetensors.index.json"
 
 
@@ -44,6 +54,12 @@ class Checkpoint:
                     "download or save it again"
                 ) from error
         return tensors
+
+    def files(self) -> list[Path]:
+        """Every file that decides what the network computes and how its inputs are prepared."""
+        beside = [self.folder / name for name in PREPARATION_FILES]
+        config = [self.path / "config.json"] if self.path.is_dir() else []
+        return [*self._weight_files(), *config, *(path for path in beside if path.is_file())]
 
     def _weight_files(self) -> list[Path]:
         if self.path.is_file():

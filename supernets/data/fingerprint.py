@@ -101,7 +101,7 @@ class Contents:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 arrays = dict(file)
-        except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"no archive of row hashes ({error})") from error
         found: dict[str, dict[str, Hashes]] = {"inputs": {}, "labelled": {}}
         for name, array in arrays.items():

@@ -142,8 +142,8 @@ def _numbered(
 
 
 def _folded(name: str) -> str:
-    """A name but for capitals, and blanks or underscores between its words."""
-    return " ".join(re.split(r"[\s_]+", unicodedata.normalize("NFC", name).casefold().strip()))
+    """A name but for capitals, and blanks, hyphens or underscores between its words."""
+    return " ".join(re.split(r"[\s_-]+", unicodedata.normalize("NFC", name).casefold().strip()))
 
 
 def _alike(names: Collection[str]) -> list[str]:

@@ -1,0 +1,281 @@
+"""The account and the digest of data: counts add up, and what differs is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hardware.files import writable_folder
+from nas.experiment.load import load_experiment
+from nas.run.data_record import DataRecord, read_account, record_of
+from nas.run.run_folder import RunFolder, RunFolderError
+from supernets.data.account import DataAccount, SplitAccount
+from supernets.data.data import TaskData
+from supernets.data.fingerprint import Contents
+from supernets.families.bert.config import BertConfig
+from supernets.families.vit.config import VitConfig
+from supernets.model_settings import ModelSettings
+from supernets.settings import DataSettings
+from supernets.tasks import load_data
+
+BERT = ModelSettings.from_scratch(BertConfig(vocab_size=200, max_positions=8))
+VIT = ModelSettings.from_scratch(VitConfig(image_size=8))
+WORDS = ("good film", "bad film", "fine plot", "poor plot", "a much longer text about a film")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+Pairs = list[tuple[str | None, str | None]]
+Rows = dict[str, Pairs]
+
+
+def write_rows(folder: Path, rows: Rows) -> Path:
+    folder.mkdir(exist_ok=True, parents=True)
+    for split, pairs in rows.items():
+        lines = [json.dumps({"text": text, "label": label}) for text, label in pairs]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def texts(folder: Path, **settings: object) -> TaskData:
+    return load_data(DataSettings.model_validate({"name": str(folder), **settings}), BERT)
+
+
+def some_rows(n: int, tag: str = "") -> Pairs:
+    return [(f"{WORDS[i % 4]} {tag}{i}", "yn"[i % 2]) for i in range(n)]
+
+
+def contents(*labels: str, start: int = 0) -> Contents:
+    names = sorted(set(labels))
+    inputs = np.arange(start, start + len(labels), dtype=np.uint64)
+    numbers = np.array([names.index(label) for label in labels])
+    return Contents.of({"train": inputs}, {"train": numbers}, names)
+
+
+def test_rows_that_are_found_are_used_or_left_out(tmp_path: Path) -> None:
+    train = [*some_rows(40), ("no label", None), (None, "y"), (None, None)]
+    folder = write_rows(tmp_path, {"train": train, "test": some_rows(20, "t")})
+    data = texts(folder, max_train=30, max_test=15)
+    splits = data.source.account.splits
+    assert splits["train"].left_out == {
+        "without a label": 2,
+        "without a text": 1,
+        "beyond data.max_train": 6,
+    }
+    assert {name: (split.found, split.used) for name, split in splits.items()} == {
+        "train": (39, 30),
+        "validation": (4, 4),
+        "test": (20, 15),
+    }
+    used = [len(split) for split in (data.train, data.validation, data.test)]
+    assert used == [split.used for split in splits.values()]
+    assert splits["train"].classes == {"n": 15, "y": 15}
+
+
+def test_counts_that_do_not_add_up_are_a_fault_of_ours() -> None:
+    with pytest.raises(AssertionError, match="10 rows found, 9 accounted for"):
+        SplitAccount(10, {"without a label": 2}, {"a": 3, "b": 4})
+
+
+def test_what_looks_wrong_is_said(tmp_path: Path) -> None:
+    train: Pairs = [*some_rows(20), ("same", "y"), ("same", "n"), (WORDS[4], "y"), ("once", "rare")]
+    rows: Rows = {
+        "train": train,
+        "validation": [("same", "y"), ("new", "n")],
+        "test": [("new", "n")] * 3,
+    }
+    account = texts(write_rows(tmp_path, rows)).source.account
+    assert list(account.remarks()) == [
+        "texts of train cut at data.max_length: 1",
+        "test has one class only (n)",
+        "classes with fewer rows than there are splits: rare",
+        "classes without a row in validation: rare",
+        "classes without a row in test: rare, y",
+        "rows of validation that are in train too: 1",
+        "rows of test that are in validation too: 3",
+        "inputs of train that have several labels: 1",
+    ]
+    assert DataAccount.from_json(json.loads(json.dumps(account.to_json()))) == account
+
+
+def test_texts_that_just_fit_are_not_cut(tmp_path: Path) -> None:
+    rows: Pairs = [("a b c d e f", "y"), ("a b c d e g", "n")]
+    data = texts(write_rows(tmp_path, {"train": rows * 10}))
+    assert max(text.shape[1] for text in data.train.texts) == 8  # type: ignore[attr-defined]
+    assert data.source.account.splits["train"].cut == 0
+    cut = texts(tmp_path, max_length=7)
+    assert cut.source.account.splits["train"].cut == len(cut.train)
+
+
+def test_digest_ignores_order_and_notices_everything_else(tmp_path: Path) -> None:
+    rows = {"train": some_rows(20), "validation": some_rows(6, "v"), "test": some_rows(6, "t")}
+    kept = texts(write_rows(tmp_path / "a", rows)).source.contents
+    turned = {split: pairs[::-1] for split, pairs in rows.items()}
+    assert kept.changes(texts(write_rows(tmp_path / "b", turned)).source.contents) == []
+    changed = {**rows, "train": [*some_rows(20)[:-3], ("new", "y"), ("good film 0", "n")]}
+    now = texts(write_rows(tmp_path / "c", changed)).source.contents
+    assert kept.digest("train") != now.digest("train")
+    assert kept.digest("test") == now.digest("test")
+    assert kept.changes(now) == ["train: 2 rows more, 3 rows fewer"]
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (contents("a", "b", "a"), []),
+        (contents("a", "b", "b"), ["train: 1 labels changed"]),
+        (contents("a", "b", "a", "a"), ["train: 1 rows more"]),
+        (contents("a", "b"), ["train: 1 rows fewer"]),
+        (contents("x", "b", "x"), ["train: 2 labels changed"]),
+        (contents("a", "b", "a", start=1), ["train: 1 rows more, 1 rows fewer, 2 labels changed"]),
+    ],
+)
+def test_changes_are_counted(now: Contents, told: list[str]) -> None:
+    then = contents("a", "b", "a")
+    assert then.changes(now) == told
+    assert Contents.from_bytes(then.to_bytes()).changes(now) == told
+
+
+def test_a_damaged_archive_of_hashes_is_an_error() -> None:
+    whole = contents("a").to_bytes()
+    for content in (b"", b"no archive", whole[:-40]):
+        with pytest.raises(ValueError, match="no archive of row hashes"):
+            Contents.from_bytes(content)
+
+
+def draw(folder: Path, names: tuple[str, ...] = ("cat", "dog")) -> Path:
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+def test_digest_of_images_is_that_of_their_files(tmp_path: Path) -> None:
+    def read(folder: Path) -> Contents:
+        return load_data(DataSettings(name=str(folder)), VIT).source.contents
+
+    kept = read(draw(tmp_path / "a"))
+    copy = draw(tmp_path / "b")
+    assert kept.changes(read(copy)) == []
+    (copy / "cat" / "0.png").write_bytes((copy / "dog" / "0.png").read_bytes())
+    now = read(copy)
+    (changed,) = [split for split in kept.inputs if kept.digest(split) != now.digest(split)]
+    assert kept.changes(now)[0].startswith(f"{changed}: 1 rows more, 1 rows fewer")
+
+
+@pytest.mark.parametrize("name", ["digits", "pydoc"])
+def test_built_in_data_are_accounted_for(name: str) -> None:
+    settings, model = DataSettings(name=name, image_size=8), VIT if name == "digits" else BERT
+    data = load_data(settings, model)
+    used = [len(split) for split in (data.train, data.validation, data.test)]
+    assert [split.used for split in data.source.account.splits.values()] == used
+    again = load_data(settings, model).source.contents
+    assert data.source.contents.changes(again) == []
+
+
+# The run folder
+
+
+def record(folder: Path, checkpoint: dict[str, str] | None = None) -> DataRecord:
+    source = texts(folder).source
+    return DataRecord(source.account, source.contents, checkpoint or {"model.safetensors": "1f"})
+
+
+def test_a_run_on_other_data_is_refused_with_what_differs(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    rows = {"train": some_rows(20), "validation": some_rows(6, "v"), "test": some_rows(6, "t")}
+    kept = record(write_rows(tmp_path / "a", rows))
+    kept.refuse_changes(run)
+    kept.keep(run)
+    kept.refuse_changes(run)
+    assert read_account(run) == kept.account
+    more = {**rows, "train": [*some_rows(20), ("x", "maybe"), ("z", "maybe")]}
+    other = record(write_rows(tmp_path / "b", more))
+    with pytest.raises(RunFolderError, match="label names: new maybe; train: 2 rows more"):
+        other.refuse_changes(run)
+    weights = record(tmp_path / "a", {"model.safetensors": "2e"})
+    with pytest.raises(RunFolderError, match=r"\(the checkpoint's model.safetensors differs\)"):
+        weights.refuse_changes(run)
+    run.rows.write_bytes(b"damaged")
+    with pytest.raises(RunFolderError, match="new maybe; rows of train"):
+        other.refuse_changes(run)
+    run.data.write_text("{}")
+    with pytest.raises(RunFolderError, match=r"data.json: damaged; delete it and run again"):
+        kept.refuse_changes(run)
+
+
+def test_swapped_names_and_the_ledger_of_other_data_are_refused(tmp_path: Path) -> None:
+    kept = record(write_rows(tmp_path, {"train": some_rows(20)})).summary()
+    now = record(tmp_path)
+    now.refuse_other(None, "study")
+    now.refuse_other(json.loads(json.dumps(kept)), "study")
+    with pytest.raises(RunFolderError, match=r"study: .*label names: in another order"):
+        now.refuse_other({**kept, "label_names": ["y", "n"]}, "study")
+    with pytest.raises(RunFolderError, match=r"the checkpoint's vocab.txt is gone"):
+        now.refuse_other({**kept, "checkpoint": {**kept["checkpoint"], "vocab.txt": "0"}}, "study")
+
+
+def test_files_of_a_checkpoint_are_part_of_the_record(
+    tmp_path: Path, experiment_file: Callable[..., Path]
+) -> None:
+    network = ModelSettings.from_scratch(VitConfig(image_size=8))
+    data = load_data(DataSettings(name="digits"), network)
+    for name in ("model.safetensors", "config.json", "preprocessor_config.json", "README.md"):
+        (tmp_path / name).write_text("{}")
+    experiment = load_experiment(experiment_file(model={"checkpoint": str(tmp_path)}))
+    files = record_of(experiment, data).checkpoint
+    assert set(files) == {"model.safetensors", "config.json", "preprocessor_config.json"}
+    assert record_of(load_experiment(experiment_file()), data).checkpoint == {}
+
+
+# Caches
+
+
+def test_a_cache_that_cannot_be_written_is_said_once_and_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert writable_folder(tmp_path / "deep" / "er") == tmp_path / "deep" / "er"
+    blocked = tmp_path / "file" / "cache"
+    (tmp_path / "file").write_text("")
+    place = writable_folder(blocked)
+    assert place == writable_folder(blocked)
+    (place / "x").write_text("written")
+    assert len(caplog.records) == 1
+    assert str(blocked) in caplog.text
+
+
+def test_a_user_without_a_home_has_a_cache_for_one_run() -> None:
+    code = (
+        "import os; from nas.run.run_folder import cache_folder\n"
+        "folder = cache_folder(); (folder / 'x').write_text('x')\n"
+        "assert cache_folder() == folder\n"
+        "assert os.environ.get('SIMQNAS_CACHE', str(folder)) == str(folder)\n"
+        "print(folder)\n"
+    )
+    hidden = {"SIMQNAS_CACHE", "XDG_CACHE_HOME", "HOME"}
+    env = {name: value for name, value in os.environ.items() if name not in hidden}
+    env["HOME"] = "/dev/null/none"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.stderr.count("cannot be written") == 1
+    assert not Path(done.stdout.strip()).exists()

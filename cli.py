@@ -41,6 +41,18 @@ Storage = Annotated[
 Run = Annotated[Path, typer.Argument(help="Run folder, such as runs/digits_vit.", metavar="RUN")]
 
 
+def _formats() -> list[str]:
+    from hardware.formats.registry import FORMATS
+
+    return list(FORMATS)
+
+
+def _providers() -> list[str]:
+    from hardware.providers import PROVIDERS
+
+    return list(PROVIDERS)
+
+
 def _print_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
@@ -225,7 +237,10 @@ def export(
         str | None, typer.Option(help="largest or smallest, instead of a key.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="With --architecture: fp32, int8 or int4 for every layer.")
+        str,
+        typer.Option(
+            help="With --architecture: the format of every layer.", autocompletion=_formats
+        ),
     ] = "fp32",
     storage: Storage = None,
 ) -> None:
@@ -251,7 +266,12 @@ def schema() -> None:
     typer.echo(json.dumps(Experiment.model_json_schema(), indent=2))
 
 
-Provider = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
+Provider = Annotated[
+    str,
+    typer.Option(
+        help="Execution provider, as `target.provider` in an experiment.", autocompletion=_providers
+    ),
+]
 Threads = Annotated[int, typer.Option(help="Threads of one inference.")]
 Repeats = Annotated[
     int,

@@ -20,6 +20,8 @@ import pytest
 import yaml
 
 from cli import main
+from hardware.formats.registry import FORMATS
+from hardware.providers import PROVIDERS
 from hardware.session import open_session, predict
 from hardware.target import Target
 from tests.conftest import TINY
@@ -87,13 +89,23 @@ def test_help_and_readme_name_the_same_commands(simqnas: Simqnas) -> None:
     assert sorted(re.findall(r"^│ (\w+) ", simqnas("--help"), re.MULTILINE)) == COMMANDS
 
 
-def test_the_shell_is_told_the_commands() -> None:
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", COMMANDS),
+        ("doctor --provider ", sorted(PROVIDERS)),
+        ("export RUN --precision ", sorted(FORMATS)),
+    ],
+)
+def test_the_shell_is_told_what_there_is(words: str, expected: list[str]) -> None:
     """As bash asks after `simqnas --install-completion` and a tab."""
-    asked = {"_SIMQNAS_COMPLETE": "complete_bash", "COMP_WORDS": "simqnas ", "COMP_CWORD": "1"}
+    number = str(1 + words.count(" "))
+    asked = {"_SIMQNAS_COMPLETE": "complete_bash", "COMP_WORDS": f"simqnas {words}"}
+    asked["COMP_CWORD"] = number
     command = [sys.executable, "-m", "cli"]
     environment = {**os.environ, **asked}
     told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert sorted(told.stdout.split()) == COMMANDS
+    assert sorted(told.stdout.split()) == expected
 
 
 def test_show_prints_the_same_evaluations_in_every_form(simqnas: Simqnas, finished: Path) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,7 +58,7 @@ Network = TypeVar("Network", bound=SuperNetwork)
 
 CONSOLE = Console()
 RNG = np.random.default_rng(0)
-BUSY_MEASUREMENTS = 10
+BUSY_MEASUREMENTS = 5
 WIDTHS, TOKENS = (768, 3072), (197, 1)
 VIT_B16 = VitConfig(
     image_size=224, patch_size=16, channels=3, embed_dim=768, depth=12, num_heads=12,
@@ -317,17 +317,16 @@ def int8(network: SuperNetwork, template: Template) -> bytes:
     return content
 
 
-def busy(threads: int, repeats: int) -> None:
+def busy(threads: int, repeats: int, others: Sequence[int]) -> None:
     """How sure the ratio of two latencies is when other work fills the processors."""
     load = "import numpy as np\na = np.ones((768, 768), np.float32)\nwhile True: a @ a"
     command = [sys.executable, "-c", load]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    table = Table("others", "large ms", "ratio", "least .. most", "off idle", "marked", "s each")
+    table = Table("others", "large ms", "ratio", "ratios not marked", "marked", "s each")
     pairs = list(_pairs_of_sizes())
-    idle: dict[int, float] = {}
-    for others, (number, (models, inputs)) in product((0, 1, 3, 6), enumerate(pairs)):
-        loads = [subprocess.Popen(command, env=environment) for _ in range(others)]
-        time.sleep(others)  # until they compute
+    for number, (models, inputs) in product(others, pairs):
+        loads = [subprocess.Popen(command, env=environment) for _ in range(number)]
+        time.sleep(number)  # until they compute
         try:
             started = time.perf_counter()
             measured = _measured_often(models, inputs, threads, repeats)
@@ -336,17 +335,13 @@ def busy(threads: int, repeats: int) -> None:
             for process in loads:
                 process.kill()
                 process.wait()
-        found = np.array([ratio.value for _, ratio in measured])
-        believed = np.array([ratio.value for _, ratio in measured if not ratio.disturbed])
-        idle.setdefault(number, float(np.median(found)))
-        off = np.abs(believed / idle[number] - 1).max(initial=0)
+        believed = [ratio.value for _, ratio in measured if not ratio.disturbed]
         table.add_row(
-            str(others),
+            str(number),
             f"{np.median([latency.median_ms for latency, _ in measured]):.2f}",
-            f"{np.median(found):.3f}",
-            f"{found.min():.3f} .. {found.max():.3f}",
-            f"{off:.1%}" if len(believed) else "-",
-            f"{len(found) - len(believed)} of {len(found)}",
+            f"{np.median([ratio.value for _, ratio in measured]):.3f}",
+            f"{min(believed):.3f} .. {max(believed):.3f}" if believed else "-",
+            f"{len(measured) - len(believed)} of {len(measured)}",
             f"{each:.1f}",
         )
     CONSOLE.print(table)
@@ -413,22 +408,25 @@ def memory_status(field: str) -> int:
 
 COMMANDS = {
     "linears": linears, "resnet50": resnet, "materialize": build, "vit": vit, "bert": bert,
-    "last_block": last_block, "busy": busy, "memory": memory,
+    "last_block": last_block, "memory": memory,
 }  # fmt: skip
 
 
 def main() -> None:
     """Run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=[*COMMANDS, "_peak"])
+    parser.add_argument("command", choices=[*COMMANDS, "busy", "_peak"])
     parser.add_argument("--precision", default="int8", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--others", type=int, nargs="+", default=[0, 1, 3, 6], help="for busy")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.command == "_peak":
         peak(options.folder, options.precision)
+    elif options.command == "busy":
+        busy(options.threads, options.repeats, options.others)
     else:
         COMMANDS[options.command](options.threads, options.repeats)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -14,7 +17,7 @@ from hardware.formats.fp32 import FP32
 from hardware.formats.int4 import INT4
 from hardware.formats.int8 import INT8
 from hardware.formats.policy import QuantPolicy
-from hardware.latency import Latency
+from hardware.latency import Latency, Rounds
 from nas.delivery.model_card import model_card
 from nas.delivery.results import Front, ValidatedModel, Versus
 from nas.delivery.selection import best_so_far, pick_models, provisional_front, recommend
@@ -23,6 +26,7 @@ from nas.evaluation.record import Details, Evaluation, Role
 from nas.experiment.load import load_experiment
 from nas.experiment.schema import Experiment
 from nas.reporting.report import Report, front_table, html, markdown, recommendation
+from nas.workers.remote_meter import RemoteLatency
 from tests.faults.victim import write_experiment
 
 
@@ -128,6 +132,38 @@ def test_undisturbed_figures_have_no_mark() -> None:
     assert "disturbed" not in model_card(
         "calm", front.models[0].candidate, {}, None, front.models[0]
     )
+
+
+class Device:
+    """A queue whose device measured the baseline calmly, and every candidate beside other work."""
+
+    def submit(self, key: str, *job: object) -> None:
+        pass
+
+    def clear(self, key: str, model: str) -> None:
+        pass
+
+    def rounds(self, key: str) -> tuple[Rounds, dict[str, str]]:
+        busy = key != "baseline"
+        names = ["baseline", key] if busy else ["baseline"]
+        seconds = {name: np.full(4, 0.002) for name in names}
+        interrupted = {name: np.full(4, busy) for name in names}
+        return Rounds(seconds, interrupted, 2), {"provider": "cpu"}
+
+
+def test_latency_of_another_device_carries_its_mark() -> None:
+    one, other = (
+        SimpleNamespace(
+            candidate=SimpleNamespace(key=key), key=key, content=b"", example={}, target=None
+        )
+        for key in ("baseline", "candidate")
+    )
+    parts: Any = SimpleNamespace(build=lambda _: one), one.candidate, Device()
+    meter = RemoteLatency(*parts)
+    calm: Any = one
+    busy: Any = other
+    assert not meter.begin(calm)().latency.disturbed
+    assert meter.begin(busy)().latency == Latency(2.0, 2.0, 2.0, 2, disturbed=True)
 
 
 def test_an_unfinished_run_carries_the_marks_of_its_search(experiment: Experiment) -> None:

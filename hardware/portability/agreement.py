@@ -49,7 +49,7 @@ class Samples:
         """Read them back. Raises DeploymentError where they are missing or damaged."""
         path = folder / SAMPLES_FILE
         try:
-            with np.load(path) as stored:
+            with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
         except FileNotFoundError:
             raise DeploymentError(

@@ -46,7 +46,7 @@ SESSIONS = {"onnxruntime": onnxruntime_session, "openvino": openvino_session}
 def main(runtime: str, model: str, inputs: str, outputs: str) -> None:
     """Run all samples together, then the first alone for its latency."""
     version, run = SESSIONS[runtime](model)
-    feeds = dict(np.load(inputs))
+    feeds = dict(np.load(inputs, allow_pickle=False))
     logits = np.asarray(run(feeds))
     first, milliseconds = {name: array[:1] for name, array in feeds.items()}, []
     for _ in range(TIMED_RUNS):

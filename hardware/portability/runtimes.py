@@ -68,7 +68,7 @@ class Runtime:
             environment.pop("PYTHONPATH", None)
         script = HERE / "run_in_python.py"
         self._call([interpreter, script, self.name, model, stored, answered], environment)
-        with np.load(answered) as answer:
+        with np.load(answered, allow_pickle=False) as answer:
             median = float(np.median(answer["milliseconds"]))
             return Answer(str(answer["version"]), answer["logits"], median)
 

@@ -41,6 +41,8 @@ RESNET_SIZES: dict[str, Any] = {
     "image_size": 32,
 }
 
+LABELS = ("a", "b", "c", "d", "e")
+
 MODELS: dict[str, Callable[[], Any]] = {
     "vit": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES)),
     "vit-no-bias": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES, qkv_bias=False)),
@@ -69,9 +71,11 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 def make(family: str, seed: int = 0) -> Any:
-    """A transformers model with no norm or statistic at its initial value."""
+    """A transformers model with named labels and no norm or statistic at its initial value."""
     torch.manual_seed(seed)
     model = MODELS[family]().eval()
+    model.config.id2label = dict(enumerate(LABELS))
+    model.config.label2id = {name: number for number, name in enumerate(LABELS)}
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():

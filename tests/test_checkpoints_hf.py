@@ -125,6 +125,38 @@ def test_head_rows_follow_the_order_of_the_datas_labels(tmp_path: Path) -> None:
         torch.testing.assert_close(network(**inputs), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (
+            ["Cat", "dog", "old owl", "red_fox", "x-ray"],
+            ["x ray", "red fox", "Old_Owl", "DOG", "cat"],
+        ),
+        (["a b", "a_b", "A B", "c", "d"], ["d", "c", "A B", "a_b", "a b"]),
+    ],
+)
+def test_label_names_may_differ_in_case_blanks_and_underscores(
+    theirs: list[str], ours: list[str], tmp_path: Path
+) -> None:
+    """Names that are alike but for that are told apart as they are written."""
+    model = make("vit")
+    model.config.id2label = dict(enumerate(theirs))
+    model.config.label2id = {name: i for i, name in enumerate(theirs)}
+    model.save_pretrained(tmp_path)
+    network = load(tmp_path, names=ours).network
+    inputs = inputs_for(network)
+    with torch.no_grad():
+        expected = model(**inputs).logits.flip(1)
+        torch.testing.assert_close(network(**inputs), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_labels_without_names_are_taken_in_order_and_said_so(tmp_path: Path) -> None:
+    model = make("vit")
+    model.config.id2label = {i: f"LABEL_{i}" for i in range(5)}
+    model.save_pretrained(tmp_path)
+    assert "its labels have no names" in load(tmp_path).notes[0]
+
+
 def test_other_label_names_are_refused_unless_told(tmp_path: Path) -> None:
     model = make("vit")
     model.config.id2label = dict(enumerate(["v", "w", "x", "y", "z"]))
@@ -155,7 +187,10 @@ def break_config(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "swin"}, "'swin' is not supported; supported are vit, deit, bert, resnet"),
+        (
+            {"model_type": "swin"},
+            "'swin' is not supported; supported are vit, deit, bert, distilbert, resnet",
+        ),
         ({"hidden_act": "relu"}, "hidden_act 'relu'; only 'gelu' or"),
         ({"hidden_size": 15}, "embed_dim 15 must be divisible by num_heads 4"),
         ({"hidden_size": None}, r"sizes of the weights .* instead of"),

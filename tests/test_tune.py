@@ -40,7 +40,7 @@ from supernets.settings import (
     TrainSettings,
     TuneSettings,
 )
-from supernets.training.train import Trainer, accuracy, schedule
+from supernets.training.train import NonFiniteLossError, Trainer, accuracy, schedule
 from supernets.training.tune import (
     Answers,
     InstaTuner,
@@ -495,3 +495,15 @@ print(returned, faults())
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     returned, kept = map(int, printed.split())
     assert kept < returned / 10
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_spoilt(tuned: bool) -> None:
+    network, seen = fresh(), []
+    settings = TRAIN.model_copy(update={"learning_rate": 1e30})
+    trainer = Trainer(network, DATA.train, settings, seed=0)
+    trainer = tuner(network, learning_rate=1e30) if tuned else trainer
+    with pytest.raises(NonFiniteLossError, match=r"is (nan|inf).* at step \d+ of .*now 1e\+30"):
+        trainer.run(progress=lambda step, total, losses: seen.append(step))
+    assert trainer.step_number == len(seen) > 0
+    assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())

@@ -27,8 +27,8 @@ class TextPreprocessor:
 
     @property
     def vocab_size(self) -> int:
-        """Entries of the vocabulary, added ones included."""
-        return len(self.tokenizer)
+        """One more than the largest id, those of added entries included; ids may have gaps."""
+        return max(self.tokenizer.get_vocab().values(), default=-1) + 1
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Tensor]:
         """Token ids and token types of each text (and its pair), `(2, T)`.

@@ -27,7 +27,9 @@ PREPARATION_FILES = (
     "vocab.json",
     "merges.txt",
 )
-INDEX_FILE = "model.safetensors.index.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_PATTERN = "*.safetensors.index*.json"
+ADAPTER_FILE = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,19 @@ class Checkpoint:
         return [*self._weight_files(), *config, *(path for path in beside if path.is_file())]
 
     def _weight_files(self) -> list[Path]:
+        """The files that transformers would take; another single one where those are not there."""
         if self.path.is_file():
             return [self.path]
-        if (self.path / INDEX_FILE).is_file():
-            index = read_json(self.path / INDEX_FILE)
-            names = sorted(set(index.get("weight_map", {}).values()))
+        if (self.path / WEIGHTS_FILE).is_file():
+            return [self.path / WEIGHTS_FILE]
+        for index in sorted(self.path.glob(INDEX_PATTERN), key=lambda path: len(path.name)):
+            names = sorted(set(read_json(index).get("weight_map", {}).values()))
             return [self.path / Path(name).name for name in names]
         files = sorted(self.path.glob("*.safetensors"))
         if len(files) != 1:
             found = ", ".join(file.name for file in files) or "no *.safetensors file"
             raise CheckpointError(
-                f"model.checkpoint: {self.path} must hold one model.safetensors or an index of "
+                f"model.checkpoint: {self.path} must hold one {WEIGHTS_FILE} or an index of "
                 f"several; found {found}. Pickled weights are never opened: load them with "
                 "transformers and save_pretrained() them as safetensors"
             )
@@ -103,6 +107,11 @@ def open_checkpoint(name: str) -> Checkpoint:
         raise CheckpointError(
             f"model.checkpoint: {path} has no config.json; give a folder in the Hugging Face "
             "format, or the .safetensors file itself for a torchvision or timm ResNet"
+        )
+    if (path / ADAPTER_FILE).is_file():
+        raise CheckpointError(
+            f"model.checkpoint: {path} holds an adapter ({ADAPTER_FILE}), which transformers would "
+            "add to the weights; merge it (merge_and_unload) and save_pretrained() the result"
         )
     return Checkpoint(path, read_json(path / "config.json"))
 

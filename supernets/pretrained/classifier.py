@@ -46,9 +46,12 @@ def classifier(
     weight = torch.stack([tensors[f"{name}.weight"].float() for name in heads], dim=2).flatten(1)
     bias = torch.stack([tensors[f"{name}.bias"].float() for name in heads]).mean(dim=0)
     weight = weight / len(heads)
+    notes = []
     if order is not None:
         weight, bias = weight[order], bias[order]
-    return {"head.weight": weight, "head.bias": bias}, []
+    elif head == "auto":
+        notes = ["model.checkpoint: its labels have no names; they are taken in the data's order"]
+    return {"head.weight": weight, "head.bias": bias}, notes
 
 
 def label_order(config: Mapping[str, Any], label_names: Sequence[str]) -> list[int] | None:

@@ -88,6 +88,10 @@ def _ordered(tensor: Tensor, order: torch.memory_format) -> Tensor:
     return tensor.contiguous(memory_format=order) if tensor.ndim == 4 else tensor
 
 
+class NonFiniteLossError(ValueError):
+    """Training that has left the numbers; the weights are those before the step that did."""
+
+
 class Trainer:
     """Trains the full network on the labels."""
 
@@ -139,10 +143,24 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._backward_parts(next(self._batches))
         self.ranks.add_up_gradients(self.network)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
+        values = {name: float(loss) for name, loss in losses.items()}
+        self._require_finite({**values, "norm of the gradient": float(norm)})
         self.optimizer.step()
         self.step_number += 1
-        return {name: float(loss) for name, loss in losses.items()}
+        return values
+
+    def _require_finite(self, values: Mapping[str, float]) -> None:
+        """Stop before a step that would make every weight NaN."""
+        wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        if wrong:
+            raise NonFiniteLossError(
+                f"training: {', '.join(wrong)} at step {self.step_number + 1} of "
+                f"{self.total_steps}; give a smaller learning_rate (now "
+                f"{self.settings.learning_rate:g}), fp32 for precision if it is bf16, and look for "
+                "inputs that are not finite. Training stopped before this step; checkpoints "
+                "written until then are kept"
+            )
 
     def _backward_parts(self, batch: Batch) -> dict[str, Tensor]:
         """Add the gradients of this process's share of a batch; returns the whole batch's losses.

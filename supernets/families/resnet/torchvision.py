@@ -62,7 +62,7 @@ def sizes(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> ResNetCon
     bottleneck = "layer1.0.conv3.weight" in weights
     last = "conv3" if bottleneck else "conv2"
     numbers = sorted(stages)
-    _refuse_groups(weights)
+    _refuse_other_convolutions(weights)
     return ResNetConfig(
         image_size=224,
         channels=weights["conv1.weight"].shape[1],
@@ -77,7 +77,13 @@ def sizes(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> ResNetCon
     )
 
 
-def _refuse_groups(weights: Mapping[str, Tensor]) -> None:
+def _refuse_other_convolutions(weights: Mapping[str, Tensor]) -> None:
+    for name, tensor in weights.items():
+        if name.endswith(".downsample.1.weight") and tensor.ndim == 4:
+            raise CheckpointError(
+                f"model.checkpoint: {name} is a convolution, so there is a pooling before it in "
+                "the shortcut (ResNet-D); only ordinary ResNets are known"
+            )
     second, first = weights["layer1.0.conv2.weight"], weights["layer1.0.conv1.weight"]
     if second.shape[1] != first.shape[0]:
         raise CheckpointError(

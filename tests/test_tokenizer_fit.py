@@ -1,0 +1,70 @@
+"""A checkpoint whose tokenizer and network do not belong together is refused before training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, BertForSequenceClassification
+
+from supernets.data.data import TaskData
+from supernets.data.text import TextPreprocessor, TextSplit, train_tokenizer
+from supernets.families.bert.config import BertConfig as BertSizes
+from supernets.model_settings import ModelSettings
+from supernets.settings import DataSettings
+from supernets.tasks import load_data
+
+TEXTS = [f"the {animal} number {i} sat" for i in range(20) for animal in ("cat", "dog")]
+
+
+def opened(folder: Path, vocab: int = 80, types: int = 2, **data: str) -> TaskData:
+    """Data of a new checkpoint with a tokenizer of at most 60 entries in a folder."""
+    config = BertConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        vocab_size=vocab,
+        type_vocab_size=types,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder / "model")
+    rows = [f"{text},a {text},{text.split()[1]}" for text in TEXTS]
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "train.csv").write_text("\n".join(["text,other,label", *rows]))
+    settings = DataSettings(name=str(folder / "data"), text_column="text", **data)
+    return load_data(settings, ModelSettings(checkpoint=str(folder / "model")))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a tokenizer lies already."""
+    (tmp_path / "model").mkdir()
+    tokenizer = train_tokenizer(TEXTS, 60, BertSizes.inputs)
+    TextPreprocessor(tokenizer, 12).save(tmp_path / "model")
+    return tmp_path
+
+
+def test_a_vocabulary_smaller_than_the_embedding_is_fine(folder: Path) -> None:
+    data = opened(folder)
+    assert len(data.train) + len(data.validation) + len(data.test) == len(TEXTS)
+
+
+def test_a_tokenizer_without_padding_takes_the_vocabularys(folder: Path) -> None:
+    file = folder / "model" / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in config.items() if k != "pad_token"}))
+    train = opened(folder).train
+    assert isinstance(train, TextSplit)
+    assert train.pad_id == train_tokenizer(TEXTS, 60, BertSizes.inputs).get_vocab()["[PAD]"]
+
+
+def test_a_tokenizer_larger_than_the_vocabulary_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"entries, the model's vocabulary only 20"):
+        opened(folder, vocab=20)
+
+
+def test_pairs_for_a_model_of_one_token_type_are_refused(folder: Path) -> None:
+    assert opened(folder, types=1)
+    with pytest.raises(ValueError, match=r"but the model has only 1 \(type_vocab_size"):
+        opened(folder, types=1, text_pair_column="other")

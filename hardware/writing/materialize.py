@@ -11,7 +11,7 @@ from onnx.helper import make_opsetid
 from hardware.formats.format import Format, LayerValues, LayerWriter
 from hardware.formats.fp32 import FP32
 from hardware.formats.policy import QuantPolicy
-from hardware.formats.registry import ordered
+from hardware.formats.registry import FORMATS
 from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import Floats, WeightMemo
 from hardware.graph.graph_writer import GraphWriter
@@ -83,7 +83,7 @@ def static_layers(
 
 def can_be_static(kind: LayerKind, scheme: QuantScheme) -> bool:
     """Whether any format has calibrated activations in layers of this kind."""
-    return any(entry.is_static(kind, scheme) for entry in ordered())
+    return any(entry.is_static(kind, scheme) for entry in FORMATS.values())
 
 
 def kept_nodes(template: Template, weights: Weights) -> list[onnx.NodeProto]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from hardware.formats.registry import FormatName
 from hardware.settings import Settings
 from supernets.presets import PRESETS
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
-Width = PositiveInt | Fraction
+Width = NonNegativeInt | Fraction
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
 Precisions = Annotated[tuple[FormatName, ...], Field(min_length=1)]
 
@@ -182,27 +190,17 @@ class DataSettings(Settings):
 class SpaceSettings(Settings):
     """Which sizes and precisions the search may choose from.
 
-    A whole number is a size, a fraction (0.5, 1.0) a part of the network's own size. Null is the
-    preset's choice, or without a preset the family's default.
+    Beside these fields stand the family's dimensions. A whole number is a size, a fraction (0.5,
+    1.0) a part of the network's own size. Null is the preset's choice, or without a preset the
+    family's default.
     """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Widths] = Field(init=False)
 
     preset: str | None = Field(
         None, description="A named space; fields given beside it replace the preset's."
     )
-    depth: Widths | None = Field(None, description="Numbers of transformer blocks.")
-    num_heads: Widths | None = Field(None, description="Attention heads per block.")
-    hidden_dim: Widths | None = Field(None, description="MLP neurons per block.")
-    embed_dim: Widths | None = Field(
-        None, description="Widths of a ViT's residual stream; null: fixed."
-    )
-    resolution: Widths | None = Field(
-        None, description="Input sizes of a ViT in pixels; null: fixed."
-    )
-    dropped_blocks: tuple[NonNegativeInt, ...] | None = Field(
-        None, min_length=1, description="How many blocks a ResNet stage may lose: 0, 1, ..."
-    )
-    stage_width: Widths | None = Field(None, description="Channels of a ResNet stage.")
-    inner_width: Widths | None = Field(None, description="Channels inside a residual block.")
     precision: dict[str, Precisions] | None = Field(
         None,
         description="Layer path pattern -> precisions; the last pattern that fits a layer counts, "
@@ -213,13 +211,22 @@ class SpaceSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _preset_alone(cls, value: object) -> object:
-        return {"preset": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"preset": value}
+        if isinstance(value, dict):  # null is the default, for a dimension as for a field
+            return {name: given for name, given in value.items() if given is not None}
+        return value
 
     @model_validator(mode="after")
     def _preset_exists(self) -> Self:
         if self.preset is not None and self.preset not in PRESETS:
             raise ValueError(f"no preset is called {self.preset!r}; there are {', '.join(PRESETS)}")
         return self
+
+    @property
+    def dimensions(self) -> Mapping[str, tuple[float, ...]]:
+        """Values given for dimensions, by their names."""
+        return self.__pydantic_extra__
 
     def resolved(self) -> SpaceSettings:
         """The preset's choices with the fields given beside it in their place."""

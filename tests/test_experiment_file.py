@@ -79,6 +79,8 @@ def test_a_constraint_names_a_row_that_the_target_has(experiment_file: Write) ->
             r"\.int4_kernel: w4a8 .* cuda; allowed are matmulnbits",
         ),
         (["target.provider=npu"], "provider 'npu' is unknown; allowed are cpu, cuda, tensorrt"),
+        (["space.detph=[2]"], r"unknown key 'detph'; did you mean 'depth'\? allowed are preset"),
+        (["space.depth=[1.5]"], "less than or equal to 1"),
         (["space.precision={'*': [int3]}"], "no format 'int3'; allowed are int4, int8, "),
     ],
 )

@@ -136,9 +136,13 @@ def test_genes_of_kept_blocks_require_nothing_and_others_their_rank() -> None:
     [
         (VIT_BASE, {"num_heads": [6, 16]}, "space.num_heads: 16 is larger than the network's 12"),
         (VIT_BASE, {"precision": {"block.*": ["int8"]}}, r"pattern 'block\.\*' fits no layer"),
-        (VIT_BASE, {"stage_width": [0.5]}, "space.stage_width: a vit network has no such axis"),
-        (BERT_BASE, {"embed_dim": [0.5]}, "space.embed_dim: a bert network has no such axis"),
-        (RESNET_50, {"num_heads": [1]}, "space.num_heads: a resnet network has no such axis"),
+        (
+            VIT_BASE,
+            {"stage_width": [0.5]},
+            "space.stage_width: a vit network has no such",
+        ),
+        (BERT_BASE, {"embed_dim": [0.5]}, "space.embed_dim: a bert network has no such dimension"),
+        (RESNET_50, {"num_heads": [1]}, "space.num_heads: a resnet network has no such dimension"),
         (VIT_BASE, {"resolution": [100]}, "space.resolution: 100 is no multiple of 16"),
         (RESNET_50, {"dropped_blocks": [0, -1]}, "greater than or equal to 0"),
         (VIT_BASE, "simqnas/vit", "no preset is called 'simqnas/vit'; there are simqnas/bert-base"),

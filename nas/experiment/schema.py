@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -12,8 +12,10 @@ from hardware.target import Target
 from nas.experiment.metrics import METRICS, Metric, find_metric
 from nas.experiment.objectives import Constraint, check_consistent, parse_constraint
 from nas.experiment.search_settings import SearchSettings
+from supernets.families.registry import FAMILIES, family
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
+from supernets.space.dimensions import unknown
 
 
 class TargetSettings(Target):
@@ -112,6 +114,31 @@ class Experiment(Settings):
         description="Evaluate candidates in a process of its own, so that one that is killed for "
         "its memory fails alone.",
     )
+
+    @field_validator("space")
+    @classmethod
+    def _dimensions_exist(cls, space: SpaceSettings) -> SpaceSettings:
+        """What the family at hand cannot vary is told once its network is known."""
+        names = [d.name for name in FAMILIES for d in family(name).dimensions]
+        fields = [*SpaceSettings.model_fields, *dict.fromkeys(names)]
+        wrong = unknown(space.dimensions, fields)
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return space
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
+        """The JSON schema, every family's dimensions included."""
+        schema = super().model_json_schema(*args, **options)
+        space = schema["$defs"]["SpaceSettings"]
+        values = space.pop("additionalProperties")
+        for name in FAMILIES:
+            for dimension in family(name).dimensions:
+                told = {"description": dimension.description, "default": None}
+                anything = {"anyOf": [values, {"type": "null"}]}
+                space["properties"].setdefault(dimension.name, anything | told)
+        space["additionalProperties"] = False
+        return schema
 
     @field_validator("objectives")
     @classmethod

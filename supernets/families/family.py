@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from supernets.families.sizes import Sizes
+from supernets.space.dimensions import Dimension
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class Family:
     """One family. Parts that need torch are named `module:name` and imported when they are used.
 
     model_types: what transformers calls it in config.json. network: a `SuperNetwork` made from
-    sizes and a number of labels. hugging_face: a `HuggingFace`.
+    sizes and a number of labels. hugging_face: a `HuggingFace`. dimensions: what can vary.
     """
 
     sizes: type[Sizes]
@@ -20,3 +21,4 @@ class Family:
     network: str
     hugging_face: str
     title: str
+    dimensions: tuple[Dimension, ...]

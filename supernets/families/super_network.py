@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -19,12 +20,13 @@ from hardware.formats.fp32 import FP32
 from hardware.formats.registry import find_format, ordered
 from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch
+from supernets.families.registry import family
 from supernets.families.sizes import Sizes
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticConv2d, ElasticEmbedding, ElasticLinear, Quantizable
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
 from supernets.space.cost import Cost, LayerSpec
-from supernets.space.dimensions import Axis, problems
+from supernets.space.dimensions import in_order, problems
 from supernets.space.space import Architecture, Gene, Genomes, Requires, SearchSpace
 
 CONFIG_FILE = "config.json"
@@ -84,15 +86,6 @@ class SuperNetwork(nn.Module, ABC):
     @abstractmethod
     def extract(self) -> nn.Module:
         """Copy the active sub-network into a plain network, in evaluation mode."""
-
-    @property
-    @abstractmethod
-    def axes(self) -> Mapping[str, Axis]:
-        """What the family can vary, by the settings' field."""
-
-    @abstractmethod
-    def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
-        """Genes for sizes, from settings without problems."""
 
     @abstractmethod
     def block_path(self, depth_gene: str, index: int) -> str:
@@ -183,10 +176,12 @@ class SuperNetwork(nn.Module, ABC):
         """
         settings = settings.resolved()
         names = [layer.name for layer in self.layers]
-        wrong = problems(settings, self.axes, names, self.config.family)
+        dimensions = family(self.config.family).dimensions
+        wrong = problems(settings, dimensions, self.config, names)
         if wrong:
             raise ValueError("\n".join(wrong))
-        sizes = {gene.name: gene for gene in self.architecture_genes(settings)}
+        found = [d.genes(self.config, settings.dimensions.get(d.name)) for d in dimensions]
+        sizes = {gene.name: gene for gene in in_order(chain.from_iterable(found))}
         required = [
             replace(gene, requires=self.requirement(gene.name, sizes)) for gene in sizes.values()
         ]

@@ -15,9 +15,8 @@ from supernets.families.sizes import TextTransformerSizes, TransformerSizes
 from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
-from supernets.settings import SpaceSettings
 from supernets.space.cost import Cost, Extent, Values, collect
-from supernets.space.space import Architecture, Gene, Genomes, SearchSpace
+from supernets.space.space import Architecture, Genomes, SearchSpace
 
 DEFAULT_TOKENS = 128
 """Sequence length where none is given: that at which the papers state BERT's MACs."""
@@ -162,10 +161,6 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         """All tokens that are no padding."""
         real = inputs["attention_mask"] > 0
         return own[real], full[real]
-
-    def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
-        """Depth, then heads and neurons of every block."""
-        return self.block_genes(settings)
 
     def cost(
         self, space: SearchSpace, genomes: Genomes, sequence_length: int | None = None

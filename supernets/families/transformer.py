@@ -20,10 +20,8 @@ from supernets.layers.attention import (
 )
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticLayerNorm
-from supernets.settings import SpaceSettings
 from supernets.space.cost import Counts, Extent, Values
-from supernets.space.dimensions import Axis
-from supernets.space.space import Architecture, Gene, size_in
+from supernets.space.space import Architecture, size_in
 
 
 def reading(blocks: Sequence[nn.Module], tokens: int) -> Iterator[tuple[nn.Module, int | None]]:
@@ -86,27 +84,6 @@ class TransformerSuperNetwork(SuperNetwork):
                 size_in(architecture, f"blocks.{index}.attention.num_heads", config.num_heads),
                 size_in(architecture, f"blocks.{index}.mlp.hidden_dim", config.hidden_dim),
             )
-
-    @property
-    def axes(self) -> dict[str, Axis]:
-        """Blocks, heads and neurons."""
-        config = self.config
-        return {
-            "depth": Axis(config.depth, (0.5, 0.67, 0.83, 1.0)),
-            "num_heads": Axis(config.num_heads, (0.5, 0.75, 1.0)),
-            "hidden_dim": Axis(config.hidden_dim, (0.25, 0.5, 0.75, 1.0), multiple=8),
-        }
-
-    def block_genes(self, settings: SpaceSettings) -> list[Gene]:
-        """Depth, then heads and neurons of every block."""
-        config, axes = self.config, self.axes
-        heads = axes["num_heads"].sizes(settings.num_heads)
-        hidden = axes["hidden_dim"].sizes(settings.hidden_dim)
-        genes = [Gene("depth", axes["depth"].sizes(settings.depth))]
-        for index in range(config.depth):
-            genes.append(Gene(f"blocks.{index}.attention.num_heads", heads))
-            genes.append(Gene(f"blocks.{index}.mlp.hidden_dim", hidden))
-        return genes
 
     def block_path(self, depth_gene: str, index: int) -> str:
         """Module path of one droppable block."""

@@ -2,6 +2,7 @@
 
 from supernets.families.bert.config import BertConfig
 from supernets.families.family import Family
+from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
 
 FAMILY = Family(
     sizes=BertConfig,
@@ -9,4 +10,5 @@ FAMILY = Family(
     network="supernets.families.bert.network:BertSuperNetwork",
     hugging_face="supernets.families.bert.hugging_face:HUGGING_FACE",
     title="A BERT",
+    dimensions=TRANSFORMER_DIMENSIONS,
 )

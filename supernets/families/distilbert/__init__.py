@@ -2,6 +2,7 @@
 
 from supernets.families.distilbert.config import DistilBertConfig
 from supernets.families.family import Family
+from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
 
 FAMILY = Family(
     sizes=DistilBertConfig,
@@ -9,4 +10,5 @@ FAMILY = Family(
     network="supernets.families.distilbert.network:DistilBertSuperNetwork",
     hugging_face="supernets.families.distilbert.hugging_face:HUGGING_FACE",
     title="A DistilBERT",
+    dimensions=TRANSFORMER_DIMENSIONS,
 )

@@ -2,6 +2,7 @@
 
 from supernets.families.family import Family
 from supernets.families.resnet.config import ResNetConfig
+from supernets.families.resnet.space import DIMENSIONS
 
 FAMILY = Family(
     sizes=ResNetConfig,
@@ -9,4 +10,5 @@ FAMILY = Family(
     network="supernets.families.resnet.network:ResNetSuperNetwork",
     hugging_face="supernets.families.resnet.hugging_face:HUGGING_FACE",
     title="A ResNet",
+    dimensions=DIMENSIONS,
 )

@@ -1,4 +1,4 @@
-"""What varies in a ResNet super-network: genes, interchangeable channels, and what they cost."""
+"""What a ResNet super-network is made of: interchangeable channels, and what they cost."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from supernets.families.resnet.config import ResNetConfig
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
-from supernets.settings import SpaceSettings
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
-from supernets.space.dimensions import Axis
-from supernets.space.space import Gene, Genomes, SearchSpace
-
-WIDTH_MULTIPLE = 8
+from supernets.space.space import Genomes, SearchSpace
 
 
 class ResNetDimensions(SuperNetwork, ResNet):
@@ -44,28 +40,6 @@ class ResNetDimensions(SuperNetwork, ResNet):
     def stem_tied(self) -> bool:
         """Whether the first stage adds to the stem's channels, so that they have one width."""
         return self.block(0, 0).shortcut is None
-
-    @property
-    def axes(self) -> dict[str, Axis]:
-        """What varies; whole numbers hold for all stages, so the narrowest stage limits them."""
-        return {
-            "dropped_blocks": Axis(max(self.config.depths) - 1, (0, 1)),
-            "stage_width": Axis(min(self.config.stage_widths), (0.5, 0.75, 1.0), WIDTH_MULTIPLE),
-            "inner_width": Axis(min(self.config.inner_widths), (0.5, 0.75, 1.0), WIDTH_MULTIPLE),
-        }
-
-    def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
-        """Blocks and width of every stage, inner width of every block."""
-        config, axes, genes = self.config, self.axes, []
-        dropped = axes["dropped_blocks"].sizes(settings.dropped_blocks)
-        for stage, depth in enumerate(config.depths):
-            kept = sorted({max(1, depth - fewer) for fewer in dropped})
-            widths = axes["stage_width"].sizes(settings.stage_width, config.stage_widths[stage])
-            inner = axes["inner_width"].sizes(settings.inner_width, config.inner_widths[stage])
-            genes.append(Gene(f"stages.{stage}.depth", tuple(kept)))
-            genes.append(Gene(f"stages.{stage}.width", widths))
-            genes += [Gene(f"stages.{stage}.{index}.inner_width", inner) for index in range(depth)]
-        return genes
 
     def units(self) -> list[Units]:
         """Channels of every stage, and inner channels of every block."""

@@ -2,6 +2,7 @@
 
 from supernets.families.family import Family
 from supernets.families.vit.config import VitConfig
+from supernets.families.vit.dimensions import DIMENSIONS
 
 FAMILY = Family(
     sizes=VitConfig,
@@ -9,4 +10,5 @@ FAMILY = Family(
     network="supernets.families.vit.network:ViTSuperNetwork",
     hugging_face="supernets.families.vit.hugging_face:HUGGING_FACE",
     title="A vision transformer",
+    dimensions=DIMENSIONS,
 )

@@ -18,10 +18,8 @@ from supernets.families.vit.positions import resize_patches
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
-from supernets.settings import SpaceSettings
 from supernets.space.cost import Cost, Extent, Values, collect
-from supernets.space.dimensions import Axis
-from supernets.space.space import Architecture, Gene, Genomes, SearchSpace, size_in
+from supernets.space.space import Architecture, Genomes, SearchSpace, size_in
 
 
 class Block(nn.Module):
@@ -231,25 +229,6 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
     ) -> tuple[Tensor, Tensor]:
         """All tokens; at a lower resolution each patch and the mean of those it covers."""
         return own.flatten(0, 1), self._resize(full, "area").flatten(0, 1)
-
-    @property
-    def axes(self) -> dict[str, Axis]:
-        """Blocks, heads, neurons; stream width and resolution if asked for."""
-        config = self.config
-        return {
-            **super().axes,
-            "embed_dim": Axis(config.embed_dim, multiple=8),
-            "resolution": Axis(config.image_size, multiple=config.patch_size, strict=True),
-        }
-
-    def architecture_genes(self, settings: SpaceSettings) -> list[Gene]:
-        """Resolution and stream width if asked for, then the blocks' genes."""
-        genes = []
-        for field in ("resolution", "embed_dim"):
-            widths = getattr(settings, field)
-            if widths is not None:
-                genes.append(Gene(field, self.axes[field].sizes(widths)))
-        return [*genes, *self.block_genes(settings)]
 
     def units(self) -> list[Units]:
         """The features of the stream, then heads and neurons of every block."""

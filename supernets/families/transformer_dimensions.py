@@ -1,0 +1,28 @@
+"""What every transformer can vary; free of torch."""
+
+from __future__ import annotations
+
+from supernets.families.sizes import TransformerSizes
+from supernets.space.dimensions import SizeDimension
+
+
+def _heads(config: TransformerSizes) -> dict[str, int]:
+    return {f"blocks.{i}.attention.num_heads": config.num_heads for i in range(config.depth)}
+
+
+def _neurons(config: TransformerSizes) -> dict[str, int]:
+    return {f"blocks.{i}.mlp.hidden_dim": config.hidden_dim for i in range(config.depth)}
+
+
+TRANSFORMER_DIMENSIONS = (
+    SizeDimension(
+        "depth",
+        "Numbers of transformer blocks.",
+        lambda config: {"depth": config.depth},
+        (0.5, 0.67, 0.83, 1.0),
+    ),
+    SizeDimension("num_heads", "Attention heads per block.", _heads, (0.5, 0.75, 1.0)),
+    SizeDimension(
+        "hidden_dim", "MLP neurons per block.", _neurons, (0.25, 0.5, 0.75, 1.0), lambda _: 8
+    ),
+)

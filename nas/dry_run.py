@@ -17,6 +17,7 @@ from nas.experiment.objectives import Constraint, check_consistent
 from nas.experiment.schema import Experiment
 from nas.run_session import candidate_builder
 from nas.search.problem import refuse_single
+from nas.training.train_supernet import check_batches
 from supernets.data.data import TaskData
 from supernets.load import load_supernet
 from supernets.space.space import Genomes, SearchSpace
@@ -46,7 +47,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     yield from start.notes
     network, space = start.network, start.network.space(experiment.space)
     network.example_inputs(1, target.sequence_length)  # refuses more tokens than it has positions
-    network.example_inputs(1, target.sequence_length)
+    check_batches(network, len(data.train), experiment)
     refuse_precisions(space, target)
     refuse_single(space)
     yield _genes(space)

@@ -126,3 +126,23 @@ def test_a_precision_the_target_cannot_run_is_refused(builder: CandidateBuilder)
     refuse_precisions(builder.space, Target())
     with pytest.raises(ValueError, match="int8 cannot run on target cuda"):
         refuse_precisions(builder.space, Target(provider="cuda"))
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 1), (8, 2)])
+def test_batches_of_one_that_batch_norm_cannot_take_are_refused(
+    side: int, size: int, experiment_file: Callable[..., Path]
+) -> None:
+    resnet = {"image_size": side, "depths": [1] * 4, "stage_widths": [4] * 4}
+    tune = {"epochs": 1, "batch_size": size}
+    space = {"inner_width": [0.5, 1.0], "dropped_blocks": [0]}
+    path = experiment_file(model={"resnet": resnet}, space=space, tune=tune)
+    experiment = load_experiment(path)
+    data = load_data(experiment.data, experiment.model)
+    found = check(experiment, data)
+    if (side, size) == (8, 1):
+        with pytest.raises(
+            ValueError, match=r"^tune.batch_size: 1, but .* BatchNorm sees one pixel"
+        ):
+            list(found)
+    else:
+        assert any("space:" in str(line) for line in found)

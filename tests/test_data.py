@@ -14,11 +14,23 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from supernets.data import pydoc_text
-from supernets.data.data import Batch, Split, TaskData, batch_indices, calibration_batches
+from supernets.data.data import (
+    Batch,
+    Split,
+    TaskData,
+    batch_count,
+    batch_indices,
+    calibration_batches,
+)
 from supernets.data.hf_datasets import open_tables, spread
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.data.images import ImageSplit, RandomAffine
-from supernets.data.text import TextPreprocessor, TextSplit, pad, train_tokenizer
+from supernets.data.text import (
+    TextPreprocessor,
+    TextSplit,
+    pad,
+    train_tokenizer,
+)
 from supernets.families.bert.config import BertConfig
 from supernets.families.vit.config import VitConfig
 from supernets.model_settings import ModelSettings
@@ -99,6 +111,41 @@ def test_calibration_batches_are_shuffled_but_unchanged(digits: TaskData) -> Non
 def test_batch_indices_cover_every_row_once() -> None:
     rows = torch.cat([r for r, _ in batch_indices(10, 4, torch.Generator().manual_seed(0), 0)])
     assert sorted(rows.tolist()) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "expected"),
+    [
+        (33, 32, [33]),
+        (65, 32, [32, 33]),
+        (34, 32, [32, 2]),
+        (3, 2, [3]),
+        (1, 4, [1]),
+        (2, 1, [1, 1]),
+    ],
+)
+def test_no_sample_is_trained_on_alone(n: int, size: int, expected: list[int]) -> None:
+    """Wherever the pass starts, and for texts of like length too; evaluation keeps its batches."""
+    for lengths in (None, torch.arange(n)):
+        drawn = list(batch_indices(n, size, torch.Generator().manual_seed(0), 0, lengths))
+        assert [len(rows) for rows, _ in drawn] == expected
+        assert sorted(torch.cat([rows for rows, _ in drawn]).tolist()) == list(range(n))
+        late = list(batch_indices(n, size, torch.Generator().manual_seed(0), 1, lengths))
+        assert [len(rows) for rows, _ in late] == expected[1:]
+    assert batch_count(n, size) == len(expected)
+    in_order = [len(rows) for rows, _ in batch_indices(n, size, None, 0)]
+    assert in_order == [size] * (n // size) + [n % size] * (n % size > 0)
+
+
+@pytest.mark.parametrize(("n", "count"), [(5, 3), (5, 2), (3, 2), (1, 2), (8, 3), (2, 4)])
+def test_no_part_of_a_batch_is_one_sample_alone(n: int, count: int) -> None:
+    batch = Batch({"x": torch.arange(n)}, torch.arange(n), torch.arange(n))
+    parts = batch.parts(count)
+    sizes = [len(part.labels) for part in parts]
+    assert len(parts) == count
+    assert torch.equal(torch.cat([part.inputs["x"] for part in parts]), torch.arange(n))
+    assert n == 1 or 1 not in sizes
+    assert max(sizes) - min(size for size in sizes if size) <= 1
 
 
 def test_batches_of_like_length_cover_every_row_once_wherever_they_start() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import platform
@@ -28,9 +29,10 @@ from supernets.data.data import Batch, Split
 from supernets.data.images import ImageSplit
 from supernets.families.bert.config import BertConfig
 from supernets.families.resnet.config import ResNetConfig
+from supernets.families.resnet.network import ResNetSuperNetwork
 from supernets.families.super_network import SuperNetwork
 from supernets.families.vit.config import VitConfig
-from supernets.layers.batch_norm import recalibrate
+from supernets.layers.batch_norm import needs_two_samples, recalibrate
 from supernets.load import load_data, load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.settings import (
@@ -438,6 +440,20 @@ def test_batch_norm_statistics_follow_the_full_network_only() -> None:
     twin(**batch.inputs)
     for (name, ours), theirs in zip(network.named_buffers(), twin.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, msg=name)
+
+
+@pytest.mark.parametrize(("side", "alone"), [(4, True), (8, False), (5, False)])
+def test_networks_that_need_two_samples_are_those_torch_refuses(side: int, alone: bool) -> None:
+    """Two halvings: maps of four pixels end as one."""
+    config = ResNetConfig(
+        image_size=side, depths=(1, 1, 1), stage_widths=(4, 4, 4), inner_widths=(4, 4, 4)
+    )
+    network = ResNetSuperNetwork(config, 3)
+    example = network.example_inputs(1)
+    assert needs_two_samples(network, example) is alone
+    refused = pytest.raises(ValueError, match="more than 1 value per channel")
+    with refused if alone else contextlib.nullcontext():
+        network.train()(**example)
 
 
 def test_recalibrated_statistics_are_those_of_the_batches() -> None:

@@ -18,6 +18,7 @@ from nas.run.run_folder import RunFolder, RunFolderError, read_json
 from nas.training.training_checkpoints import KEPT, Checkpoints
 from supernets.data.data import TaskData
 from supernets.families.super_network import SPACE_FILE, WEIGHTS_FILE, SuperNetwork
+from supernets.layers.batch_norm import needs_two_samples
 from supernets.load import load_saved, load_supernet
 from supernets.settings import TrainSettings
 from supernets.space.space import SearchSpace
@@ -79,6 +80,7 @@ class Preparation:
         for note in start.notes:
             self.reporter.say(note)
         network = start.network
+        check_batches(network, len(self.data.train), experiment)
         settings = experiment.model.training
         if settings is None and experiment.model.checkpoint is None:
             settings = TrainSettings()
@@ -104,6 +106,23 @@ class Preparation:
             reached = accuracy(network, self.data.validation)
             self.reporter.say(f"after {name}: {reached:.4f} on validation")
             network.cpu().save(folder, space)
+
+
+def check_batches(network: SuperNetwork, samples: int, experiment: Experiment) -> None:
+    """Raise ValueError if the network would be trained on one sample and cannot be."""
+    phases = {
+        "model.training": experiment.model.training,
+        "tune": experiment.tune,
+        "polish": experiment.polish,
+    }
+    alone = [name for name, phase in phases.items() if phase is not None and phase.batch_size == 1]
+    if not (alone or samples == 1) or not needs_two_samples(network, network.example_inputs(1)):
+        return
+    where = f"{alone[0]}.batch_size: 1" if alone else "data: one training sample"
+    raise ValueError(
+        f"{where}, but at this image size BatchNorm sees one pixel per channel and needs two "
+        "samples at a time; give more of them, or a larger data.image_size"
+    )
 
 
 @contextmanager

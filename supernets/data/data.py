@@ -32,9 +32,17 @@ class Batch:
         return Batch(inputs, self.labels.to(device), self.rows.to(device))
 
     def parts(self, count: int) -> list[Batch]:
-        """Split the samples into so many parts, equal but for one sample; some may be empty."""
-        columns = {name: tensor.tensor_split(count) for name, tensor in self.inputs.items()}
-        both = zip(self.labels.tensor_split(count), self.rows.tensor_split(count), strict=True)
+        """Split the samples into so many parts, equal but for one sample; some may be empty.
+
+        No part is one sample alone, which some networks cannot be trained on, unless it is all.
+        """
+        filled = max(1, min(count, len(self.labels) // 2))
+
+        def split(column: Tensor) -> list[Tensor]:
+            return [*column.tensor_split(filled), *[column[:0]] * (count - filled)]
+
+        columns = {name: split(tensor) for name, tensor in self.inputs.items()}
+        both = zip(split(self.labels), split(self.rows), strict=True)
         return [
             Batch({name: column[i] for name, column in columns.items()}, labels, rows)
             for i, (labels, rows) in enumerate(both)
@@ -103,6 +111,15 @@ def calibration_batches(split: Split, samples: int = 512, batch_size: int = 64) 
     return list(islice(batches, -(-samples // batch_size)))
 
 
+def batch_count(n: int, batch_size: int) -> int:
+    """Number of batches when samples are shuffled.
+
+    A sample that would be alone in the last batch joins the one before: BatchNorm cannot be trained
+    on one sample where its maps are one pixel.
+    """
+    return n if batch_size == 1 else min(n, max(1, -(-(n - 1) // batch_size)))
+
+
 def batch_indices(
     n: int,
     batch_size: int,
@@ -115,14 +132,15 @@ def batch_indices(
     With `lengths` `(n,)` samples of like length share a batch where they are shuffled. All
     randomness is drawn at the beginning, so that starting in the middle gives the same batches.
     """
-    n_batches = -(-n // batch_size)
+    n_batches = -(-n // batch_size) if generator is None else batch_count(n, batch_size)
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     if generator is not None and lengths is not None:
         order = _alike(order, lengths, batch_size, generator)
     seeds = None if generator is None else torch.randint(2**62, (n_batches,), generator=generator)
     for number in range(start, n_batches):
         own = None if seeds is None else torch.Generator().manual_seed(int(seeds[number]))
-        yield order[number * batch_size : (number + 1) * batch_size], own
+        end = n if number == n_batches - 1 else (number + 1) * batch_size
+        yield order[number * batch_size : end], own
 
 
 def _alike(order: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from supernets.data.data import Batch
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+@torch.no_grad()
+def needs_two_samples(network: nn.Module, inputs: Mapping[str, Tensor]) -> bool:
+    """Whether a BatchNorm sees but one value per channel of a sample, so that one has no variance.
+
+    inputs: an example. The network comes back in evaluation mode.
+    """
+    found: list[bool] = []
+
+    def look(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        found.append(arguments[0][0, 0].numel() == 1)
+
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    network.eval()(**inputs)
+    for hook in hooks:
+        hook.remove()
+    return any(found)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supernets.data.data import Batch, Split
+from supernets.data.data import Batch, Split, batch_count
 from supernets.families.super_network import SuperNetwork
 from supernets.settings import TrainSettings
 from supernets.training.distributed import Ranks
@@ -110,7 +110,7 @@ class Trainer:
         self.split, self.settings, self.seed = split, settings, seed
         self.ranks = ranks or Ranks()
         self.step_number = 0
-        self.steps_per_epoch = -(-len(split) // settings.batch_size)
+        self.steps_per_epoch = batch_count(len(split), settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
         self.optimizer = torch.optim.AdamW(
             [

@@ -227,3 +227,19 @@ def test_constraints_that_contradict_once_resolved_are_refused() -> None:
     resolved = tuple(c.resolve({"int8": {"latency_ms": 6.0}}) for c in pair)
     with pytest.raises(ValueError, match=r"latency_ms >= 4 ms.*latency_ms <= 3 ms"):
         block_problem(constraints=resolved)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_what_has_no_order_is_searched_too(name: str) -> None:
+    """Every one of its choices is proposed, whatever the strategy."""
+    genes = block_problem(2).space.genes
+    activation = Gene("activation", ("relu", "tanh", "gelu"), kind="choice")
+    plain = block_problem(2)
+    problem = SearchProblem(SearchSpace((*genes, activation)), plain.objectives)
+    history = History.empty(problem)
+    for _ in range(4):
+        rows = strategy(name, problem).propose(history, 6)
+        values = measure(plain, rows[:, :-1]) * (1 + 0.1 * rows[:, -1:])
+        history = history.append(rows, values)
+    assert set(history.genomes[:, -1]) == {0, 1, 2}
+    assert len(np.unique(history.genomes, axis=0)) == 24

@@ -249,6 +249,23 @@ def test_fields_that_change_the_computation_are_refused_by_name(
         load(tmp_path)
 
 
+@pytest.mark.parametrize("model", ["vit", "deit-distilled", "bert", "resnet-basic"])
+@pytest.mark.parametrize("place", range(0, 40, 3))
+def test_a_tensor_of_another_shape_is_one_clear_message(
+    model: str, place: int, tmp_path: Path
+) -> None:
+    make(model).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS)
+    floats = sorted(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    name = floats[place % len(floats)]
+    shape = () if place % 2 else (*tensors[name].shape, 2)
+    save_file({**tensors, name: torch.ones(shape)}, tmp_path / WEIGHTS)
+    with pytest.raises(
+        CheckpointError, match=r"instead of|is not for the|classifier|distillation_token"
+    ):
+        load(tmp_path)
+
+
 def test_an_adapter_beside_the_weights_is_refused(tmp_path: Path) -> None:
     make("bert").save_pretrained(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")

@@ -26,7 +26,7 @@ def classifier(
     """
     if head == "new" or f"{heads[0]}.weight" not in tensors:
         return {}, ["model.checkpoint: a new classifier is trained"]
-    size = tensors[f"{heads[0]}.weight"].shape[0]
+    size = tensors[f"{heads[0]}.weight"].shape[:1].numel()
     if size != len(label_names):
         if head == "keep":
             raise CheckpointError(
@@ -37,10 +37,17 @@ def classifier(
             f"model.checkpoint: its classifier for {size} labels is replaced by a new one for "
             f"{len(label_names)}"
         ]
-    missing = [f"{h}.{k}" for h in heads for k in ("weight", "bias") if f"{h}.{k}" not in tensors]
-    if missing:
+    wrong = [
+        f"{name}.{kind}"
+        for name in heads
+        for kind, ndim in (("weight", 2), ("bias", 1))
+        if (tensor := tensors.get(f"{name}.{kind}")) is None
+        or (tensor.ndim, len(tensor)) != (ndim, size)
+    ]
+    if wrong:
         raise CheckpointError(
-            f"model.checkpoint: its classifier has no {missing[0]}; set model.head to new"
+            f"model.checkpoint: its classifier is missing or no classifier for {size} labels in "
+            f"{wrong[0]}; set model.head to new"
         )
     order = None if head == "keep" else label_order(config, label_names)
     weight = torch.stack([tensors[f"{name}.weight"].float() for name in heads], dim=2).flatten(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from supernets.families.hugging_face import CheckpointError, HuggingFace
@@ -36,7 +37,13 @@ def checkpoint_sizes(checkpoint: Checkpoint) -> Sizes:
     for name in FAMILIES:
         bare = hugging_face(name).bare
         if bare is not None and bare.known(weights):
-            return bare.sizes(weights, checkpoint.config)
+            try:
+                return bare.sizes(weights, checkpoint.config)
+            except (KeyError, IndexError, ValidationError) as error:
+                raise CheckpointError(
+                    f"model.checkpoint: {checkpoint.path} is not a whole {name}, in "
+                    f"{' '.join(str(error).split())[:200]}"
+                ) from error
     raise CheckpointError(
         "model.checkpoint: without a model_type in config.json only ordinary ResNets in "
         "torchvision's or timm's naming are known (conv1, layer1.0.conv1, ..., no groups)"

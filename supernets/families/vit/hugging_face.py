@@ -25,13 +25,13 @@ DISTILLED, POSITIONS = "embeddings.distillation_token", "embeddings.position_emb
 def prepare(theirs: Mapping[str, Tensor], own: VitConfig, wanted: VitConfig) -> Tensors:
     """Patch convolution as a matrix, all learned tokens in one tensor, positions at our size."""
     ready = dict(theirs)
-    if PATCHES in ready:
+    if PATCHES in ready and ready[PATCHES].ndim == 4:
         ready[PATCHES] = ready[PATCHES].flatten(1)
-    if DISTILLED in ready and CLASS in ready:
+    if DISTILLED in ready and CLASS in ready and ready[CLASS].shape == ready[DISTILLED].shape:
         ready[CLASS] = torch.cat([ready[CLASS], ready.pop(DISTILLED)], dim=1)
     if POSITIONS in ready:
         tokens = own.prefix_tokens + own.grid**2
-        if ready[POSITIONS].shape[1:2] != (tokens,):
+        if ready[POSITIONS].ndim != 3 or ready[POSITIONS].shape[:2] != (1, tokens):
             raise CheckpointError(
                 f"model.checkpoint: {POSITIONS} {tuple(ready[POSITIONS].shape)} is not for the "
                 f"{tokens} tokens that image_size and patch_size of config.json make"

@@ -139,7 +139,7 @@ def _layer(node: onnx.NodeProto, layers: set[str]) -> str | None:
     Other names are no evidence: sessions share equal constants among layers.
     """
     names = [*node.input, *node.output]
-    for suffix in (".weight", ".weight_scale", ".bias"):
+    for suffix in (".weight", ".scale", ".bias"):
         for name in names:
             if name.endswith(suffix) and name.removesuffix(suffix) in layers:
                 return str(name.removesuffix(suffix))

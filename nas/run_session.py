@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hardware.files import replacing
@@ -58,6 +58,7 @@ def candidate_builder(
     """What builds the candidates of an experiment."""
     scheme, target = experiment.quantization, experiment.target
     calibration = calibration_batches(data.train, calibration_samples)
+    template = replace(template, opset=experiment.export.opset)
     return CandidateBuilder(supernet, space, template, scheme, calibration, target)
 
 

@@ -146,3 +146,12 @@ def test_batches_of_one_that_batch_norm_cannot_take_are_refused(
             list(found)
     else:
         assert any("space:" in str(line) for line in found)
+
+
+def test_an_opset_that_is_too_old_is_refused_with_layer_and_operator(tmp_path: Path) -> None:
+    text = "name: old\nmodel: {vit: {depth: 1}}\ndata: {name: digits}\nexport: {opset: 13}\n"
+    (tmp_path / "x.yaml").write_text(text)
+    experiment = load_experiment(tmp_path / "x.yaml")
+    data = load_data(experiment.data, experiment.model)
+    with pytest.raises(ValueError, match=r"export\.opset: 13 .* LayerNormalization .* 17"):
+        list(check(experiment, data))

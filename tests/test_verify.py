@@ -58,13 +58,14 @@ def test_weight_only_int8_is_not_taken_for_int8_arithmetic() -> None:
     int8 = QuantPolicy({"head": INT8})
     model = materialize(template, weights, int8, QuantScheme())
     nodes = model.graph.node
-    call = next(node for node in nodes if node.op_type == "Int8MatMul")
-    x = next(n.input[0] for n in nodes if n.op_type == "DynamicQuantizeLinear")
-    product = make_node("MatMul", [x, "columns"], call.output)
-    decode = make_node("DequantizeLinear", call.input[3:5], ["columns"], axis=1)
-    rest = list(nodes)[list(nodes).index(call) + 1 :]
-    del nodes[list(nodes).index(call) :]
-    nodes.extend([decode, product, *rest])
+    product = next(node for node in nodes if "head.weight" in node.input)
+    x = next(n.input[0] for n in nodes if product.input[0] in n.output)
+    decode = make_node("DequantizeLinear", ["head.weight", "head.scale"], ["columns"], axis=1)
+    rest = list(nodes)[list(nodes).index(product) :]
+    sums = next(n.output[0] for n in rest if n.op_type == "Mul" and "head.scale" not in n.input)
+    behind = [node for node in rest if sums in node.input]
+    del nodes[list(nodes).index(product) :]
+    nodes.extend([decode, make_node("MatMul", [x, "columns"], [sums]), *behind])
     with pytest.raises(PolicyError, match=r"head: asked int8, found int8 \(MatMul, float\)"):
         verify(model, int8)
 

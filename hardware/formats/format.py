@@ -46,7 +46,8 @@ class LayerWriter:
 
     def product(self, layer: LayerValues) -> str:
         """Name of a linear layer's product, before the bias is added."""
-        return str(layer.node.output[0]) if layer.bias is None else f"{layer.name}/product"
+        output = str(layer.node.output[0])
+        return output if layer.bias is None else self.graph.inner(f"{output}/product")
 
     def add_bias(self, layer: LayerValues) -> None:
         """Add the FP32 bias to the product."""
@@ -80,6 +81,7 @@ class StoredLayer(NamedTuple):
 
     data_type: ONNX's type of the stored tensor, whose values take `stored_bits` in all.
     operator: consumes the weight; `integer` if in integer arithmetic, `lookup` if it only picks.
+    decoder: a constant that packed weights are decoded with, None where nothing is packed.
     """
 
     data_type: int
@@ -87,6 +89,7 @@ class StoredLayer(NamedTuple):
     operator: str
     integer: bool
     lookup: bool
+    decoder: str | None = None
 
 
 class Variant(NamedTuple):
@@ -113,6 +116,8 @@ class Format(ABC):
     """What products are taken in: a provider that can do that can run the format."""
     integer: bool = False
     """Whether that is in integers, of rounded activations."""
+    decoder: str | None = None
+    """Name of a constant that its packed weights are decoded with."""
 
     def __str__(self) -> str:
         return self.name
@@ -152,7 +157,8 @@ class Format(ABC):
     def reads_back(self, stored: StoredLayer) -> bool:
         """Whether a written layer has this format; a lookup takes no product to tell it by."""
         same_product = stored.lookup or stored.integer == self.integer
-        return stored.data_type == self.stored_as and same_product
+        same_storage = (stored.data_type, stored.decoder) == (self.stored_as, self.decoder)
+        return same_storage and same_product
 
     def variants(
         self, linears: tuple[Linear, ...], int4_kernels: tuple[Int4Kernel, ...]

@@ -41,9 +41,10 @@ class _Fp16(Format):
     def _activation(self, layer: LayerValues, to: LayerWriter) -> str:
         """Cast the input once for all layers that read it."""
         x = to.activations.reader(layer.node.input[0])
-        if not to.graph.knows(f"{x}/float16"):
-            to.graph.node("Cast", [x], [f"{x}/float16"], to=TensorProto.FLOAT16)
-        return f"{x}/float16"
+        half = to.graph.shared(f"{x}/float16")
+        if not to.graph.knows(half):
+            to.graph.node("Cast", [x], [half], to=TensorProto.FLOAT16)
+        return half
 
     def _widened(self, layer: LayerValues, to: LayerWriter) -> None:
         to.graph.node("Cast", [f"{layer.name}/float16"], layer.node.output, to=TensorProto.FLOAT)

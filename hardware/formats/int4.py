@@ -8,52 +8,59 @@ from onnx import TensorProto
 from onnx.helper import make_node
 
 from hardware.formats.format import LayerValues, LayerWriter, StoredLayer, Variant
-from hardware.formats.int4_weights import BlockInt4Quantizer, Int4Quantizer, Int4Weight
+from hardware.formats.int4_weights import (
+    MULTIPLIER_MAX,
+    BlockInt4Quantizer,
+    Int4Quantizer,
+    Int4Weight,
+)
 from hardware.formats.integer import IntegerFormat
 from hardware.formats.scheme import Int4Kernel, Linear, QuantScheme
-from hardware.formats.weight_memo import Floats
-from hardware.graph.graph_writer import MICROSOFT, Int8s
-from hardware.graph.onnx_functions import OPERANDS, Nodes, function, integer_product, look_up
+from hardware.graph.graph_writer import MICROSOFT, unpacked
+from hardware.graph.patterns import OPERANDS, Nodes, integer_product, look_up, pattern
 from hardware.graph.template import LayerKind
 
-WEIGHT = ("weight", "multiplier", "weight_scale")
+WEIGHT = ("weight", "products", "step", "per_step", "scale")
+CUT = ("origin", "ends")
+CODES = "int4"
+"""Values of the two INT4 in each byte, (256, 2); files tell by it that a weight is INT4."""
 BLOCK_KERNEL = "MatMulNBits"
 
 
-def _decode(axis: int, cut: str | None, result: str) -> Nodes:
-    """INT4 times its groups' multipliers fits INT8; the groups are joined at `axis`, and the last
-    one's padding is cut off along the axis that the constant `cut` holds."""
-    flat = "padded" if cut else result
+def _rows(cut: bool, result: str = "w") -> Nodes:
+    """(out, groups, half a group) bytes -> INT8 (out, in), `cut` to size where groups are padded.
+
+    A byte and its group's multiplier are looked up together among all their products. All inputs
+    are constant, so that sessions do this when they load, with operators that old ones have too.
+    """
+    whole = "whole" if cut else result
     nodes = [
-        make_node("Cast", ["weight"], ["values"], to=TensorProto.INT8),
-        make_node("Mul", ["values", "multiplier"], ["grouped"]),
-        make_node("Flatten", ["grouped"], [flat], axis=axis),
+        make_node("Cast", ["weight"], ["bytes"], to=TensorProto.INT32),
+        make_node("Cast", ["step"], ["steps"], to=TensorProto.INT32),
+        make_node("Mul", ["steps", "per_step"], ["offsets"]),
+        make_node("Add", ["bytes", "offsets"], ["places"]),
+        make_node("Gather", ["products", "places"], ["pairs"]),
+        make_node("Flatten", ["pairs"], [whole], axis=1),
     ]
     if cut:
-        nodes.append(make_node("Slice", ["padded", "zero", "in_features", cut], [result]))
+        nodes.append(make_node("Slice", ["whole", *CUT], [result]))
     return nodes
 
 
 def _columns(cut: bool, result: str = "w") -> Nodes:
-    """(groups, group, out) -> INT8 (in, out)."""
-    return _decode(2, "zero" if cut else None, result)
-
-
-def _rows(cut: bool, result: str = "w") -> Nodes:
-    """(out, groups, group) -> INT8 (out, in)."""
-    return _decode(1, "one" if cut else None, result)
+    """The same as INT8 (in, out)."""
+    return [*_rows(cut, "rows"), make_node("Transpose", ["rows"], [result])]
 
 
 def _dequantize(axis: int) -> Nodes:
-    return [make_node("DequantizeLinear", ["w", "weight_scale"], ["y"], axis=axis)]
+    return [make_node("DequantizeLinear", ["w", "scale"], ["y"], axis=axis)]
 
 
 def _pair(
-    name: str, inputs: tuple[str, ...], whole: Nodes, cut: Nodes, places: tuple[str, ...]
+    name: str, inputs: tuple[str, ...], whole: Nodes, cut: Nodes
 ) -> tuple[onnx.FunctionProto, onnx.FunctionProto]:
-    """A function, and the same where padding has to be cut off."""
-    longer = [*inputs, *places, "in_features"]
-    return function(name, inputs, whole), function(f"{name}Cut", longer, cut)
+    """A pattern, and the same where padding has to be cut off."""
+    return pattern(name, inputs, whole), pattern(f"{name}Cut", (*inputs, *CUT), cut)
 
 
 INT4_MATMUL = _pair(
@@ -61,13 +68,10 @@ INT4_MATMUL = _pair(
     (*OPERANDS, *WEIGHT),
     [*_columns(cut=False), *integer_product("w")],
     [*_columns(cut=True), *integer_product("w")],
-    ("zero",),
 )
-"""Product of quantized activations and INT4 weights (groups, group, out)."""
+"""Product of quantized activations and INT4 weights."""
 
-INT4_INTEGERS = _pair(
-    "Int4Integers", WEIGHT[:2], _columns(False, "y"), _columns(True, "y"), ("zero",)
-)
+INT4_INTEGERS = _pair("Int4Integers", WEIGHT[:-1], _columns(False, "y"), _columns(True, "y"))
 """INT4 weights of a linear layer as the INT8 operand of an integer product."""
 
 INT4_COLUMNS = _pair(
@@ -75,7 +79,6 @@ INT4_COLUMNS = _pair(
     WEIGHT,
     [*_columns(cut=False), *_dequantize(axis=1)],
     [*_columns(cut=True), *_dequantize(axis=1)],
-    ("zero",),
 )
 """INT4 weights of a linear layer as the dequantized operand of a QDQ product."""
 
@@ -85,7 +88,6 @@ INT4_KERNEL = _pair(
     (*WEIGHT, "shape"),
     [*_rows(False, "rows"), _RESHAPE, *_dequantize(axis=0)],
     [*_rows(True, "rows"), _RESHAPE, *_dequantize(axis=0)],
-    ("zero", "one"),
 )
 """INT4 weights of a convolution as the dequantized operand of a QDQ convolution."""
 
@@ -94,13 +96,13 @@ INT4_GATHER = _pair(
     ("ids", *WEIGHT),
     [*_rows(cut=False), *look_up("w")],
     [*_rows(cut=True), *look_up("w")],
-    ("zero", "one"),
 )
-"""Looked-up INT4 rows (vocabulary, groups, group), which sessions decode when they load."""
+"""Looked-up rows of an INT4 table."""
 
 
 class _Int4(IntegerFormat):
-    name, bits, stored_as, arithmetic = "int4", 4, TensorProto.INT4, "int4"
+    name, bits, stored_as, arithmetic = "int4", 4, TensorProto.UINT8, "int4"
+    decoder = CODES
 
     def is_static(self, kind: LayerKind, scheme: QuantScheme) -> bool:
         return super().is_static(kind, scheme) and not (kind == "linear" and scheme.blocks)
@@ -125,41 +127,28 @@ class _Int4(IntegerFormat):
             super().linear(layer, to)
 
     def dynamic_product(self, layer: LayerValues, to: LayerWriter, x: list[str]) -> None:
-        weight, cut = self._stored_columns(layer, to)
-        to.graph.call(INT4_MATMUL[bool(cut)], [*x, *weight, *cut], to.product(layer))
+        weight, cut = _stored(layer, to)
+        to.graph.expand(INT4_MATMUL[bool(cut)], [*x, *weight, *cut], to.product(layer))
 
     def integer_columns(self, layer: LayerValues, to: LayerWriter) -> tuple[str, str]:
-        (values, multiplier, scale), cut = self._stored_columns(layer, to)
-        inputs, columns = [values, multiplier, *cut], f"{layer.name}/columns"
-        return to.graph.call(INT4_INTEGERS[bool(cut)], inputs, columns), scale
+        (*weight, scale), cut = _stored(layer, to)
+        inputs, columns = [*weight, *cut], f"{layer.name}/columns"
+        return to.graph.expand(INT4_INTEGERS[bool(cut)], inputs, columns), scale
 
     def dequantized_columns(self, layer: LayerValues, to: LayerWriter) -> str:
-        weight, cut = self._stored_columns(layer, to)
-        return to.graph.call(INT4_COLUMNS[bool(cut)], [*weight, *cut], f"{layer.name}/columns")
+        weight, cut = _stored(layer, to)
+        return to.graph.expand(INT4_COLUMNS[bool(cut)], [*weight, *cut], f"{layer.name}/columns")
 
     def dequantized_kernel(self, layer: LayerValues, to: LayerWriter) -> str:
-        quantized = _quantized(layer, to)
-        multiplier = quantized.multiplier[..., None]
-        stored = _tensors(layer, to, quantized.values, multiplier, quantized.scale)
+        stored, cut = _stored(layer, to)
         shape = to.graph.tensor(f"{layer.name}.shape", np.array(layer.weight.shape, np.int64))
-        cut = _cut(layer, to, quantized, ["zero", "one"])
         inputs = [*stored, shape, *cut]
-        return to.graph.call(INT4_KERNEL[bool(cut)], inputs, f"{layer.name}/kernel")
+        return to.graph.expand(INT4_KERNEL[bool(cut)], inputs, f"{layer.name}/kernel")
 
     def embedding(self, layer: LayerValues, to: LayerWriter) -> None:
-        quantized = _quantized(layer, to)
-        multiplier, scale = quantized.multiplier[..., None], quantized.scale[:, None]
-        stored = _tensors(layer, to, quantized.values, multiplier, scale)
-        cut = _cut(layer, to, quantized, ["zero", "one"])
+        stored, cut = _stored(layer, to)
         inputs = [layer.node.input[1], *stored, *cut]
-        to.graph.call(INT4_GATHER[bool(cut)], inputs, layer.node.output[0])
-
-    def _stored_columns(self, layer: LayerValues, to: LayerWriter) -> tuple[list[str], list[str]]:
-        """INT4 weights (groups, group, out), their multipliers and scales; how to cut padding."""
-        quantized = _quantized(layer, to)
-        values, multiplier = np.moveaxis(quantized.values, 0, -1), quantized.multiplier.T[:, None]
-        stored = _tensors(layer, to, values, multiplier, quantized.scale)
-        return stored, _cut(layer, to, quantized, ["zero"])
+        to.graph.expand(INT4_GATHER[bool(cut)], inputs, layer.node.output[0])
 
     def _block_product(self, layer: LayerValues, to: LayerWriter) -> None:
         """ONNX Runtime's weight-only INT4; accuracy level 4 rounds activations per group."""
@@ -169,7 +158,7 @@ class _Int4(IntegerFormat):
         inputs = [
             to.activations.reader(layer.node.input[0]),
             to.graph.tensor(f"{layer.name}.weight", quantized.packed),
-            to.graph.tensor(f"{layer.name}.weight_scale", quantized.scale),
+            to.graph.tensor(f"{layer.name}.scale", quantized.scale),
         ]
         sizes = {"K": in_features, "N": out, "bits": 4, "block_size": group, "accuracy_level": 4}
         to.graph.node(BLOCK_KERNEL, inputs, [to.product(layer)], domain=MICROSOFT, **sizes)
@@ -179,27 +168,41 @@ def _quantized(layer: LayerValues, to: LayerWriter) -> Int4Weight:
     return to.quantized(layer, Int4Quantizer(to.scheme.group_size, to.scheme.reduce_range))
 
 
-def _tensors(
-    layer: LayerValues, to: LayerWriter, values: Int8s, multiplier: Int8s, scale: Floats
-) -> list[str]:
-    return [
-        to.graph.int4(f"{layer.name}.weight", values),
-        to.graph.tensor(f"{layer.name}.weight_multiplier", multiplier),
-        to.graph.tensor(f"{layer.name}.weight_scale", scale),
+def _stored(layer: LayerValues, to: LayerWriter) -> tuple[list[str], list[str]]:
+    """Inputs of a pattern, as `WEIGHT` and, if there is padding to cut off, `CUT` name them."""
+    quantized = _quantized(layer, to)
+    steps = (quantized.multiplier + np.int8(MULTIPLIER_MAX)).view(np.uint8)[..., None]
+    scale = quantized.scale[:, None] if layer.kind == "embedding" else quantized.scale
+    weight = [
+        to.graph.packed(f"{layer.name}.weight", quantized.values),
+        _products(to),
+        to.graph.tensor(f"{layer.name}.step", steps),
+        to.graph.tensor("256", np.int32(256)),
+        to.graph.tensor(f"{layer.name}.scale", scale),
     ]
+    groups, group = quantized.values.shape[1:]
+    rows, columns = layer.matrix.shape
+    if groups * (group + group % 2) == columns:
+        return weight, []
+    ends = to.graph.tensor(f"to_{rows}_{columns}", np.array([rows, columns], np.int64))
+    return weight, [to.graph.tensor("origin", np.zeros(2, np.int64)), ends]
 
 
-def _cut(
-    layer: LayerValues, to: LayerWriter, weight: Int4Weight, constants: list[str]
-) -> list[str]:
-    """Inputs that cut the last group's padding off; none if the groups divide the input."""
-    in_features = layer.matrix.shape[1]
-    if weight.in_features == in_features:
-        return []
-    values = {"zero": 0, "one": 1}
-    places = [to.graph.tensor(n, np.array([values[n]], np.int64)) for n in constants]
-    end = to.graph.tensor(f"{layer.name}.in_features", np.array([in_features], np.int64))
-    return [*places, end]
+def _products(to: LayerWriter) -> str:
+    """INT8 (multipliers * 256, 2): both values of a byte times a multiplier; once a graph."""
+    values, products, integers, table = (
+        to.graph.shared(f"{CODES}/{part}") for part in ("values", "products", "integers", "table")
+    )
+    if not to.graph.knows(table):
+        multipliers = np.arange(-MULTIPLIER_MAX, MULTIPLIER_MAX + 1, dtype=np.float32)
+        every = to.graph.tensor(f"{CODES}.multipliers", multipliers[:, None, None])
+        pairs = to.graph.tensor(f"{CODES}.pairs", np.array([-1, 2], np.int64))
+        codes = to.graph.tensor(CODES, unpacked())
+        to.graph.node("Cast", [codes], [values], to=TensorProto.FLOAT)
+        to.graph.node("Mul", [every, values], [products])
+        to.graph.node("Cast", [products], [integers], to=TensorProto.INT8)
+        to.graph.node("Reshape", [integers, pairs], [table])
+    return table
 
 
 def block_size(scheme: QuantScheme) -> int:

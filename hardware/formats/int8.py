@@ -20,15 +20,13 @@ from hardware.formats.weight_memo import (
     output_last,
 )
 from hardware.graph.graph_writer import Int8s
-from hardware.graph.onnx_functions import OPERANDS, function, integer_product, look_up
+from hardware.graph.patterns import OPERANDS, integer_product, look_up, pattern
 
 INT8_MAX_REDUCED = 63
 
-INT8_MATMUL = function(
-    "Int8MatMul", [*OPERANDS, "weight", "weight_scale"], integer_product("weight")
-)
+INT8_MATMUL = pattern("Int8MatMul", [*OPERANDS, "weight", "scale"], integer_product("weight"))
 """Product of quantized activations and INT8 weights (in, out)."""
-INT8_GATHER = function("Int8Gather", ["ids", "weight", "weight_scale"], look_up("weight"))
+INT8_GATHER = pattern("Int8Gather", ["ids", "weight", "scale"], look_up("weight"))
 """Rows of an INT8 table (vocabulary, width), scales (vocabulary, 1)."""
 
 
@@ -73,12 +71,12 @@ class _Int8(IntegerFormat):
     name, bits, stored_as, arithmetic = "int8", 8, TensorProto.INT8, "int8"
 
     def dynamic_product(self, layer: LayerValues, to: LayerWriter, x: list[str]) -> None:
-        to.graph.call(INT8_MATMUL, [*x, *self.integer_columns(layer, to)], to.product(layer))
+        to.graph.expand(INT8_MATMUL, [*x, *self.integer_columns(layer, to)], to.product(layer))
 
     def integer_columns(self, layer: LayerValues, to: LayerWriter) -> tuple[str, str]:
         quantized = _quantized(layer, to)
         weight = to.graph.tensor(f"{layer.name}.weight", quantized.values.T)
-        return weight, to.graph.tensor(f"{layer.name}.weight_scale", quantized.scale)
+        return weight, to.graph.tensor(f"{layer.name}.scale", quantized.scale)
 
     def dequantized_columns(self, layer: LayerValues, to: LayerWriter) -> str:
         operands, columns = self.integer_columns(layer, to), f"{layer.name}/columns"
@@ -88,15 +86,15 @@ class _Int8(IntegerFormat):
         quantized = _quantized(layer, to)
         values = quantized.values.reshape(layer.weight.shape)
         weight = to.graph.tensor(f"{layer.name}.weight", values)
-        scale = to.graph.tensor(f"{layer.name}.weight_scale", quantized.scale)
+        scale = to.graph.tensor(f"{layer.name}.scale", quantized.scale)
         kernel = f"{layer.name}/kernel"
         return to.graph.node("DequantizeLinear", [weight, scale], [kernel], axis=0)
 
     def embedding(self, layer: LayerValues, to: LayerWriter) -> None:
         quantized = _quantized(layer, to)
         weight = to.graph.tensor(f"{layer.name}.weight", quantized.values)
-        scale = to.graph.tensor(f"{layer.name}.weight_scale", quantized.scale[:, None])
-        to.graph.call(INT8_GATHER, [layer.node.input[1], weight, scale], layer.node.output[0])
+        scale = to.graph.tensor(f"{layer.name}.scale", quantized.scale[:, None])
+        to.graph.expand(INT8_GATHER, [layer.node.input[1], weight, scale], layer.node.output[0])
 
     def variants(
         self, linears: tuple[Linear, ...], int4_kernels: tuple[Int4Kernel, ...]

@@ -30,7 +30,7 @@ class _Int8WeightOnly(Format):
         weight = to.graph.tensor(f"{layer.name}.weight", values)
         wide, decoded = f"{layer.name}/wide", f"{layer.name}/decoded"
         to.graph.node("Cast", [weight], [wide], to=TensorProto.FLOAT)
-        scales = to.graph.tensor(f"{layer.name}.weight_scale", scale)
+        scales = to.graph.tensor(f"{layer.name}.scale", scale)
         return to.graph.node("Mul", [wide, scales], [decoded])
 
 

@@ -67,7 +67,7 @@ class IntegerFormat(Format):
     def _dynamic_activation(self, layer: LayerValues, to: LayerWriter) -> list[str]:
         """Quantize the input once for all layers that read it (query, key and value)."""
         x = to.activations.reader(layer.node.input[0])
-        names = [f"{x}/uint8", f"{x}/scale", f"{x}/zero_point"]
+        names = [to.graph.shared(f"{x}/{part}") for part in ("integers", "scale", "zero_point")]
         if not to.graph.knows(names[0]):
             to.graph.node("DynamicQuantizeLinear", [x], names)
         return names

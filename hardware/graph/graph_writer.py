@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx.helper import make_node, np_dtype_to_tensor_dtype
 
-from hardware.graph.template import DOMAIN
-
 AnyArray = NDArray[np.generic] | np.generic
 Int8s = NDArray[np.int8]
 
@@ -21,7 +19,7 @@ MICROSOFT = "com.microsoft"
 
 
 class GraphWriter:
-    """Collects the nodes and initializers of one graph, and which functions they call.
+    """Collects the nodes and initializers of one graph.
 
     It writes into the model itself, because protobuf copies whatever it is given.
     """
@@ -29,9 +27,10 @@ class GraphWriter:
     def __init__(self) -> None:
         self.model = onnx.ModelProto()
         self.graph = self.model.graph
-        self.functions: dict[str, onnx.FunctionProto] = {}
         self.domains: set[str] = set()
         self._known: set[str] = set()
+        self._names: dict[str, str] = {}
+        self._short_names = 0
 
     def knows(self, name: str) -> bool:
         """Whether a value or tensor of that name was written, so that it can be shared."""
@@ -50,20 +49,50 @@ class GraphWriter:
         self.copy(make_node(op_type, inputs, outputs, **attributes))
         return outputs[0]
 
-    def call(self, function: onnx.FunctionProto, inputs: Sequence[str], output: str) -> str:
-        """Append a call of one of our functions and return its output."""
-        self.functions[function.name] = function
-        self.copy(make_node(function.name, inputs, [output], domain=DOMAIN))
+    def expand(self, pattern: onnx.FunctionProto, inputs: Sequence[str], output: str) -> str:
+        """Append the nodes of a pattern between these values and return its output."""
+        names = dict(zip(pattern.input, inputs, strict=True)) | {pattern.output[0]: output}
+        for node in pattern.node:
+            written = onnx.NodeProto()
+            written.CopyFrom(node)
+            for places in (written.input, written.output):
+                places[:] = [self._named(name, names) for name in places]
+            self.copy(written)
         return output
+
+    def _named(self, value: str, names: dict[str, str]) -> str:
+        """The name of a pattern's value, a new one for one that the pattern alone knows."""
+        if value and value not in names:
+            names[value] = self._short()
+        return names.get(value, "")
+
+    def inner(self, value: str) -> str:
+        """A short name for a value that one layer alone reads; the same one for the same value."""
+        return self._remembered(value)
+
+    def shared(self, value: str) -> str:
+        """A short name for a value that several layers read; the same one for the same value."""
+        return self._remembered(value)
+
+    def _remembered(self, value: str) -> str:
+        if value not in self._names:
+            self._names[value] = self._short()
+        return self._names[value]
+
+    def _short(self) -> str:
+        """A new name; all have one length, so that sizes are known beforehand."""
+        self._short_names += 1
+        return f"{np.base_repr(self._short_names, 36):0>3}"
 
     def tensor(self, name: str, array: AnyArray) -> str:
         """Append an initializer and return its name; one already written is not repeated."""
         kind = np_dtype_to_tensor_dtype(array.dtype)
         return self._tensor(name, kind, array.shape, array.tobytes())
 
-    def int4(self, name: str, values: Int8s) -> str:
-        """Append an INT4 initializer, two values per byte."""
-        return self._tensor(name, TensorProto.INT4, values.shape, pack_int4(values))
+    def packed(self, name: str, values: Int8s) -> str:
+        """Append values from -8 to 7, two to a UINT8."""
+        packed = pack(values)
+        return self._tensor(name, TensorProto.UINT8, packed.shape, packed.tobytes())
 
     def _tensor(self, name: str, kind: int, shape: Sequence[int], raw: bytes) -> str:
         if name not in self._known:
@@ -72,9 +101,22 @@ class GraphWriter:
         return name
 
 
-def pack_int4(values: Int8s) -> bytes:
-    """ONNX's INT4 layout: two values per byte in row-major order, the first in the low bits."""
-    flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-    if flat.size % 2:
-        flat = np.append(flat, np.uint8(0))
-    return bytes((flat[0::2] & 0xF | flat[1::2] << 4).tobytes())
+def packed_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Shape of packed values."""
+    return (*shape[:-1], -(-shape[-1] // 2))
+
+
+def pack(values: Int8s) -> NDArray[np.uint8]:
+    """Values from -8 to 7, two to a byte along the last axis, the first in the low bits, a zero
+    behind the last where their number is odd."""
+    padding = [(0, 0)] * (values.ndim - 1)
+    codes = (np.pad(values, [*padding, (0, values.shape[-1] % 2)]) + np.int8(8)).view(np.uint8)
+    packed: NDArray[np.uint8] = codes[..., 0::2] | codes[..., 1::2] << np.uint8(4)
+    return packed
+
+
+def unpacked() -> Int8s:
+    """The two values of every byte, (256, 2): what undoes `pack`."""
+    every = np.arange(256)
+    values: Int8s = (np.stack([every & 15, every >> 4], axis=1) - 8).astype(np.int8)
+    return values

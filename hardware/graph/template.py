@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import onnx
+from onnx.numpy_helper import from_array
 
 from hardware.graph.first_tokens import narrow, scope
+from hardware.graph.lowering import constant, lower
 
 DOMAIN = "simqnas"
 """Operator domain of the template's `Linear` (x, weight[, bias]), which materialize expands."""
@@ -53,12 +55,14 @@ class Template:
 
     `model` keeps one node per layer; parameters are inputs of nodes that carry the torch name.
     `parameters` maps those names to the largest shapes, `bypasses` module paths to the values
-    that a dropped module (a transformer block, a residual block) connects.
+    that a dropped module (a transformer block, a residual block) connects. What is written for a
+    candidate has operators of `opset`, or of the oldest possible without a number.
     """
 
     model: onnx.ModelProto
     parameters: Mapping[str, tuple[int, ...]]
     bypasses: Mapping[str, Bypass]
+    opset: int | None = None
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -87,7 +91,8 @@ class Template:
     @cached_property
     def constants(self) -> set[str]:
         """Values that are no activations."""
-        return {*self.parameters, *(tensor.name for tensor in self.model.graph.initializer)}
+        given = {tensor.name for tensor in self.model.graph.initializer}
+        return {*self.parameters, *given}
 
     def without(self, paths: Sequence[str]) -> list[onnx.NodeProto]:
         """Copies of the nodes outside these droppable modules, reading around the gaps.
@@ -106,7 +111,22 @@ class Template:
                     name = renamed[name]
                 copy.input[place] = name
             kept.append(copy)
-        return narrow(kept, self.bypasses, self.constants)
+        return lower(narrow(kept, self.bypasses, self.constants), self.opset, self.head_size)
+
+    def head_size(self, attention: onnx.NodeProto) -> int:
+        """Width of the heads of an `Attention` node."""
+        heads = next(entry.i for entry in attention.attribute if entry.name == "kv_num_heads")
+        projection = self.producer[attention.input[1]].input[1]
+        return self.parameters[projection][0] // int(heads)
+
+    @cached_property
+    def initializers(self) -> dict[str, onnx.TensorProto]:
+        """Constants of the graph, those of operators written with older ones included."""
+        given = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        read = {name for node in self.without(()) for name in node.input}
+        values = {name: constant(name) for name in sorted(read - given.keys())}
+        made = {n: from_array(v, n) for n, v in values.items() if v is not None}
+        return {**given, **made}
 
     def shortened(self, paths: Sequence[str]) -> Template:
         """The template of a network that never had these droppable modules."""
@@ -115,7 +135,7 @@ class Template:
         del model.graph.node[:]
         model.graph.node.extend(self.without(paths))
         left = {path: bypass for path, bypass in self.bypasses.items() if path not in paths}
-        return Template(model, self.parameters, left)
+        return Template(model, self.parameters, left, self.opset)
 
     def dropped(self, present: Iterable[str]) -> tuple[str, ...]:
         """Module paths to bypass because none of their parameters is among `present`.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
-from onnx.helper import make_opsetid
+from onnx.helper import find_min_ir_version_for, make_opsetid
 
 from hardware.formats.format import Format, LayerValues, LayerWriter
 from hardware.formats.fp32 import FP32
@@ -15,14 +15,12 @@ from hardware.formats.registry import FORMATS
 from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import Floats, WeightMemo
 from hardware.graph.graph_writer import GraphWriter
+from hardware.graph.lowering import least_opset
 from hardware.graph.model_file import save_model
 from hardware.graph.static_activations import Ranges, StaticActivations, plan
-from hardware.graph.template import DOMAIN, Layer, LayerKind, Template
+from hardware.graph.template import Layer, LayerKind, Template
 
 __all__ = ["Weights", "arrays", "assemble", "materialize", "save_model"]
-
-IR_VERSION = 10
-"""First file format version with INT4 tensors."""
 
 Weights = Mapping[str, Floats]
 
@@ -45,7 +43,7 @@ def materialize(
     """
     kept = kept_nodes(template, weights)
     _check_policy(template, kept, policy)
-    graph = GraphWriter()
+    heads, graph = _heads(template, weights), GraphWriter()
     rounding = plan(kept, static_layers(template, kept, scheme, policy), template.constants)
     activations = StaticActivations(
         graph,
@@ -59,7 +57,7 @@ def materialize(
         if layer is not None:
             policy.get(layer.name, FP32).write(_layer_values(node, layer, weights), writer)
         else:
-            _write_other(graph, _with_heads(node, template, weights), weights, activations)
+            _write_other(graph, _with_heads(node, heads), weights, activations)
         activations.written(node.output)
     return assemble(template, graph)
 
@@ -117,37 +115,53 @@ def _write_other(
             graph.tensor(name, weights[name])
         else:
             node.input[place] = activations.reader(name)
+    node.ClearField("name")
     graph.copy(node)
 
 
-def _with_heads(node: onnx.NodeProto, template: Template, weights: Weights) -> onnx.NodeProto:
-    """Set the head counts of `Attention` from the rows that its projections have left."""
-    if node.op_type == "Attention":
-        for attribute, source in (("q_num_heads", 0), ("kv_num_heads", 1)):
-            projection = template.producer[node.input[source]].input[1]
-            entry = next(a for a in node.attribute if a.name == attribute)
-            head_size = template.parameters[projection][0] // entry.i
-            entry.i, rest = divmod(len(weights[projection]), head_size)
-            if rest:
-                raise ValueError(
-                    f"weights: {projection} has {len(weights[projection])} rows, no multiple of "
-                    f"the head size {head_size}"
-                )
+def _with_heads(node: onnx.NodeProto, heads: Mapping[str, int]) -> onnx.NodeProto:
+    """Set the head counts of an `Attention` that was not written with older operators."""
+    for entry in node.attribute if node.op_type == "Attention" else ():
+        if entry.name in ("q_num_heads", "kv_num_heads"):
+            entry.i = heads[node.name]
     return node
 
 
+def _heads(template: Template, weights: Weights) -> dict[str, int]:
+    """Heads that are left of every `Attention`, by node name.
+
+    Raises ValueError where rows of a projection are left that make no whole head.
+    """
+    found = {}
+    for node in template.model.graph.node:
+        if node.op_type != "Attention":
+            continue
+        for value in node.input[:3]:
+            projection = template.producer[value].input[1]
+            if projection in weights:
+                size, rows = template.head_size(node), len(weights[projection])
+                found[node.name], rest = divmod(rows, size)
+                if rest:
+                    raise ValueError(
+                        f"weights: {projection} has {rows} rows, no multiple of the head size "
+                        f"{size}"
+                    )
+    return found
+
+
 def assemble(template: Template, writer: GraphWriter) -> onnx.ModelProto:
-    """Complete the model around the nodes and tensors: inputs, outputs, constants, functions."""
+    """Complete the model around the nodes and tensors: inputs, outputs, constants."""
     source, model, graph = template.model, writer.model, writer.graph
     used = {name for node in graph.node for name in node.input}
-    graph.initializer.extend(t for t in source.graph.initializer if t.name in used)
+    graph.initializer.extend(t for n, t in template.initializers.items() if n in used)
     graph.name = "network"
     graph.input.extend(source.graph.input)
     graph.output.extend(source.graph.output)
-    model.ir_version, model.producer_name = IR_VERSION, "simqnas"
-    model.opset_import.extend(o for o in source.opset_import if o.domain != DOMAIN)
-    model.opset_import.extend(make_opsetid(d, 1) for d in sorted(writer.domains - {""}))
-    model.functions.extend(writer.functions[name] for name in sorted(writer.functions))
+    opsets = [make_opsetid("", template.opset or least_opset(graph.node))]
+    opsets += [make_opsetid(domain, 1) for domain in sorted(writer.domains - {""})]
+    model.ir_version = find_min_ir_version_for(opsets, ignore_unknown=True)
+    model.producer_name = "simqnas"
+    model.opset_import.extend(opsets)
     return model
 
 

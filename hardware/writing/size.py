@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -20,20 +21,16 @@ from hardware.formats.registry import ordered
 from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import ShapeMemo, no_floats
 from hardware.graph.first_tokens import FIRST_TOKENS, scope
-from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter, Int8s
+from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter, Int8s, packed_shape
 from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, plan
-from hardware.graph.template import DOMAIN, Layer, Template
+from hardware.graph.template import Layer, Template
 from hardware.writing.materialize import assemble, can_be_static
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-SHARED_OPERATORS = {"DynamicQuantizeLinear", "Cast"}
-"""Operators on a layer's input, written once for all layers that read it."""
 NO_LAYER = "\0"
 """Prefix of no name: everything counted is shared."""
-FUNCTION = f"{DOMAIN}::"
-"""Prefix of what functions are shared under."""
 
 
 class LayerSize(NamedTuple):
@@ -112,14 +109,11 @@ class _FixedEnd:
                         shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
         for key, mask, count in self._rounding(layers, out_features > 0, formats):
             shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
-        called = {key: shared.pop(key) for key in list(shared) if key.startswith(FUNCTION)}
-        functions = _sum(list(called.values()), samples)
-        functions[functions > 0] += _opset_bytes(DOMAIN)
-        functions += shared.pop(MICROSOFT, np.zeros(samples, np.int64))
+        domains = shared.pop(MICROSOFT, np.zeros(samples, np.int64))
         total += _sum(list(shared.values()), samples)
         total += self._other_bytes(layers, out_features > 0)
         graph = np.array([_field(int(count)) for count in total], np.int64)
-        return graph + functions + self._frame_bytes
+        return graph + domains + self._frame_bytes
 
     def _layer_size(self, name: str, out: int, inputs: int, precision: Format) -> LayerSize:
         """What one layer of these sizes adds to the file."""
@@ -187,39 +181,34 @@ class _FixedEnd:
 
     @cached_property
     def _frame_bytes(self) -> int:
-        """Everything outside the graph field, functions not counted."""
+        """Everything outside the graph field, other domains not counted."""
         model = assemble(self._template, GraphWriter())
         return int(model.ByteSize()) - _field(model.graph.ByteSize())
 
     def _other_bytes(self, layers: Sequence[str], present: Mask) -> Counts:
-        """Nodes and parameters that belong to no layer, where their block is present."""
+        """Nodes that belong to no layer, where their block is present, and what they read."""
         empty = assemble(self._template, GraphWriter()).graph.ByteSize()
         total = np.full(len(present), empty, np.int64)
-        counted: set[str] = set()
+        read: dict[str, Mask] = {}
         for node in self._template.model.graph.node:
             if node.name in self._template.layer_of:
                 continue
             mask = self._module_mask(scope(node), layers, present)
-            total[mask] += self._node_bytes(node, counted)
+            total[mask] += _node_bytes(node)
+            for name in node.input:
+                read[name] = read.get(name, np.zeros_like(mask)) | mask
+        for name, mask in read.items():
+            total[mask] += self._tensor_bytes(name)
         return total
 
-    def _node_bytes(self, node: onnx.NodeProto, counted: set[str]) -> int:
-        counter = _ByteCounter("")
-        bare = onnx.NodeProto()
-        bare.CopyFrom(node)
-        del bare.metadata_props[:]
-        counter.copy(bare)
-        constants = {tensor.name: tensor for tensor in self._template.model.graph.initializer}
-        extra = 0
-        for name in set(node.input) - counted:
-            if name in self._template.parameters:
-                shape = self._template.parameters[name]
-                counter.tensor(name, no_floats(*shape))
-                counted.add(name)
-            elif name in constants:
-                extra += _field(constants[name].ByteSize())
-                counted.add(name)
-        return counter.own_bytes + extra + sum(counter.shared_bytes.values())
+    def _tensor_bytes(self, name: str) -> int:
+        """What a parameter or constant adds, nothing for an activation."""
+        if name in self._template.parameters:
+            counter = _ByteCounter("")
+            counter.tensor(name, no_floats(*self._template.parameters[name]))
+            return counter.own_bytes
+        constant = self._template.initializers.get(name)
+        return 0 if constant is None else _field(constant.ByteSize())
 
     def _module_mask(self, scope: str, layers: Sequence[str], present: Mask) -> Mask:
         """Where the droppable block around `scope` keeps at least one layer."""
@@ -230,33 +219,44 @@ class _FixedEnd:
         return mask
 
 
+def _node_bytes(node: onnx.NodeProto) -> int:
+    bare = onnx.NodeProto()
+    bare.CopyFrom(node)
+    del bare.metadata_props[:]
+    bare.ClearField("name")
+    return _field(bare.ByteSize())
+
+
 class _ByteCounter(GraphWriter):
     """A writer that keeps sizes only; what does not carry the layer's name is shared."""
 
     def __init__(self, layer: str) -> None:
         super().__init__()
         self.own_bytes, self.shared_bytes = 0, dict[str, int]()
-        self._layer = layer
+        self._layer, self._values = layer, dict[str, str]()
 
     def copy(self, node: onnx.NodeProto) -> None:
         self._known.update(node.output)
-        if not node.output[0].startswith(self._layer) and node.op_type in SHARED_OPERATORS:
-            self.shared_bytes[node.output[0]] = _field(node.ByteSize())
+        first = node.output[0]
+        if first in self._values:
+            self.shared_bytes[self._values[first]] = _field(node.ByteSize())
         else:
             self.own_bytes += _field(node.ByteSize())
         if node.domain == MICROSOFT:
             self.shared_bytes[MICROSOFT] = _opset_bytes(MICROSOFT)
 
-    def call(self, function: onnx.FunctionProto, inputs: Sequence[str], output: str) -> str:
-        self.shared_bytes[FUNCTION + function.name] = _field(function.ByteSize(), tag_bytes=2)
-        return super().call(function, inputs, output)
+    def shared(self, value: str) -> str:
+        name = super().shared(value)
+        self._values[name] = value
+        return name
 
     def tensor(self, name: str, array: AnyArray) -> str:
         kind = np_dtype_to_tensor_dtype(array.dtype)
         return self._count(name, kind, array.shape, array.size * array.itemsize)
 
-    def int4(self, name: str, values: Int8s) -> str:
-        return self._count(name, onnx.TensorProto.INT4, values.shape, -(-values.size // 2))
+    def packed(self, name: str, values: Int8s) -> str:
+        shape = packed_shape(values.shape)
+        return self._count(name, onnx.TensorProto.UINT8, shape, prod(shape))
 
     def _count(self, name: str, kind: int, shape: Sequence[int], raw_bytes: int) -> str:
         header = onnx.TensorProto(name=name, data_type=kind, dims=shape).ByteSize()
@@ -309,6 +309,6 @@ def _opset_bytes(domain: str) -> int:
     return _field(make_opsetid(domain, 1).ByteSize())
 
 
-def _field(length: int, tag_bytes: int = 1) -> int:
+def _field(length: int) -> int:
     """Bytes of a length-delimited protobuf field: tag, length as varint, content."""
-    return tag_bytes + max(1, -(-length.bit_length() // 7)) + length
+    return 1 + max(1, -(-length.bit_length() // 7)) + length

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 import onnx
 from onnx import TensorProto
 from onnx.helper import make_tensor_value_info
-from onnx.inliner import inline_local_functions
 
 from hardware.formats.format import Format, StoredLayer
 from hardware.formats.fp32 import FP32
@@ -35,8 +34,6 @@ BITS: dict[int, int] = {
 }
 COMPUTE = {**LOOKUPS, **PRODUCTS}
 """Operators that consume a layer's weight, and at which input."""
-WEIGHT_OPS = {"Cast", "Mul", "Flatten", "Reshape", "Slice", "Transpose", "DequantizeLinear"}
-"""Operators that may lie between a stored weight and the operator that consumes it."""
 
 
 class PolicyError(ValueError):
@@ -63,15 +60,17 @@ class Coverage:
 def read_layers(model: onnx.ModelProto) -> dict[str, StoredLayer]:
     """Layer name -> how it is stored and computed, from the tensors and operators alone, in
     execution order."""
-    graph = inline_local_functions(_without_data(model)).graph
+    graph = _without_data(model).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
+    sources = _constants_behind(graph)
+    decoders = {entry.decoder for entry in ordered()}
     found = {}
     for node in graph.node:
         if node.op_type not in COMPUTE:
             continue
-        sources = list(_weight_sources(node.input[COMPUTE[node.op_type]], tensors, producers))
-        weight = next((tensor for tensor in sources if tensor.name.endswith(".weight")), None)
+        behind = sources.get(node.input[COMPUTE[node.op_type]], ())
+        weight = next((tensors[name] for name in behind if name.endswith(".weight")), None)
         if weight is not None:
             found[weight.name.removesuffix(".weight")] = StoredLayer(
                 weight.data_type,
@@ -79,6 +78,7 @@ def read_layers(model: onnx.ModelProto) -> dict[str, StoredLayer]:
                 node.op_type,
                 _is_integer(node, producers),
                 node.op_type in LOOKUPS,
+                next((name for name in behind if name in decoders), None),
             )
     return found
 
@@ -99,15 +99,15 @@ def _is_integer(node: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto]) -
     return all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
 
 
-def _weight_sources(
-    value: str, tensors: Mapping[str, TensorProto], producers: Mapping[str, onnx.NodeProto]
-) -> Iterator[TensorProto]:
-    """Initializers from which a weight is decoded, nothing if it depends on an activation."""
-    if value in tensors:
-        yield tensors[value]
-    elif value in producers and producers[value].op_type in WEIGHT_OPS:
-        for name in producers[value].input:
-            yield from _weight_sources(name, tensors, producers)
+def _constants_behind(graph: onnx.GraphProto) -> dict[str, tuple[str, ...]]:
+    """Names of the initializers that a value is computed from, for values that are constant."""
+    found: dict[str, tuple[str, ...]] = {t.name: (t.name,) for t in graph.initializer}
+    for node in graph.node:
+        inputs = [name for name in node.input if name]
+        if inputs and all(name in found for name in inputs):
+            behind = tuple(dict.fromkeys(source for name in inputs for source in found[name]))
+            found.update(dict.fromkeys(node.output, behind))
+    return found
 
 
 def _without_data(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,182 @@
+"""Newer operators written with older ones, so that a graph loads wherever models are deployed.
+
+A template keeps `Attention` (opset 23) and `Gelu` (opset 20): one node is cut and narrowed more
+easily than ten. What is written for a candidate takes older operators in their place, unless it is
+asked to be of an opset that has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx.defs import SchemaError, get_schema, has
+from onnx.helper import get_attribute_value, make_node
+
+Constants = Mapping[str, NDArray[np.generic]]
+OLDEST_OPSET = 13
+"""First opset whose DequantizeLinear has a scale per channel."""
+NEWEST_OPSET = 23
+"""The opset that templates are exported in."""
+INTRODUCED = {"Gelu": 20, "Attention": 23}
+"""First opset of the operators that can be written with older ones."""
+
+SQRT_2, ONE, HALF, ZERO, NEVER = "sqrt2", "1.0", "0.5", "0.0", "-inf"
+SPLIT, MERGED, SCALE = "heads", "merged", "heads_scale"
+
+
+class OpsetError(ValueError):
+    """An operator that the opset asked for does not have."""
+
+
+def lower(
+    nodes: Iterable[onnx.NodeProto],
+    opset: int | None,
+    head_size: Callable[[onnx.NodeProto], int],
+) -> list[onnx.NodeProto]:
+    """The nodes, those that `opset` lacks written with older ones; without a number all of them.
+
+    head_size: width of the heads of a template's `Attention`.
+    Constants among the new nodes' inputs are those of `constant`.
+    Raises OpsetError for an operator that `opset` does not have and that cannot be written so.
+    """
+    masks: set[str] = set()
+    written: list[onnx.NodeProto] = []
+    for node in nodes:
+        without_defaults(node)
+        if node.domain or INTRODUCED.get(node.op_type, 0) <= (opset or OLDEST_OPSET):
+            written.append(node)
+        elif node.op_type == "Gelu":
+            written += _inside(node, _gelu(node))
+        else:
+            written += _inside(node, _attention(node, head_size(node), masks))
+    newest = max((node for node in written if not node.domain), key=needs, default=None)
+    if newest is not None and opset is not None and needs(newest) > opset:
+        raise OpsetError(
+            f"export.opset: {opset} is below what {_place(newest)} needs: {newest.op_type} exists "
+            f"in this form since opset {needs(newest)}"
+        )
+    return written
+
+
+def _place(node: onnx.NodeProto) -> str:
+    """Module path of a template's node."""
+    scopes = (entry.value for entry in node.metadata_props if entry.key == "scope")
+    return next(scopes, "") or "the network"
+
+
+def constant(name: str) -> NDArray[np.generic] | None:
+    """The value of a constant that lowered nodes read, None for any other name."""
+    if name.startswith(SCALE):
+        return np.array(int(name.removeprefix(SCALE)) ** -0.5, np.float32)
+    if name.startswith(SPLIT):
+        return np.array([0, 0, -1, int(name.removeprefix(SPLIT))], np.int64)
+    known: Constants = {
+        MERGED: np.array([0, 0, -1], np.int64),
+        SQRT_2: np.array(2**0.5, np.float32),
+        ONE: np.array(1, np.float32),
+        HALF: np.array(0.5, np.float32),
+        ZERO: np.array(0, np.float32),
+        NEVER: np.array(-np.inf, np.float32),
+    }
+    return known.get(name)
+
+
+def _inside(source: onnx.NodeProto, nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes with names of their own, in the module that `source` is of."""
+    for number, node in enumerate(nodes):
+        node.name = f"{source.name}/{number}"
+        if node.op_type != "Where":  # a mask is every block's
+            node.metadata_props.extend(source.metadata_props)
+        yield node
+
+
+def _gelu(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """x (1 + erf(x / sqrt 2)) / 2, which sessions fuse to one kernel again."""
+    attributes = {entry.name: get_attribute_value(entry) for entry in node.attribute}
+    assert attributes.get("approximate", b"none") == b"none", "families use the exact one"
+    (x,), (y,) = node.input, node.output
+    yield make_node("Div", [x, SQRT_2], [f"{y}/a"])
+    yield make_node("Erf", [f"{y}/a"], [f"{y}/b"])
+    yield make_node("Add", [f"{y}/b", ONE], [f"{y}/c"])
+    yield make_node("Mul", [x, f"{y}/c"], [f"{y}/d"])
+    yield make_node("Mul", [f"{y}/d", HALF], [y])
+
+
+def _attention(node: onnx.NodeProto, head_size: int, masks: set[str]) -> Iterator[onnx.NodeProto]:
+    """softmax(Q K^T / sqrt(H) + mask) V for every head, from projections (B, T, N*H).
+
+    masks: boolean masks that have been turned into summands; the new ones are added.
+    """
+    attributes = {entry.name for entry in node.attribute}
+    assert not attributes & {"scale", "is_causal"}, "families scale as usual and look both ways"
+    query, key, value, *mask = node.input
+    y, split = node.output[0], f"{SPLIT}{head_size}"
+    for name, source, perm in (
+        ("q", query, (0, 2, 1, 3)),
+        ("k", key, (0, 2, 3, 1)),
+        ("v", value, (0, 2, 1, 3)),
+    ):
+        yield make_node("Reshape", [source, split], [f"{y}/{name.upper()}"])
+        yield make_node("Transpose", [f"{y}/{name.upper()}"], [f"{y}/{name}"], perm=perm)
+    yield make_node("MatMul", [f"{y}/q", f"{y}/k"], [f"{y}/s"])
+    yield make_node("Mul", [f"{y}/s", f"{SCALE}{head_size}"], [f"{y}/t"])
+    scores = f"{y}/t"
+    for allowed in mask:
+        summand = f"{allowed}/sum"
+        if summand not in masks:
+            masks.add(summand)
+            yield make_node("Where", [allowed, ZERO, NEVER], [summand])
+        yield make_node("Add", [scores, summand], [f"{y}/u"])
+        scores = f"{y}/u"
+    yield make_node("Softmax", [scores], [f"{y}/p"])
+    yield make_node("MatMul", [f"{y}/p", f"{y}/v"], [f"{y}/o"])
+    yield make_node("Transpose", [f"{y}/o"], [f"{y}/O"], perm=(0, 2, 1, 3))
+    yield make_node("Reshape", [f"{y}/O", MERGED], [y])
+
+
+def without_defaults(node: onnx.NodeProto) -> None:
+    """Remove attributes that say what their operator does anyway."""
+    spoken = [entry for entry in node.attribute if not _is_default(node.op_type, entry)]
+    if not node.domain and len(spoken) < len(node.attribute):
+        node.ClearField("attribute")
+        node.attribute.extend(spoken)
+
+
+def _is_default(operator: str, entry: onnx.AttributeProto) -> bool:
+    if not has(operator):
+        return False
+    known = get_schema(operator).attributes.get(entry.name)
+    return known is not None and known.default_value == entry
+
+
+def least_opset(nodes: Iterable[onnx.NodeProto]) -> int:
+    """The lowest opset that has every operator as these nodes use it."""
+    return max((needs(node) for node in nodes if not node.domain), default=OLDEST_OPSET)
+
+
+def needs(node: onnx.NodeProto) -> int:
+    """The lowest opset that has a node's operator, attributes and number of inputs."""
+    attributes = frozenset(entry.name for entry in node.attribute)
+    return _first_opset(node.op_type, attributes, len(node.input))
+
+
+@cache
+def _first_opset(operator: str, attributes: frozenset[str], inputs: int) -> int:
+    fitting = (
+        opset
+        for opset in range(OLDEST_OPSET, NEWEST_OPSET + 1)
+        if _fits(operator, attributes, inputs, opset)
+    )
+    return next(fitting)
+
+
+def _fits(operator: str, attributes: frozenset[str], inputs: int, opset: int) -> bool:
+    try:
+        schema = get_schema(operator, opset)
+    except SchemaError:
+        return False
+    return attributes <= set(schema.attributes) and inputs <= schema.max_input

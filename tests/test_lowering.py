@@ -1,0 +1,134 @@
+"""Older operators compute what the newer ones do, and graphs ask for no newer opset than needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.numpy_helper import from_array
+
+from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
+from hardware.formats.int4 import INT4
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.scheme import QuantScheme
+from hardware.graph.lowering import OpsetError, constant, least_opset, lower
+from hardware.graph.template import Template
+from hardware.writing.materialize import arrays, materialize
+from tests.sample_networks import bert, random_vit, vit
+
+HEADS, HEAD_SIZE, TOKENS = 3, 4, 5
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def run(nodes: list[onnx.NodeProto], inputs: Arrays, opset: int) -> NDArray[np.float32]:
+    """The value `y` of a graph of these nodes."""
+    names = {name for node in nodes for name in node.input}
+    constants = {n: v for n in names - inputs.keys() if (v := constant(n)) is not None}
+    graph = make_graph(
+        nodes,
+        "graph",
+        [
+            make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+            for n, a in inputs.items()
+        ],
+        [make_tensor_value_info("y", TensorProto.FLOAT, next(iter(inputs.values())).shape)],
+        [from_array(value, name) for name, value in constants.items()],
+    )
+    model = make_model(graph, opset_imports=[make_opsetid("", opset)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    result: NDArray[np.float32] = session.run(["y"], inputs)[0]
+    return result
+
+
+def attention(masked: bool) -> tuple[onnx.NodeProto, Arrays]:
+    """An `Attention` node on random projections, the second sample padded if there is a mask."""
+    rng = np.random.default_rng(0)
+    shape = (2, TOKENS, HEADS * HEAD_SIZE)
+    inputs: Arrays = {name: rng.normal(size=shape).astype(np.float32) for name in "qkv"}
+    if masked:
+        allowed = np.ones((2, 1, TOKENS, TOKENS), bool)
+        allowed[1, :, :, 3:] = False
+        inputs["mask"] = allowed
+    node = make_node("Attention", list(inputs), ["y"], q_num_heads=HEADS, kv_num_heads=HEADS)
+    return node, inputs
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_of_older_operators_computes_the_same(masked: bool) -> None:
+    node, inputs = attention(masked)
+    expected = run([node], inputs, 23)
+    older = lower([node], None, lambda _: HEAD_SIZE)
+    assert least_opset(older) == 13
+    np.testing.assert_allclose(run(older, inputs, 13), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gelu_of_older_operators_computes_the_same() -> None:
+    x: Arrays = {"x": np.linspace(-6, 6, 101, dtype=np.float32)}
+    node = make_node("Gelu", ["x"], ["y"])
+    older = lower([node], None, lambda _: 0)
+    np.testing.assert_allclose(run(older, x, 13), run([node], x, 20), atol=1e-6)
+
+
+def test_an_operator_that_the_opset_has_is_left_alone() -> None:
+    gelu, (node, _) = make_node("Gelu", ["x"], ["z"]), attention(masked=False)
+    kept = lower([gelu, node], 20, lambda _: HEAD_SIZE)
+    assert kept[0].op_type == "Gelu"
+    assert "Attention" not in {n.op_type for n in kept}
+    assert [n.op_type for n in lower([gelu, node], 23, lambda _: 0)] == ["Gelu", "Attention"]
+
+
+def test_an_opset_without_an_operator_is_refused_by_the_layers_name() -> None:
+    norm = make_node("LayerNormalization", ["x", "s", "b"], ["y"], name="n")
+    norm.metadata_props.add(key="scope", value="blocks.2.norm1")
+    with pytest.raises(OpsetError, match=r"13.*blocks\.2\.norm1.*LayerNormalization.*17"):
+        lower([norm], 13, lambda _: 0)
+
+
+@pytest.mark.parametrize("policy", [FP32, INT8, INT4], ids=str)
+def test_graphs_load_in_runtimes_of_2023(policy: Format) -> None:
+    """ONNX Runtime 1.16 knows opset 19 and file format 9; no operator is ours or Microsoft's."""
+    _, vit_template = vit()
+    _, vit_weights = random_vit(np.random.default_rng(0))
+    plain_bert, bert_template = bert()
+    for template, weights in (
+        (vit_template, vit_weights),
+        (bert_template, arrays(plain_bert.state_dict())),
+    ):
+        names = [layer.name for layer in template.layers]
+        model = materialize(template, weights, QuantPolicy.uniform(names, policy), QuantScheme())
+        (opset,) = model.opset_import
+        assert (opset.domain, opset.version) == ("", 17)
+        assert model.ir_version <= 9
+        assert {node.domain for node in model.graph.node} == {""}
+        assert not model.functions
+
+
+def test_a_newer_opset_is_written_where_it_is_asked_for() -> None:
+    _, template = vit()
+    _, weights = random_vit(np.random.default_rng(0))
+    newer = replace(template, opset=23)
+    oldest = materialize(template, weights, QuantPolicy({}), QuantScheme())
+    newest = materialize(newer, weights, QuantPolicy({}), QuantScheme())
+    assert newest.opset_import[0].version == 23
+    assert "Attention" in {node.op_type for node in newest.graph.node}
+    x = np.random.default_rng(1).normal(size=(2, 1, 16, 16)).astype(np.float32)
+    older, newer_logits = (
+        onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"pixel_values": x})[0]
+        for model in (oldest, newest)
+    )
+    np.testing.assert_allclose(older, newer_logits, atol=1e-4)
+
+
+def test_a_template_keeps_its_opset_when_it_is_shortened() -> None:
+    _, template = vit()
+    newer: Template = replace(template, opset=23)
+    assert newer.shortened(["blocks.2"]).opset == 23

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -397,3 +399,19 @@ def test_data_of_the_other_kind_is_refused() -> None:
         load_data(DataSettings(name="digits"), BERT)
     with pytest.raises(ValueError, match="'pydoc' are texts, a vit model reads images"):
         load_data(DataSettings(name="pydoc"), VIT)
+
+
+def test_a_vocabulary_is_learned_alike_in_every_process() -> None:
+    """Continuing a run learns it again: other ids would change what the network reads."""
+    code = (
+        "from supernets.data.text import train_tokenizer\n"
+        "texts = [f'{a}handshake {b}executor {a * b}' for a in range(40) for b in range(9)]\n"
+        "vocabulary = train_tokenizer(texts, 120, ['input_ids']).get_vocab()\n"
+        "print(sorted(vocabulary.items(), key=lambda item: item[1]))\n"
+    )
+    printed = {
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
+        for _ in range(3)
+    }
+    assert len(printed) == 1
+    assert b"('[PAD]', 0)" in printed.pop()

@@ -210,18 +210,39 @@ def _give_padding(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     tokenizer.pad_token = usable[0]
 
 
-def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, inputs: Sequence[str]
-) -> PreTrainedTokenizerBase:
-    """Learn a lower-case WordPiece vocabulary of at most `vocab_size` entries."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+def _word_pieces(vocabulary: dict[str, int] | None = None) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = [PAD, UNKNOWN, CLASSIFY, SEPARATE]
+    return tokenizer
+
+
+def _learned_vocabulary(texts: Sequence[str], vocab_size: int) -> dict[str, int]:
+    """Pieces and their ids. The trainer numbers the letters inside words in the random order of a
+    hash table, and breaks ties by number; so they are numbered beforehand, as special tokens."""
+    learner = _word_pieces()
+    letters = sorted(
+        {letter for text in texts for letter in learner.normalizer.normalize_str(text)}
+    )
+    inside = [f"##{letter}" for letter in letters if not letter.isspace()]
+    special = [PAD, UNKNOWN, CLASSIFY, SEPARATE, *inside]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, special_tokens=special, show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(texts, trainer)
+    vocabulary: dict[str, int] = learner.get_vocab()
+    return vocabulary
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, inputs: Sequence[str]
+) -> PreTrainedTokenizerBase:
+    """Learn a lower-case WordPiece vocabulary of at most `vocab_size` entries.
+
+    The same texts give the same ids, in every process: a run that continues needs that.
+    """
+    tokenizer = _word_pieces(_learned_vocabulary(list(texts), vocab_size))
+    tokenizer.add_special_tokens([PAD, UNKNOWN, CLASSIFY, SEPARATE])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{CLASSIFY} $A {SEPARATE}",
         pair=f"{CLASSIFY} $A {SEPARATE} $B:1 {SEPARATE}:1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
     ValueError for a checkpoint that cannot be used.
     """
     config = _fitted(model_config(settings), data, settings.checkpoint is None)
+    _require_memory(config, len(data.label_names))
     network = supernet(config, len(data.label_names))
     initialise(network, torch.Generator().manual_seed(seed))
     notes: list[str] = []
@@ -55,6 +57,19 @@ def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
         checkpoint = open_checkpoint(settings.checkpoint)
         notes = load_weights(network, checkpoint, data.label_names, settings.head)
     return Start(network.eval(), tuple(notes))
+
+
+def _require_memory(config: Sizes, num_labels: int) -> None:
+    """Raise ValueError for sizes whose weights alone are more than this machine can hold."""
+    with torch.device("meta"):
+        tensors = supernet(config, num_labels).state_dict().values()
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            f"model: weights of these sizes take {needed:,} bytes, but this machine has {there:,} "
+            f"of memory; give smaller sizes ({config.family})"
+        )
 
 
 def _fitted(config: Sizes, data: TaskData, from_scratch: bool) -> Sizes:

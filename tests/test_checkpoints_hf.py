@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -235,3 +236,48 @@ def test_weights_are_read_without_changing_them(tmp_path: Path) -> None:
     load(tmp_path)
     after = load_file(tmp_path / "model.safetensors")
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("model_type", {}, "model_type {} is not supported"),
+        ("architectures", 0.5, "architectures 0.5; it must be a list"),
+        ("hidden_size", 10**30, "hidden_size: Input should be less than or equal to"),
+        ("vocab_size", 10**9, "vocab_size: Input should be less than or equal to"),
+        ("num_hidden_layers", 10**6, "num_hidden_layers: Input should be less than or equal to"),
+    ],
+)
+def test_fields_of_a_wrong_kind_are_one_line(
+    field: str, value: object, told: str, tmp_path: Path
+) -> None:
+    make("bert").save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), field: value}))
+    with pytest.raises(CheckpointError, match=re.escape(told)):
+        load(tmp_path)
+
+
+def test_a_wrong_size_without_a_field_of_its_own_is_named(tmp_path: Path) -> None:
+    make("resnet-basic").save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "hidden_sizes": [-8, 16]}))
+    with pytest.raises(CheckpointError, match=r"hidden_sizes: .*greater than 0"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("listed", [[], {}, None, "text"])
+def test_an_index_that_lists_nothing_is_one_line(listed: object, tmp_path: Path) -> None:
+    make("bert").save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": listed}))
+    with pytest.raises(CheckpointError, match="lists no files under weight_map"):
+        load(tmp_path)
+
+
+def test_weights_beyond_the_memory_are_refused_before_they_are_made() -> None:
+    sizes = {"embed_dim": 2**20, "hidden_dim": 2**24, "num_heads": 1, "max_positions": 8}
+    model = ModelSettings.model_validate({"bert": sizes})
+    with pytest.raises(ValueError, match=r"model: weights of these sizes take [\d,]+ bytes"):
+        load_supernet(model, task(), seed=0)

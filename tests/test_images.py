@@ -483,3 +483,10 @@ def test_saved_preprocessor_is_read_back(tmp_path: Path) -> None:
     assert again.image_size == 16
     assert torch.equal(again.values, ours.values)
     assert AutoImageProcessor.from_pretrained(tmp_path).size["height"] == 16
+
+
+def test_images_larger_than_any_network_reads_are_refused(tmp_path: Path) -> None:
+    size = {"height": 224_000, "width": 224_000}
+    folder = write(tmp_path, {"image_processor_type": "ViTImageProcessor", "size": size})
+    with pytest.raises(ValueError, match="asks for images of 224,000 pixels a side; at most 4,096"):
+        read_preprocessor(folder, None)

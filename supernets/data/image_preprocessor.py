@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -36,6 +36,9 @@ BACKEND: dict[str, Any] = (
 )
 SIZES = ("size", "crop_size", "pad_size")
 GEOMETRY = ("do_resize", "do_center_crop", "do_pad")
+LARGEST_SIDE = 4096
+"""Pixels; a checkpoint that asks for more has a mistake in its sizes."""
+
 PROBES = ((40, 60), (60, 40), (50, 50))
 """Sizes of the pictures a processor is tried on before it is used."""
 
@@ -231,6 +234,12 @@ def _final_size(preprocessor: ImagePreprocessor, file: Path) -> int:
     Raises ValueError if they are none, or if the two steps do not give what the processor gives.
     """
     shapes, processor = set(), preprocessor.processor
+    largest = max((v for sides in _sides(processor) for v in sides.values()), default=0)
+    if largest > LARGEST_SIDE:
+        raise ValueError(
+            f"model.checkpoint: {file} asks for images of {largest:,} pixels a side; at most "
+            f"{LARGEST_SIDE:,} are prepared"
+        )
     for number, (width, height) in enumerate(PROBES):
         noise = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
         image = Image.fromarray(noise).convert(MODES[preprocessor.channels])
@@ -263,6 +272,15 @@ def _final_size(preprocessor: ImagePreprocessor, file: Path) -> int:
             f"squares of one size with {preprocessor.channels} channel(s)"
         )
     return int(sides.pop())
+
+
+def _sides(processor: Any) -> Iterator[dict[str, float]]:
+    """What each field of sizes says, as far as it is numbers."""
+    config = processor.to_dict()
+    for name in SIZES:
+        sides = config.get(name)
+        if isinstance(sides, Mapping):
+            yield {k: v for k, v in sides.items() if isinstance(v, int | float)}
 
 
 def _first_line(error: Exception) -> str:

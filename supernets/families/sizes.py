@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from hardware.settings import Settings
 from supernets.space.space import Architecture, size_in
+
+Size = Annotated[int, Field(gt=0, le=2**24)]
+"""Rows or columns of a tensor; what is larger is no size but a mistake."""
+
+Depth = Annotated[int, Field(gt=0, le=1000)]
+"""A number of blocks."""
 
 
 class Sizes(Settings, ABC):
@@ -27,8 +33,8 @@ class ImageSizes(Sizes):
     """Sizes of a family that reads images."""
 
     inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
-    image_size: PositiveInt = Field(32, description="Height and width of the input in pixels.")
-    channels: PositiveInt = Field(3, description="Channels of the input image.")
+    image_size: Size = Field(32, description="Height and width of the input in pixels.")
+    channels: Size = Field(3, description="Channels of the input image.")
 
     @property
     def image_multiple(self) -> int:
@@ -40,8 +46,8 @@ class TextSizes(Sizes):
     """Sizes of a family that reads texts."""
 
     inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
-    vocab_size: PositiveInt = Field(4096, description="Entries of the vocabulary.")
-    max_positions: PositiveInt = Field(128, description="Most tokens a text may have.")
+    vocab_size: Size = Field(4096, description="Entries of the vocabulary.")
+    max_positions: Size = Field(128, description="Most tokens a text may have.")
 
     @property
     def rows(self) -> Mapping[str, int]:
@@ -52,10 +58,10 @@ class TextSizes(Sizes):
 class TransformerSizes(Sizes):
     """Sizes of a stack of equal transformer blocks."""
 
-    embed_dim: PositiveInt = Field(128, description="Width of the residual stream.")
-    depth: PositiveInt = Field(4, description="Number of transformer blocks.")
-    num_heads: PositiveInt = Field(4, description="Attention heads per block.")
-    hidden_dim: PositiveInt = Field(512, description="Neurons between the two MLP layers.")
+    embed_dim: Size = Field(128, description="Width of the residual stream.")
+    depth: Depth = Field(4, description="Number of transformer blocks.")
+    num_heads: Size = Field(4, description="Attention heads per block.")
+    hidden_dim: Size = Field(512, description="Neurons between the two MLP layers.")
     layer_norm_eps: float = Field(1e-12, gt=0, description="Added to the variance in LayerNorm.")
 
     @property

@@ -70,8 +70,7 @@ class Checkpoint:
         if (self.path / WEIGHTS_FILE).is_file():
             return [self.path / WEIGHTS_FILE]
         for index in sorted(self.path.glob(INDEX_PATTERN), key=lambda path: len(path.name)):
-            names = sorted(set(read_json(index).get("weight_map", {}).values()))
-            return [self.path / Path(name).name for name in names]
+            return [self.path / name for name in _indexed(index)]
         files = sorted(self.path.glob("*.safetensors"))
         if len(files) != 1:
             found = ", ".join(file.name for file in files) or "no *.safetensors file"
@@ -81,6 +80,17 @@ class Checkpoint:
                 "transformers and save_pretrained() them as safetensors"
             )
         return files
+
+
+def _indexed(index: Path) -> list[str]:
+    """Names of the files that an index lists. Raises CheckpointError if it lists none."""
+    listed = read_json(index).get("weight_map")
+    names = set(map(str, listed.values())) if isinstance(listed, dict) else set()
+    if not names:
+        raise CheckpointError(
+            f"model.checkpoint: {index} lists no files under weight_map; save the model again"
+        )
+    return sorted(Path(name).name for name in names)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -34,10 +34,15 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises CheckpointError for a model_type that we do not have, and values it cannot read.
     """
     kind = config.get("model_type")
-    if kind not in model_types():
+    if not isinstance(kind, str) or kind not in model_types():
         raise CheckpointError(
             f"model.checkpoint: model_type {kind!r} is not supported; supported are "
             f"{', '.join(model_types())}"
+        )
+    if not isinstance(config.get("architectures"), list | None):
+        raise CheckpointError(
+            f"model.checkpoint: config.json has architectures {config['architectures']!r}; it must "
+            "be a list of class names"
         )
     given = {name: value for name, value in config.items() if name != "model_type"}
     try:
@@ -70,8 +75,11 @@ def read_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def _reason(known: HuggingFace, entry: Any) -> str:
-    where = entry["loc"][0] if entry["loc"] else None
-    return f"{known.fields[where].theirs}: {entry['msg']}" if where else str(entry["msg"])
+    if not entry["loc"]:
+        return str(entry["msg"])
+    ours = str(entry["loc"][0])
+    field = known.fields.get(ours)
+    return f"{ours if field is None else field.theirs}: {entry['msg']}"
 
 
 def export_config(

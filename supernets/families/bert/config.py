@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from supernets.families.sizes import TextTransformerSizes
+from supernets.families.sizes import Size, TextTransformerSizes
 
 
 class BertConfig(TextTransformerSizes):
@@ -15,7 +15,7 @@ class BertConfig(TextTransformerSizes):
 
     family: Literal["bert"] = "bert"
     inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids")
-    token_types: PositiveInt = Field(2, description="Kinds of segments, two for text pairs.")
+    token_types: Size = Field(2, description="Kinds of segments, two for text pairs.")
 
     @property
     def rows(self) -> Mapping[str, int]:

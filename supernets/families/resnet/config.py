@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from supernets.families.sizes import ImageSizes
+from supernets.families.sizes import Depth, ImageSizes, Size
 from supernets.space.space import Architecture, size_in
 
 
@@ -25,15 +25,15 @@ class ResNetConfig(ImageSizes):
     block: Literal["basic", "bottleneck"] = Field(
         "basic", description="Two 3x3 convolutions, or 1x1, 3x3, 1x1."
     )
-    stem_width: PositiveInt = Field(16, description="Output channels of the first convolution.")
+    stem_width: Size = Field(16, description="Output channels of the first convolution.")
     stem_kernel: Literal[3, 5, 7] = Field(3, description="Kernel size of the first convolution.")
     stem_stride: Literal[1, 2] = Field(1, description="Stride of the first convolution.")
     stem_pool: bool = Field(False, description="Max-pooling by two after the first convolution.")
-    depths: tuple[PositiveInt, ...] = Field((2, 2, 2), description="Blocks per stage.")
-    stage_widths: tuple[PositiveInt, ...] = Field(
+    depths: tuple[Depth, ...] = Field((2, 2, 2), description="Blocks per stage.")
+    stage_widths: tuple[Size, ...] = Field(
         (16, 32, 64), description="Channels between the blocks of each stage."
     )
-    inner_widths: tuple[PositiveInt, ...] = Field(
+    inner_widths: tuple[Size, ...] = Field(
         default_factory=_inner_widths,
         description="Channels inside the blocks of each stage; left out: `stage_widths`, in "
         "bottlenecks a quarter of them.",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from supernets.families.sizes import ImageSizes, TransformerSizes
+from supernets.families.sizes import Depth, ImageSizes, Size, TransformerSizes
 from supernets.space.space import Architecture, size_in
 
 
@@ -14,11 +14,11 @@ class VitConfig(ImageSizes, TransformerSizes):
     """Sizes of a vision transformer."""
 
     family: Literal["vit"] = "vit"
-    patch_size: PositiveInt = Field(4, description="Height and width of one patch in pixels.")
-    embed_dim: PositiveInt = Field(96, description="Width of the residual stream.")
-    depth: PositiveInt = Field(6, description="Number of transformer blocks.")
-    num_heads: PositiveInt = Field(6, description="Attention heads per block.")
-    hidden_dim: PositiveInt = Field(384, description="Neurons between the two MLP layers.")
+    patch_size: Size = Field(4, description="Height and width of one patch in pixels.")
+    embed_dim: Size = Field(96, description="Width of the residual stream.")
+    depth: Depth = Field(6, description="Number of transformer blocks.")
+    num_heads: Size = Field(6, description="Attention heads per block.")
+    hidden_dim: Size = Field(384, description="Neurons between the two MLP layers.")
     qkv_bias: bool = Field(True, description="Whether query, key and value have a bias.")
     layer_norm_eps: float = Field(1e-6, gt=0, description="Added to the variance in LayerNorm.")
     prefix_tokens: Literal[1, 2] = Field(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hardware.files import write_atomically
@@ -112,8 +114,13 @@ def record_of(experiment: Experiment, data: TaskData) -> DataRecord:
     """The record of an experiment's data and checkpoint; reads all of both."""
     name = experiment.model.checkpoint
     files = [] if name is None else open_checkpoint(name).files()
-    digests = {}
-    for path in files:
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    stats = {path: path.stat() for path in files}
+    digests = {p.name: _digest(p, stat.st_size, stat.st_mtime_ns) for p, stat in stats.items()}
     return DataRecord(data.source.account, data.source.contents, digests)
+
+
+@cache
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    """Hash a file once in a process, unless it changes meanwhile: it is asked for several times."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

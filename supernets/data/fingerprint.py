@@ -112,8 +112,7 @@ class Contents:
 
 def _surplus(these: Hashes, those: Hashes) -> int:
     """How many of these there are beyond as many of those."""
-    values, counts = np.unique(these, return_counts=True)
-    others, other_counts = np.unique(those, return_counts=True)
-    matching = dict(zip(others.tolist(), other_counts.tolist(), strict=True))
-    pairs = zip(values.tolist(), counts.tolist(), strict=True)
-    return sum(max(0, count - matching.get(value, 0)) for value, count in pairs)
+    values, numbers = np.unique(np.concatenate([these, those]), return_inverse=True)
+    parts = numbers[: len(these)], numbers[len(these) :]
+    counts, others = (np.bincount(part, minlength=len(values)) for part in parts)
+    return int((counts - others).clip(min=0).sum())

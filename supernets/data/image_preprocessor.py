@@ -94,7 +94,7 @@ class ImagePreprocessor:
         found = [v.index_select(0, p.flatten().int()).view(p.shape) for v, p in channels]
         return torch.stack(found, dim=1)
 
-    @property
+    @cached_property
     def shorter_side(self) -> int:
         """Pixels the shorter side is brought to where the longer one follows it, else 0."""
         size = self.processor.to_dict().get("size") or {}

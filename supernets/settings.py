@@ -175,6 +175,11 @@ class DataSettings(Settings):
         False, description="Leave out images that cannot be decoded instead of stopping."
     )
 
+    def most(self, split: str) -> int | None:
+        """How many samples of a split are used at most."""
+        limits = {"train": self.max_train, "validation": self.max_validation, "test": self.max_test}
+        return limits[split]
+
     @field_validator("encoding")
     @classmethod
     def _encoding_exists(cls, value: str | None) -> str | None:

@@ -16,7 +16,7 @@ from supernets.data.account import DataSource, SplitSource
 from supernets.data.data import Split, TaskData
 from supernets.data.decode import in_words, load_images
 from supernets.data.fingerprint import hash_texts
-from supernets.data.hf_datasets import Table, Tables, open_tables
+from supernets.data.hf_datasets import BEYOND, Table, Tables, at_most, open_tables
 from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
 from supernets.data.images import ImageSplit, RandomAffine
 from supernets.data.labels import Rows
@@ -64,7 +64,7 @@ def noisy(data: TaskData, part: float) -> Split:
 def _images(settings: DataSettings, model: ModelSettings, config: ImageSizes) -> TaskData:
     preprocessor = _image_preprocessor(settings, model, config)
     if settings.name == "digits":
-        return digits.load(preprocessor, settings.augment)
+        return digits.load(preprocessor, settings)
     tables = open_tables(settings, "image")
     column, splits, sources = tables.inputs[0], {}, {}
     for name in SPLITS:
@@ -189,7 +189,7 @@ class Texts:
 def _read_texts(settings: DataSettings) -> Texts:
     if settings.name == "pydoc":
         names, collected = pydoc_text.collect(pydoc_text.standard_library())
-        return Texts(names, {split: _of_sentences(rows) for split, rows in collected.items()})
+        return Texts(names, {n: _of_sentences(rows, n, settings) for n, rows in collected.items()})
     tables: Tables = open_tables(settings, "text")
     splits = {}
     for name in SPLITS:
@@ -199,6 +199,10 @@ def _read_texts(settings: DataSettings) -> Texts:
     return Texts(tables.label_names, splits, tables.notes, tables.unused)
 
 
-def _of_sentences(rows: Sequence[pydoc_text.Sentence]) -> TextRows:
-    texts, labels = [row.text for row in rows], np.array([row.label for row in rows])
-    return TextRows((texts,), labels, len(rows), {})
+def _of_sentences(
+    rows: Sequence[pydoc_text.Sentence], split: str, settings: DataSettings
+) -> TextRows:
+    labels = np.array([row.label for row in rows])
+    kept = at_most(labels, settings.most(split))
+    left_out = {BEYOND.format(split): len(rows) - len(kept)}
+    return TextRows(([rows[row].text for row in kept],), labels[kept], len(rows), left_out)

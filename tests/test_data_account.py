@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -154,8 +158,8 @@ def test_a_damaged_archive_of_hashes_is_an_error() -> None:
             Contents.from_bytes(content)
 
 
-def draw(folder: Path, names: tuple[str, ...] = ("cat", "dog")) -> Path:
-    rng = np.random.default_rng(0)
+def draw(folder: Path, names: tuple[str, ...] = ("cat", "dog"), seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
     for name in names:
         (folder / name).mkdir(parents=True)
         for i in range(10):
@@ -175,6 +179,98 @@ def test_digest_of_images_is_that_of_their_files(tmp_path: Path) -> None:
     now = read(copy)
     (changed,) = [split for split in kept.inputs if kept.digest(split) != now.digest(split)]
     assert kept.changes(now)[0].startswith(f"{changed}: 1 rows more, 1 rows fewer")
+
+
+def pack(source: Path, folder: Path) -> Path:
+    """The same encoded images as one parquet file per split, in another order and without names."""
+    for split in sorted(path for path in source.iterdir()):
+        files = sorted(split.rglob("*.png"), reverse=True)
+        images = [{"bytes": file.read_bytes(), "path": None} for file in files]
+        columns = {"label": [file.parent.name for file in files], "image": images}
+        pq.write_table(pa.table(columns), folder / f"{split.name}.parquet", row_group_size=7)
+    return folder
+
+
+def test_digest_of_images_is_the_same_however_they_are_stored(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "validation", "test")):
+        draw(tmp_path / "folder" / split, seed=seed)
+    # In another order on the disk:
+    for path in sorted((tmp_path / "folder").rglob("*.png"), reverse=True):
+        copy = tmp_path / "copy" / path.relative_to(tmp_path / "folder")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.with_name(f"renamed-{99 - int(path.stem)}.png").write_bytes(path.read_bytes())
+    (tmp_path / "packed").mkdir()
+    packed = pack(tmp_path / "folder", tmp_path / "packed")
+    kept, *others = (
+        load_data(DataSettings(name=str(folder)), VIT).source.contents
+        for folder in (tmp_path / "folder", tmp_path / "copy", packed)
+    )
+    for other in others:
+        assert [kept.digest(s) for s in kept.inputs] == [other.digest(s) for s in kept.inputs]
+        assert kept.changes(other) == []
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> list[Any]:
+    """The first argument of every call of a function, from now on."""
+    calls: list[Any] = []
+    function = getattr(module, name)
+
+    def call(first: Any, *rest: Any, **named: Any) -> Any:
+        calls.append(first)
+        return function(first, *rest, **named)
+
+    monkeypatch.setattr(module, name, call)
+    return calls
+
+
+def test_every_image_and_the_checkpoint_are_hashed_once(
+    tmp_path: Path, experiment_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, split in enumerate(("train", "validation", "test")):
+        draw(tmp_path / "images" / split, seed=seed)
+    (tmp_path / "packed").mkdir()
+    packed = pack(tmp_path / "images", tmp_path / "packed")
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (checkpoint / name).write_text("{}")
+    experiment = load_experiment(experiment_file(model={"checkpoint": str(checkpoint)}))
+    data = load_data(DataSettings(name=str(packed)), VIT)
+    opened = counted(monkeypatch, Image, "open")
+    rows = counted(monkeypatch, hashlib, "blake2b")
+    files = counted(monkeypatch, hashlib, "file_digest")
+    first = record_of(experiment, data)
+    images = sorted(path.read_bytes() for path in (tmp_path / "images").rglob("*.png"))
+    assert sorted(rows) == sorted([*images, b"cat", b"dog"])
+    assert opened == []
+    for _ in range(2):
+        again = record_of(experiment, data)
+        assert again.contents is first.contents
+        assert again.checkpoint == first.checkpoint
+    assert len(rows) == len(images) + 2
+    assert len(files) == 2
+    (checkpoint / "config.json").write_text("{ }")
+    assert record_of(experiment, data).checkpoint["config.json"] != first.checkpoint["config.json"]
+    assert len(files) == 3
+
+
+@pytest.mark.parametrize("name", ["digits", "pydoc"])
+def test_built_in_data_keep_to_the_numbers_asked_for(name: str) -> None:
+    most = {"max_train": 40, "max_validation": 30, "max_test": 20}
+    model = VIT if name == "digits" else BERT
+    settings = DataSettings(name=name, image_size=8)
+    whole = load_data(settings, model).source
+    data = load_data(settings.model_copy(update=most), model)
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [40, 30, 20]
+    for split, count in zip(("train", "validation", "test"), (40, 30, 20), strict=True):
+        account = data.source.account.splits[split]
+        found = whole.account.splits[split].found
+        assert account.found == found
+        assert account.left_out == {f"beyond data.max_{split}": found - count}
+        assert np.isin(data.source.contents.labelled[split], whole.contents.labelled[split]).all()
+        share = [whole.account.splits[split].classes[n] / found for n in data.label_names]
+        used = [account.classes[n] / count for n in data.label_names]
+        np.testing.assert_allclose(used, share, atol=1 / count)
 
 
 @pytest.mark.parametrize("name", ["digits", "pydoc"])

@@ -27,7 +27,7 @@ from nas.evaluation.latency_meter import LocalLatency
 from supernets.data import digits
 from supernets.data.data import TaskData, calibration_batches
 from supernets.data.image_preprocessor import ImagePreprocessor
-from supernets.settings import SpaceSettings
+from supernets.settings import DataSettings, SpaceSettings
 from tests import sample_networks
 
 
@@ -63,7 +63,7 @@ def evaluator_of(
 @pytest.fixture(scope="module")
 def data() -> TaskData:
     preprocessor = ImagePreprocessor.plain(sample_networks.VIT.image_size, (0.3,), (0.4,))
-    return digits.load(preprocessor, augment=False)
+    return digits.load(preprocessor, DataSettings(name="digits", augment=False))
 
 
 def test_what_was_measured_once_is_remembered(tmp_path: Path) -> None:

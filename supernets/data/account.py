@@ -158,7 +158,8 @@ class DataSource:
     def _split(self, split: SplitSource) -> SplitAccount:
         rows = np.bincount(split.labels, minlength=len(self.label_names)).tolist()
         classes = dict(zip(self.label_names, rows, strict=True))
-        return SplitAccount(split.found, dict(split.left_out), classes, split.cut)
+        left_out = {reason: count for reason, count in split.left_out.items() if count}
+        return SplitAccount(split.found, left_out, classes, split.cut)
 
 
 def _some(names: Sequence[str]) -> str:

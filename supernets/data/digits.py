@@ -17,8 +17,10 @@ from torch.nn import functional as F
 from supernets.data.account import DataSource, SplitSource
 from supernets.data.data import TaskData
 from supernets.data.fingerprint import Hashes, hash_contents
+from supernets.data.hf_datasets import BEYOND, at_most
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.data.images import Augmentation, ImageSplit, RandomAffine
+from supernets.settings import DataSettings
 
 Rows = NDArray[np.int64]
 
@@ -39,7 +41,7 @@ class GreyPictures:
         return torch.stack([preprocessor.pixels(picture) for picture in pictures])
 
 
-def load(preprocessor: ImagePreprocessor, augment: bool) -> TaskData:
+def load(preprocessor: ImagePreprocessor, settings: DataSettings) -> TaskData:
     """Digits as grey pictures of the preprocessor's size, split 1000 / 397 / 400 by class."""
     data = load_digits()
     coarse = torch.tensor(data.images, dtype=torch.float32)[:, None]
@@ -49,12 +51,17 @@ def load(preprocessor: ImagePreprocessor, augment: bool) -> TaskData:
     labels = torch.tensor(data.target, dtype=torch.int64)
     rest, test = _split(np.arange(len(labels)), data.target, N_TEST)
     train, validation = _split(rest, data.target, N_VALIDATION)
-    augmentation: Augmentation | None = RandomAffine(10, 0.06, 0.1) if augment else None
-    parts = {"train": train, "validation": validation, "test": test}
+    whole = {"train": train, "validation": validation, "test": test}
+    kept = {n: rows[at_most(data.target[rows], settings.most(n))] for n, rows in whole.items()}
     names = tuple(str(digit) for digit in range(10))
     sources = {
-        name: SplitSource(data.target[rows], partial(_hashes, data.images[rows]), len(rows))
-        for name, rows in parts.items()
+        name: SplitSource(
+            data.target[rows],
+            partial(_hashes, data.images[rows]),
+            len(whole[name]),
+            {BEYOND.format(name): len(whole[name]) - len(rows)},
+        )
+        for name, rows in kept.items()
     }
 
     def part(rows: Rows, augmentation: Augmentation | None = None) -> ImageSplit:
@@ -62,9 +69,9 @@ def load(preprocessor: ImagePreprocessor, augment: bool) -> TaskData:
         return ImageSplit(own.prepared(preprocessor), labels[rows], preprocessor, own, augmentation)
 
     return TaskData(
-        part(train, augmentation),
-        part(validation),
-        part(test),
+        part(kept["train"], RandomAffine(10, 0.06, 0.1) if settings.augment else None),
+        part(kept["validation"]),
+        part(kept["test"]),
         names,
         preprocessor,
         source=DataSource(names, sources),

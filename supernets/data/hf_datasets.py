@@ -31,6 +31,9 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 SPLIT_SEED = 0  # how data is divided is a property of the data, not of a run
+BEYOND = "beyond data.max_{}"
+"""Why rows are left out that a split has more of than are to be used."""
+
 NAMED = 3
 """File names that a count of unused files is shown with."""
 
@@ -106,8 +109,10 @@ def open_tables(settings: DataSettings, kind: str) -> Tables:
         else:
             whole[name] = _complete(found[name], numbers, inputs, kind, name)
     tables = _set_aside(whole, settings, notes)
-    caps = {name: getattr(settings, f"max_{name}") for name in SPLIT_NAMES}
-    capped = {name: _capped(table, caps[name], name) for name, table in tables.items()}
+    capped = {
+        name: table.kept(at_most(table.labels, settings.most(name)), BEYOND.format(name))
+        for name, table in tables.items()
+    }
     for name, table in capped.items():
         if not len(table.rows):
             why = ", ".join(f"{count} {reason}" for reason, count in table.left_out.items())
@@ -126,6 +131,13 @@ def spread(labels: Rows, n: int) -> Rows:
     by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
     picks = (np.arange(n) + 0.5) * len(labels) / n
     return np.sort(by_label[picks.astype(np.int64)])
+
+
+def at_most(labels: Rows, most: int | None) -> Rows:
+    """Positions of so many samples, see `spread`; of all where there are no more."""
+    if most is None or most >= len(labels):
+        return np.arange(len(labels))
+    return spread(labels, most)
 
 
 def _open(settings: DataSettings, kind: str) -> Opened:
@@ -298,9 +310,3 @@ def _set_aside(
             train, tables[name] = train.parted(taken)
             notes.append(f"data: no {name} split; {len(taken)} rows of train are set aside for it")
     return {**tables, "train": train}
-
-
-def _capped(table: Table, most: int | None, split: str) -> Table:
-    if most is None or most >= len(table.rows):
-        return table
-    return table.kept(spread(table.labels, most), f"beyond data.max_{split}")

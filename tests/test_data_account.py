@@ -151,6 +151,18 @@ def test_changes_are_counted(now: Contents, told: list[str]) -> None:
     assert Contents.from_bytes(then.to_bytes()).changes(now) == told
 
 
+def test_rows_that_are_only_in_another_order_are_not_called_new(tmp_path: Path) -> None:
+    rows = some_rows(40)
+    kept = texts(write_rows(tmp_path / "a", {"train": rows})).source.contents
+    turned = texts(write_rows(tmp_path / "b", {"train": rows[::-1]})).source.contents
+    assert Contents.from_bytes(kept.to_bytes()).changes(turned) == [
+        "the same rows in other splits: their order decides what is set aside"
+    ]
+    relabelled = [(text, "y") for text, _ in rows[:2]] + rows[2:]
+    other = texts(write_rows(tmp_path / "c", {"train": relabelled[::-1]})).source.contents
+    assert kept.changes(other)[0].startswith("train: ")
+
+
 def test_a_damaged_archive_of_hashes_is_an_error() -> None:
     whole = contents("a").to_bytes()
     for content in (b"", b"no archive", whole[:-40]):

@@ -74,11 +74,17 @@ class Contents:
 
     def changes(self, now: Contents) -> list[str]:
         """How the rows of another time differ, a text per split that does."""
-        return [
+        told = [
             f"{split}: {', '.join(changes)}"
             for split in self.inputs
             if (changes := self._changes(now, split))
         ]
+        if told and np.array_equal(self._whole(), now._whole()):
+            return ["the same rows in other splits: their order decides what is set aside"]
+        return told
+
+    def _whole(self) -> Hashes:
+        return np.sort(np.concatenate(list(self.labelled.values())))
 
     def _changes(self, now: Contents, split: str) -> list[str]:
         gone = _surplus(self.inputs[split], now.inputs[split])

@@ -122,6 +122,8 @@ def run(
         front = run_pipeline(experiment, folder, stoppable, number, latency_elsewhere)
     console.print(front_table(front))
     console.print(recommendation(front), style="bold green", highlight=False)
+    for line in front.runtime_problems():
+        console.print(line, style="bold red", highlight=False, markup=False)
     console.print(f"report: {folder.report_html}", highlight=False, soft_wrap=True)
 
 

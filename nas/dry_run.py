@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hardware.formats.format import Format
 from hardware.formats.registry import ordered
+from hardware.portability.agreement import ready_runtimes
 from hardware.target import Target
 from nas.cost_models import ExactCosts
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
@@ -41,6 +42,7 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     yield f"target: {target.execution_provider}, {target.threads} thread(s)"
     yield from data.source.account.lines()
     yield from data.notes
+    ready_runtimes(experiment.export.verify)
     if experiment.polish is not None:
         noisy(data, experiment.polish.token_noise)
     start = load_supernet(experiment.model, data, experiment.seed)
@@ -49,6 +51,11 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     network.example_inputs(1, target.sequence_length)  # refuses more tokens than it has positions
     check_batches(network, len(data.train), experiment)
     refuse_precisions(space, target)
+    if experiment.export.transformers_js and getattr(network.config, "channels", 3) != 3:
+        raise ValueError(
+            "export.transformers_js: the network reads grey images, transformers.js prepares "
+            "colour ones only; leave it out"
+        )
     refuse_single(space)
     yield _genes(space)
     free = sum(len(gene.choices) > 1 for gene in space.genes)

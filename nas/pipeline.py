@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from hardware.files import write_atomically
 from hardware.formats.registry import find_format
+from hardware.portability.agreement import ready_runtimes
 from nas.delivery.results import Front, read_front
 from nas.delivery.selection import provisional_front
 from nas.dry_run import check
@@ -101,6 +102,8 @@ def admit(experiment: Experiment, folder: RunFolder, needs_database: bool) -> Ta
     if not (is_written(experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()):
         for _ in check(experiment, data):
             pass
+    else:
+        ready_runtimes(experiment.export.verify)
     return data
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from hardware.files import replacing
 from hardware.graph.template import Template
+from hardware.portability.runtimes import Runtime, parse_runtime
 from nas.cost_models import supernet_problem
 from nas.delivery.exporter import Exporter
 from nas.delivery.results import Front
@@ -153,7 +154,7 @@ class RunSession:
     def exporter(self) -> Exporter:
         """Writes candidates as model folders."""
         allow_fallback = self.experiment.target.allow_fallback
-        return Exporter(self.builder, self.data, allow_fallback)
+        return Exporter(self.builder, self.data, allow_fallback, self.experiment.export)
 
     @property
     def front_settings(self) -> dict[str, object]:
@@ -170,6 +171,13 @@ class RunSession:
             self.folder, self.experiment.seed, self.reporter,
         )  # fmt: skip
 
+    def _runtimes(self) -> list[Runtime]:
+        """Where exported models are run: as asked, else here, which takes the CPU for target."""
+        named = self.experiment.export.verify
+        if not named and self.builder.target.provider == "cpu":
+            named = ("onnxruntime",)
+        return [parse_runtime(name) for name in named]
+
     def validate(self, evaluations: list[Evaluation]) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
         picks = pick_models(evaluations, self.experiment)
@@ -182,7 +190,8 @@ class RunSession:
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
         fine_tuner = self._fine_tuner(measured_references(evaluations)[PLAIN])
-        validator = Validator(self.exporter, self.latency, self.experiment.seed, fine_tuner)
+        seed, runtimes = self.experiment.seed, self._runtimes()
+        validator = Validator(self.exporter, self.latency, seed, fine_tuner, runtimes)
         models = tuple(validator.validate(picks, self.folder.models, self.reporter))
         return Front(
             models=models,

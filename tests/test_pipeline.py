@@ -103,6 +103,10 @@ def test_every_exported_model_answers_its_samples_as_it_did(
         (row,) = verify_folder(folder.model(model.name), [Runtime("onnxruntime")])
         assert row.agrees
         assert row.difference == 0
+        (measured,) = model.agreements
+        assert measured.version == onnxruntime.__version__
+        assert measured.difference == 0
+        assert measured.version in (folder.model(model.name) / "README.md").read_text()
 
 
 def test_exported_models_give_the_reported_test_accuracy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from torch import nn
 
+from hardware.formats.policy import QuantPolicy
+from hardware.formats.registry import find_format
+from hardware.formats.scheme import QuantScheme
+from hardware.graph.template import Template
 from hardware.portability.agreement import Samples, shipped_samples, verify_folder
 from hardware.portability.runtimes import (
     DeploymentError,
@@ -20,6 +26,13 @@ from hardware.portability.runtimes import (
     installed_runtimes,
     parse_runtime,
 )
+from hardware.session import open_session, predict
+from hardware.target import Target
+from hardware.writing.calibrate import calibrate
+from hardware.writing.materialize import Weights, arrays, materialize, save_model
+from nas.evaluation.candidate_builder import Inputs
+from tests.other_runtimes import EACH
+from tests.sample_networks import BERT, RESNET, VIT, bert, resnet, vit
 
 ROOT = Path(__file__).parent.parent
 HERE = Runtime("onnxruntime")
@@ -40,6 +53,26 @@ def folder(tmp_path: Path) -> Path:
     x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     Samples({"x": x}, 2 * x).save(tmp_path)
     return tmp_path
+
+
+def weights_of(network: nn.Module) -> Weights:
+    return arrays(network.state_dict())
+
+
+@cache
+def small_models() -> dict[str, tuple[Template, Weights, Inputs]]:
+    """Family -> template, random weights, and a few inputs."""
+    rng = np.random.default_rng(0)
+    network, vit_template = vit()
+    network.activate({})
+    ids = rng.integers(0, BERT.vocab_size, (8, 9))
+    texts: Inputs = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+    images = [rng.standard_normal((8, c.channels, 16, 16), np.float32) for c in (VIT, RESNET)]
+    return {
+        "vit": (vit_template, weights_of(network.extract()), {"pixel_values": images[0]}),
+        "bert": (bert()[1], weights_of(bert()[0]), texts),
+        "resnet": (resnet()[1], weights_of(resnet()[0]), {"pixel_values": images[1]}),
+    }
 
 
 def package(place: Path, name: str, code: str) -> Path:
@@ -148,3 +181,22 @@ def test_a_difference_ends_the_command_with_code_2(folder: Path) -> None:
     assert done.returncode == 2
     assert "logits differ by 1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("family", ["vit", "bert", "resnet"])
+@pytest.mark.parametrize("runtime", EACH)
+def test_every_family_and_format_runs_in_other_runtimes(
+    tmp_path: Path, runtime: Runtime, family: str, precision: str
+) -> None:
+    template, weights, inputs = small_models()[family]
+    policy = QuantPolicy.uniform([e.name for e in template.layers], find_format(precision))
+    scheme = QuantScheme()
+    ranges = calibrate(template, weights, scheme, [inputs]) if family == "resnet" else None
+    save_model(materialize(template, weights, policy, scheme, ranges), tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx", Target())
+    Samples(inputs, predict(session, [inputs])).save(tmp_path)
+    (row,) = verify_folder(tmp_path, [runtime])
+    assert row.failure is None
+    assert row.agrees, f"{row.difference} > {row.tolerance}"
+    assert row.top1 == 1

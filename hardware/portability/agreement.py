@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 from rich.table import Table
 
-from hardware.portability.runtimes import Answer, Arrays, DeploymentError, Runtime
+from hardware.portability.runtimes import (
+    Answer,
+    Arrays,
+    DeploymentError,
+    Runtime,
+    parse_runtime,
+)
 
 SAMPLES_FILE = "samples.npz"
 OUTPUT = "output."
@@ -93,6 +102,41 @@ class Agreement:
         """Plain values; None for what was not measured."""
         plain = {**asdict(self), "agrees": self.agrees}
         return {name: None if value != value else value for name, value in plain.items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        given = {name: data[name] for name in cls.__dataclass_fields__ if data[name] is not None}
+        return cls(**given)
+
+
+def ready_runtimes(names: Sequence[str]) -> list[Runtime]:
+    """The runtimes of these names, each of which has run a model of one node.
+
+    Raises DeploymentError with a line for every one that is unknown, not installed or broken.
+    """
+    runtimes, wrong = [], []
+    for name in names:
+        try:
+            runtime = parse_runtime(name)
+            _try(runtime)
+            runtimes.append(runtime)
+        except DeploymentError as error:
+            wrong.append(f"export.verify: {error}")
+    if wrong:
+        raise DeploymentError("\n".join(wrong))
+    return runtimes
+
+
+def _try(runtime: Runtime) -> None:
+    """Run the smallest model there is. Raises DeploymentError."""
+    x, y = (make_tensor_value_info(n, TensorProto.FLOAT, ["n", 1]) for n in ("x", "logits"))
+    graph = make_graph([make_node("Relu", ["x"], ["logits"])], "smallest", [x], [y])
+    model = make_model(graph, opset_imports=[make_opsetid("", 13)], ir_version=7)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, str(path))
+        runtime.run(path, {"x": np.ones((1, 1), np.float32)})
 
 
 def verify_folder(folder: Path, runtimes: Sequence[Runtime]) -> list[Agreement]:

@@ -119,18 +119,24 @@ NODE_RUNTIMES = ("onnxruntime-node", "onnxruntime-web")
 RUNTIMES = (*PYTHON_RUNTIMES, *NODE_RUNTIMES)
 
 
-def parse_runtime(text: str) -> Runtime:
-    """`NAME` or `NAME@PLACE`. Raises DeploymentError for a name or place that does not exist."""
+def runtime_named(text: str) -> Runtime:
+    """`NAME` or `NAME@PLACE`, there or not. Raises DeploymentError for an unknown name."""
     name, _, place = text.partition("@")
     if name not in RUNTIMES:
         raise DeploymentError(
             f"{text}: no runtime of this name is known; known are {', '.join(RUNTIMES)}, "
             "each with @PLACE behind it where it is installed elsewhere"
         )
-    if place and not Path(place).exists():
+    return Runtime(name, Path(place) if place else None)
+
+
+def parse_runtime(text: str) -> Runtime:
+    """The same; raises DeploymentError for a place that does not exist, too."""
+    runtime = runtime_named(text)
+    name, place = runtime.name, runtime.place
+    if place is not None and not place.exists():
         raise DeploymentError(f"{text}: {place} does not exist")
-    runtime = Runtime(name, Path(place) if place else None)
-    if not place and not _is_installed(name):
+    if place is None and not _is_installed(name):
         raise DeploymentError(
             f"{name}: is not installed here; {_how_to_install(name)}, or name its place: "
             f"{name}@PLACE"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,11 @@ from hardware.kernel_profile import what_ran
 from hardware.portability.agreement import Samples, shipped_samples
 from hardware.session import open_session, predict
 from hardware.target import Target
+from nas.delivery.serving import lay_out
 from nas.evaluation.built_candidate import BuiltCandidate
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.experiment.schema import ExportSettings
 from nas.run.run_folder import write_json
 from supernets.data.data import TaskData
 from supernets.pretrained.config_json import export_config
@@ -39,6 +41,7 @@ class Exporter:
     builder: CandidateBuilder
     data: TaskData
     allow_fallback: bool = False
+    settings: ExportSettings = field(default_factory=ExportSettings)
 
     def write(self, candidate: Candidate, folder: Path) -> str:
         """Write model, policy, configuration and preprocessor; the folder appears whole.
@@ -70,6 +73,7 @@ class Exporter:
         )
         write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
         self.data.preprocessor.save(part, candidate.image_size)
+        lay_out(part, self.settings, built.target)
         return coverage
 
     def _write_samples(self, built: BuiltCandidate, part: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from nas.delivery.markdown import markdown_text
 from nas.delivery.results import ValidatedModel, mark
+from nas.delivery.serving import runs_in, serve_section
 from nas.evaluation.candidate import Candidate
 
 PILLOW_CODE = """\
@@ -62,11 +64,12 @@ def model_card(
     config: Mapping[str, Any],
     preprocessing: Mapping[str, Any] | None,
     measured: ValidatedModel | None,
+    folder: Path | None = None,
 ) -> str:
     """Markdown: what the model is, what was measured, how to run it in plain ONNX Runtime.
 
     config, preprocessing: what config.json and preprocessor_config.json hold; the latter is None
-    for texts.
+    for texts. folder: of the model, which says for which servers it is laid out.
     """
     lines = [f"# {markdown_text(name)}", "", _composition(candidate), ""]
     if measured is not None:
@@ -74,12 +77,12 @@ def model_card(
     lines += [
         "## Run it",
         "",
-        "Needs onnxruntime 1.25 or newer.",
-        "",
+        *([known, ""] if (known := runs_in(measured.agreements if measured else ())) else []),
         "```python",
         _code(config, preprocessing).rstrip(),
         "```",
         "",
+        *serve_section(name, config, preprocessing is None, folder),
     ]
     sizes = [f"| {markdown_text(gene)} | {value} |" for gene, value in candidate.architecture]
     lines += ["## Architecture", "", "| gene | value |", "|---|---|", *sizes, ""]

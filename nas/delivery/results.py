@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+from hardware.portability.agreement import Agreement, problems
 from nas.evaluation.candidate import Candidate
 from nas.run.run_folder import RunFolder, read_json
 
@@ -42,6 +43,7 @@ class ValidatedModel:
     unpolished_accuracy: validation accuracy before polishing, None where nothing was polished.
     test_accuracy, coverage: None and empty before the model is exported.
     coverage: one sentence on which layers are really quantized in the written graph.
+    agreements: its stored samples in each runtime that was asked for, beside the measured model.
     """
 
     name: str
@@ -55,6 +57,12 @@ class ValidatedModel:
     versus: Mapping[str, Versus]
     unpolished_accuracy: float | None = None
     latency_disturbed: bool = False
+    agreements: tuple[Agreement, ...] = ()
+
+    @property
+    def differs(self) -> bool:
+        """Whether a runtime gives other logits than were measured, and no error."""
+        return any(not row.agrees and row.failure is None for row in self.agreements)
 
     @property
     def polished(self) -> bool:
@@ -67,6 +75,7 @@ class ValidatedModel:
         fields = asdict(self)
         fields["candidate"] = self.candidate.to_json()
         fields["key"] = self.candidate.key
+        fields["agreements"] = [row.to_json() for row in self.agreements]
         fields["model"] = f"models/{self.name}/model.onnx"
         return fields
 
@@ -76,6 +85,7 @@ class ValidatedModel:
         values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         values["candidate"] = Candidate.from_json(data["candidate"])
         values["latency_ms"] = tuple(data["latency_ms"])
+        values["agreements"] = tuple(map(Agreement.from_json, data.get("agreements", ())))
         values["versus"] = {name: Versus(**fields) for name, fields in data["versus"].items()}
         return cls(**values)
 
@@ -104,6 +114,14 @@ class Front:
     def references(self) -> tuple[ValidatedModel, ...]:
         """The largest network in FP32 and in INT8."""
         return tuple(model for model in self.models if model.role == "reference")
+
+    def runtime_problems(self) -> list[str]:
+        """A line for every model and runtime that differs from the measurement, or does not run."""
+        return [
+            f"{model.name}: {problem}"
+            for model in self.models
+            for problem in problems(model.agreements)
+        ]
 
     def model(self, name: str) -> ValidatedModel:
         """Look a model up by its name."""

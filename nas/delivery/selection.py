@@ -71,12 +71,17 @@ def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> st
 def recommend(models: Sequence[ValidatedModel], accuracy_drop: float) -> str:
     """Name of the fastest model whose validation accuracy the accepted drop allows.
 
-    A latency that was disturbed is believed only where all of them were.
+    A latency that was disturbed is believed only where all of them were. A model that a runtime
+    answers otherwise for is recommended only where that is so of all.
     """
     names = [model.name for model in models if model.role == "reference"]
     low = next(model for model in models if model.name == low_reference(names))
     good = [m for m in models if m.validation_accuracy >= low.validation_accuracy - accuracy_drop]
-    return min(good, key=lambda model: (model.latency_disturbed, model.latency_ms[0])).name
+
+    def rank(model: ValidatedModel) -> tuple[bool, bool, float]:
+        return model.differs, model.latency_disturbed, model.latency_ms[0]
+
+    return min(good, key=rank).name
 
 
 def _fastest(evaluations: Sequence[Evaluation], bar: float) -> Evaluation | None:

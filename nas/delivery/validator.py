@@ -11,6 +11,8 @@ import numpy as np
 from hardware.files import write_atomically
 from hardware.kernel_profile import FallbackError
 from hardware.latency import Rounds
+from hardware.portability.agreement import verify_folder
+from hardware.portability.runtimes import Runtime
 from hardware.session import open_session
 from hardware.writing.verify import PolicyError
 from nas.delivery.exporter import Exporter, ExportError
@@ -30,12 +32,16 @@ REFUSED = (ExportError, FallbackError, PolicyError)
 
 @dataclass(frozen=True)
 class Validator:
-    """Exports chosen candidates and measures the files that were written."""
+    """Exports chosen candidates and measures the files that were written.
+
+    runtimes: where every model is run once more, and its answers compared.
+    """
 
     exporter: Exporter
     latency: LatencyMeter
     seed: int
     fine_tuner: FineTuner | None = None
+    runtimes: Sequence[Runtime] = ()
 
     def validate(
         self, picks: Sequence[Pick], models: Path, reporter: Reporter
@@ -62,7 +68,7 @@ class Validator:
             file = folder / "preprocessor_config.json"
             preprocessing = read_json(file) if file.exists() else None
             config = read_json(folder / "config.json")
-            card = model_card(model.name, model.candidate, config, preprocessing, model)
+            card = model_card(model.name, model.candidate, config, preprocessing, model, folder)
             write_atomically(folder / "README.md", card)
         remove_others(models, {model.name for model in validated})
         if self.fine_tuner is not None:
@@ -87,6 +93,7 @@ class Validator:
             test_accuracy=test_accuracy,
             size_bytes=path.stat().st_size,
             coverage=coverage,
+            agreements=tuple(verify_folder(folder, self.runtimes)),
         )
 
     def _time(self, models: Sequence[ValidatedModel], folder: Path) -> list[ValidatedModel]:

@@ -118,6 +118,17 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
             beside = folder / Path(value).expanduser()
             if beside.exists():
                 values[key] = str(beside.resolve())
+    export = data.get("export")
+    if isinstance(export, dict) and isinstance(names := export.get("verify"), list):
+        export["verify"] = [_beside(name, folder) for name in names]
+
+
+def _beside(name: object, folder: Path) -> object:
+    """NAME@PLACE with the place made absolute."""
+    runtime, at, place = name.partition("@") if isinstance(name, str) else ("", "", "")
+    if not place or "\0" in place:
+        return name
+    return f"{runtime}{at}{folder.resolve() / Path(place).expanduser()}"
 
 
 def _explain(detail: Any, data: Any) -> str:

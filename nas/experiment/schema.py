@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hardware.formats.scheme import QuantScheme
+from hardware.portability.runtimes import runtime_named
 from hardware.settings import Settings
 from hardware.target import Target
 from nas.experiment.metrics import METRICS, Metric, find_metric
@@ -28,6 +29,12 @@ class TargetSettings(Target):
     )
 
 
+def _runtime(text: str) -> str:
+    """Whether it is there is found out on the machine that runs."""
+    runtime_named(text)
+    return text
+
+
 class ExportSettings(Settings):
     """What is written at the end."""
 
@@ -46,6 +53,18 @@ class ExportSettings(Settings):
         description="ONNX operator set of the models; null: the oldest that says the same, which "
         "loads in ONNX Runtime 1.16. From 23 on, attention is one operator: small transformers run "
         "a tenth faster, in ONNX Runtime 1.23 and later.",
+    )
+    verify: tuple[Annotated[str, AfterValidator(_runtime)], ...] = Field(
+        (),
+        description="Runtimes in which every exported model is run on stored samples: onnxruntime, "
+        "openvino, onnxruntime-node, onnxruntime-web; NAME@PLACE for one installed elsewhere. One "
+        "that answers otherwise than here is not recommended. Without any: the onnxruntime here.",
+    )
+    triton: bool = Field(
+        False, description="Write config.pbtxt and 1/model.onnx, as NVIDIA Triton serves a folder."
+    )
+    transformers_js: bool = Field(
+        False, description="Write onnx/model_quantized.onnx too, where transformers.js looks."
     )
 
 

@@ -15,6 +15,7 @@ from hardware.files import write_atomically
 from nas.delivery.markdown import markdown_text
 from nas.delivery.results import Front, ValidatedModel, mark, read_front
 from nas.delivery.selection import provisional_front
+from nas.delivery.serving import runs_in
 from nas.evaluation.baselines import low_reference
 from nas.evaluation.record import Evaluation
 from nas.experiment.schema import Experiment
@@ -84,6 +85,7 @@ def row(model: ValidatedModel, front: Front) -> tuple[str, ...]:
     """One model as cells under `columns`."""
     median, low, high = model.latency_ms
     marks = " (recommended)" if model.name == front.recommended else ""
+    marks += " (differs in another runtime)" if model.differs else ""
     kinds = Counter(precision.name for precision in model.candidate.policy.values())
     return (
         model.name + marks,
@@ -134,6 +136,15 @@ def disturbance(front: Front) -> str:
         "figure where there is an undisturbed one; `simqnas bench MODEL --against OTHER` measures "
         "again once the machine is idle."
     )
+
+
+def runtimes(front: Front) -> list[str]:
+    """Where the models run, told once for all that agree alike; then what differs or fails."""
+    told: dict[str, list[str]] = {}
+    for model in front.models:
+        told.setdefault(runs_in(model.agreements), []).append(model.name)
+    lines = [f"{', '.join(names)}: {text}" for text, names in told.items() if text]
+    return [*lines, *front.runtime_problems()] or ["not measured in any other"]
 
 
 def front_table(front: Front) -> Table:
@@ -199,6 +210,7 @@ def markdown(report: Report) -> str:
     lines += _markdown_table(columns(front), [row(model, front) for model in front.models])
     if stars := disturbance(front):
         lines += ["", markdown_text(stars)]
+    lines += ["", "## Runtimes", "", *(f"- {markdown_text(line)}" for line in runtimes(front))]
     lines += ["", "## Predictors", ""]
     lines += _markdown_table(PredictorReport.COLUMNS, [p.row() for p in report.predictors])
     lines += ["", "## Quantized layers", ""]
@@ -240,6 +252,7 @@ def html(report: Report) -> str:
         plots=[f.to_html(full_html=False, include_plotlyjs=False) for f in figures],
         recommendation=recommendation(front),
         disturbance=disturbance(front),
+        runtimes=runtimes(front),
         columns=columns(front),
         rows=[row(model, front) for model in front.models],
         chosen=[model.name for model in front.models].index(front.recommended),

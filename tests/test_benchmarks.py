@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import yaml
 from datasets import Dataset
@@ -23,6 +24,7 @@ from benchmarks import (
     headline_table,
     ledger,
     low_precision,
+    portability,
     search,
     surfaces,
     tuning_cost,
@@ -347,3 +349,23 @@ def test_every_command_of_the_page_names_a_benchmark() -> None:
         source = (headline_table.README.parents[1] / path).read_text(encoding="utf-8")
         for option in re.findall(r"--[a-z][a-z-]+", line):
             assert f'"{option}"' in source, line
+
+
+@pytest.mark.usefixtures("toys")
+def test_models_are_written_run_elsewhere_and_compared(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portability, "SMALL_VIT", TOY_VIT)
+    monkeypatch.setattr(portability, "LOADS", 2)
+    run(portability.main, "write", tmp_path, "--only", "small ViT", "MiniLM", "ResNet-50")
+    chosen = ("--only", "small ViT", "MiniLM", "ResNet-50")
+    arguments = (tmp_path, *chosen, "--samples", 5, "--runtime", "onnxruntime")
+    rows = run(portability.main, "matrix", *arguments).splitlines()[2:]
+    assert len(rows) == 9
+    for row in rows:
+        _, _, where, difference, _, top1, _, _ = (cell.strip() for cell in row.split("|"))
+        assert where == f"onnxruntime {onnxruntime.__version__}"
+        assert difference == "0"
+        assert top1 == "100.0%"
+    printed = run(portability.main, "forms", tmp_path, tmp_path, *chosen, "--repeats", 6)
+    assert [row.split("|")[2].strip() for row in printed.splitlines()[2:]] == ["1.000x"] * 9

@@ -48,7 +48,7 @@ def unmarked(template: Template) -> Template:
             if name == mark.output[0]:
                 node.input[place] = mark.input[0]
     model.graph.node.remove(mark)
-    return Template(model, template.parameters, template.bypasses)
+    return Template(model, template.parameters, template.alternatives)
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)

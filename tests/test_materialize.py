@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,19 @@ def test_template_reads_back_equal(tmp_path: Path) -> None:
     again = Template.load(tmp_path / "template.onnx")
     assert again == template
     assert again.layers == template.layers
+
+
+def test_a_template_of_the_first_version_reads_back(tmp_path: Path) -> None:
+    """Its table was of dropped modules alone: path -> input and output."""
+    _, template = vit()
+    template.save(tmp_path / "template.onnx")
+    model = onnx.load(tmp_path / "template.onnx")
+    old = {path: list(bypass) for path, bypass in template.bypasses.items()}
+    tables = {"parameters": template.parameters, "bypasses": old}
+    onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in tables.items()})
+    onnx.save(model, tmp_path / "old.onnx")
+    assert old
+    assert Template.load(tmp_path / "old.onnx").alternatives == template.alternatives
 
 
 def test_weights_that_no_dropped_block_explains_are_an_error() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import onnx
@@ -15,7 +15,7 @@ from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from hardware.graph import graph_rewrites as normalize
-from hardware.graph.template import Layer, Template
+from hardware.graph.template import DROPPED, Layer, Template
 
 __all__ = ["OPSET", "Layer", "Template", "export_template"]
 
@@ -29,8 +29,12 @@ def export_template(
     *,
     dynamic_axes: Mapping[str, Mapping[int, str]],
     free_axes: Mapping[str, Mapping[int, str]] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> Template:
     """Export the largest network once; candidates are sliced from the result.
+
+    `choices` are the names of modules of which a candidate keeps one, by the path of the module
+    that adds up what they put out; the last is the full network's.
 
     `dynamic_axes` vary from call to call, `free_axes` from candidate to candidate: the network
     fixes them, the graph's inputs leave them open.
@@ -49,13 +53,15 @@ def export_template(
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
     parameters = {name: shape for name, shape in parameters.items() if name in _used(model.graph)}
+    side_by_side = normalize.side_by_side(model.graph, choices or {})
     bypasses = normalize.bypasses(model.graph, parameters)
     normalize.mark_read_tokens(model.graph, bypasses)
     for name in parameters:
         del model.graph.initializers[name]
     proto = _proto(model, parameters)
     _open_axes(proto.graph, free_axes or {})
-    template = Template(proto, parameters, bypasses)
+    dropped = {path: {DROPPED: bypass} for path, bypass in bypasses.items()}
+    template = Template(proto, parameters, {**dropped, **side_by_side})
     _refuse_repeated(template)
     return template
 

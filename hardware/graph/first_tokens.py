@@ -8,7 +8,7 @@ block. `narrow` moves that mark to the front of whichever block a candidate ends
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 
 import onnx
 from onnx.helper import make_node
@@ -16,18 +16,22 @@ from onnx.helper import make_node
 FIRST_TOKENS = "first_tokens"
 """Tensor of a template: indices of the tokens that are read, 0 to n - 1."""
 
-TOKENWISE = {"Linear", "Add", "LayerNormalization", "Gelu"}
+TOKENWISE = {"Linear", "Add", "LayerNormalization", "Gelu", "Relu"}
 TOKENS, QUERIES = 1, 2
 """Axes of activations (batch, tokens, width) and of attention masks (batch, heads, queries, T)."""
 
 
 def narrow(
-    nodes: list[onnx.NodeProto], blocks: Iterable[str], constants: Container[str]
+    nodes: list[onnx.NodeProto],
+    blocks: Iterable[str],
+    constants: Container[str],
+    stands_in: Mapping[str, str],
 ) -> list[onnx.NodeProto]:
     """Compute the last block's queries, and all that follows them, for the tokens read alone.
 
     `nodes` are in order and carry their scopes, `blocks` are module paths that may be narrowed,
-    `constants` names that are no activations. Without a mark, or a block before it, nothing moves.
+    `constants` names that are no activations. A value that nobody reads is read as the one that it
+    `stands_in` for. Without a mark, or a block before it, nothing moves.
     """
     mark = next((node for node in nodes if FIRST_TOKENS in node.input), None)
     if mark is None:
@@ -46,7 +50,7 @@ def narrow(
     for node in reversed(nodes):
         inside = f"{scope(node)}.".startswith(paths)
         if inside and (node.op_type in TOKENWISE or node.op_type == "Attention"):
-            value = node.output[0]
+            value = stands_in.get(node.output[0], node.output[0])
             if all(reads_first(user, value) for user in users.get(value, [])):
                 narrowed.add(node.name)
     return _moved(nodes, mark, narrowed, constants) if narrowed else nodes

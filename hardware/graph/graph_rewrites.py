@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hardware.graph.first_tokens import FIRST_TOKENS, TOKENS
-from hardware.graph.template import DOMAIN, Bypass
+from hardware.graph.template import DOMAIN, Alternative, within
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -210,14 +210,48 @@ def _merge_heads(value: ir.Value) -> ir.Node | None:
     return reshape if reshape is not None and reshape.op_type == "Reshape" else None
 
 
-def bypasses(graph: ir.Graph, parameters: Mapping[str, object]) -> dict[str, Bypass]:
+def side_by_side(
+    graph: ir.Graph, choices: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, Alternative]]:
+    """Take away the sums that hold modules of choice together; the last module's value stays.
+
+    What the modules put out gets names of one length, so that every choice takes the same bytes
+    wherever it is read.
+    """
+    found: dict[str, dict[str, Alternative]] = {}
+    for path, names in choices.items():
+        sums = [node for node in graph if scope(node) == path]
+        assert len(sums) == len(names) - 1, f"{path}: one sum less than {list(names)}"
+        result = sums[-1].outputs[0]
+        values = [sums[0].inputs[0], *(node.inputs[1] for node in sums)]
+        for number, value in enumerate(values):
+            assert value is not None
+            if within(_scope_of(value), path):
+                value.name = f"{result.name}/{number}"
+        own = values[-1]
+        assert own is not None
+        ir.convenience.replace_all_uses_with(result, own)
+        for node in reversed(sums):
+            graph.remove(node, safe=True)
+        ends = [value.name or "" for value in values if value is not None]
+        found[path] = {n: Alternative(v, ends[-1]) for n, v in zip(names, ends, strict=True)}
+    return found
+
+
+def _scope_of(value: ir.Value) -> str:
+    """Module path that produced a value, empty for the network itself and its inputs."""
+    producer = value.producer()
+    return "" if producer is None else scope(producer)
+
+
+def bypasses(graph: ir.Graph, parameters: Mapping[str, object]) -> dict[str, Alternative]:
     """Module paths ending in a number whose output has the shape of one input: droppable blocks."""
     paths = {path for node in graph for path in _numbered_prefixes(scope(node))}
     found = {path: _bypass(graph, path, parameters) for path in sorted(paths)}
     return {path: bypass for path, bypass in found.items() if bypass is not None}
 
 
-def mark_read_tokens(graph: ir.Graph, found: Mapping[str, Bypass]) -> None:
+def mark_read_tokens(graph: ir.Graph, found: Mapping[str, Alternative]) -> None:
     """Put a Gather of the first tokens behind the last droppable block if only they are read.
 
     See `hardware.first_tokens`.
@@ -256,8 +290,8 @@ def _numbered_prefixes(path: str) -> Iterator[str]:
             yield ".".join(parts[:length])
 
 
-def _bypass(graph: ir.Graph, path: str, parameters: Mapping[str, object]) -> Bypass | None:
-    region = [n for n in graph if scope(n) == path or scope(n).startswith(path + ".")]
+def _bypass(graph: ir.Graph, path: str, parameters: Mapping[str, object]) -> Alternative | None:
+    region = [node for node in graph if within(scope(node), path)]
     inside = set(region)
     outputs = [v for node in region for v in node.outputs if _leaves(v, inside)]
     if len(outputs) != 1:
@@ -271,7 +305,7 @@ def _bypass(graph: ir.Graph, path: str, parameters: Mapping[str, object]) -> Byp
     fitting = [value for value in inputs if value.shape == outputs[0].shape]
     if len(fitting) != 1:
         return None
-    return Bypass(fitting[0].name or "", outputs[0].name or "")
+    return Alternative(fitting[0].name or "", outputs[0].name or "")
 
 
 def _leaves(value: ir.Value, inside: set[ir.Node]) -> bool:

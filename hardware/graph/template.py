@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -42,11 +42,27 @@ class Layer(NamedTuple):
         return size
 
 
-class Bypass(NamedTuple):
-    """What a dropped module is replaced with: its output value becomes its input value."""
+DROPPED = "dropped"
+"""The choice of leaving a module out: what it puts out is what it was given."""
+
+
+class Alternative(NamedTuple):
+    """What one choice for a module means: whoever reads `output` reads `input` instead.
+
+    Of the module only what lies in a part named like the choice is left.
+    """
 
     input: str
     output: str
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the full network's: nothing is read otherwise."""
+        return self.input == self.output
+
+
+Alternatives = Mapping[str, Mapping[str, Alternative]]
+"""Module path -> choice -> what it means."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +70,15 @@ class Template:
     """A normalised ONNX graph without its parameters.
 
     `model` keeps one node per layer; parameters are inputs of nodes that carry the torch name.
-    `parameters` maps those names to the largest shapes, `bypasses` module paths to the values
-    that a dropped module (a transformer block, a residual block) connects. What is written for a
+    `parameters` maps those names to the largest shapes. `alternatives` are choices for modules:
+    a transformer block or residual block may be dropped, which a candidate's weights tell; modules
+    that stand side by side in the graph (`open`) are told apart by `chosen`. What is written for a
     candidate has operators of `opset`, or of the oldest possible without a number.
     """
 
     model: onnx.ModelProto
     parameters: Mapping[str, tuple[int, ...]]
-    bypasses: Mapping[str, Bypass]
+    alternatives: Alternatives
     opset: int | None = None
 
     @cached_property
@@ -94,15 +111,63 @@ class Template:
         given = {tensor.name for tensor in self.model.graph.initializer}
         return {*self.parameters, *given}
 
+    @cached_property
+    def bypasses(self) -> dict[str, Alternative]:
+        """Droppable modules -> what they connect if they are dropped."""
+        return {p: among[DROPPED] for p, among in self.alternatives.items() if DROPPED in among}
+
+    @cached_property
+    def open(self) -> dict[str, str]:
+        """Modules of which several stand side by side -> the full network's choice."""
+        return {
+            path: next(choice for choice, found in among.items() if found.is_own)
+            for path, among in self.alternatives.items()
+            if DROPPED not in among
+        }
+
+    def chosen(self, values: Mapping[str, object]) -> Template:
+        """The template with one module left wherever several stand side by side.
+
+        `values` tells by path which; where it does not, the full network's own is left.
+        """
+        choices = {path: str(values.get(path, own)) for path, own in self.open.items()}
+        if not choices:
+            return self
+        cut = [path for path in self.parameters if _is_cut(path, choices)]
+        parameters = {n: shape for n, shape in self.parameters.items() if n not in cut}
+        return replace(
+            self,
+            model=self._with_nodes(self._left(choices)),
+            parameters=parameters,
+            alternatives={p: a for p, a in self.alternatives.items() if p not in choices},
+        )
+
     def without(self, paths: Sequence[str]) -> list[onnx.NodeProto]:
         """Copies of the nodes outside these droppable modules, reading around the gaps.
 
         Of what then is the last block, only the tokens that are read are computed.
         """
-        renamed = {self.bypasses[path].output: self.bypasses[path].input for path in paths}
+        left = self._left(dict.fromkeys(paths, DROPPED))
+        narrowed = narrow(left, self.bypasses, self.constants, self._stands_in)
+        return lower(narrowed, self.opset, self.head_size)
+
+    @cached_property
+    def _stands_in(self) -> dict[str, str]:
+        """What a module puts out of which several stand side by side -> what the own one does."""
+        ends = [(path, end) for path in self.open for end in self.alternatives[path].values()]
+        return {
+            end.input: end.output
+            for path, end in ends
+            if end.input in self.producer and within(scope(self.producer[end.input]), path)
+        }
+
+    def _left(self, choices: Mapping[str, str]) -> list[onnx.NodeProto]:
+        """Copies of the nodes that these choices leave, reading as they say."""
+        taken = [self.alternatives[path][choice] for path, choice in choices.items()]
+        renamed = {found.output: found.input for found in taken if not found.is_own}
         kept = []
         for node in self.model.graph.node:
-            if any(f"{scope(node)}.".startswith(f"{path}.") for path in paths):
+            if _is_cut(scope(node), choices):
                 continue
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
@@ -111,7 +176,7 @@ class Template:
                     name = renamed[name]
                 copy.input[place] = name
             kept.append(copy)
-        return lower(narrow(kept, self.bypasses, self.constants), self.opset, self.head_size)
+        return kept
 
     def head_size(self, attention: onnx.NodeProto) -> int:
         """Width of the heads of an `Attention` node."""
@@ -130,18 +195,23 @@ class Template:
 
     def shortened(self, paths: Sequence[str]) -> Template:
         """The template of a network that never had these droppable modules."""
+        gone = dict.fromkeys(paths, DROPPED)
+        left = {path: a for path, a in self.alternatives.items() if not _is_cut(path, gone)}
+        return replace(self, model=self._with_nodes(self.without(paths)), alternatives=left)
+
+    def _with_nodes(self, nodes: Iterable[onnx.NodeProto]) -> onnx.ModelProto:
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         del model.graph.node[:]
-        model.graph.node.extend(self.without(paths))
-        left = {path: bypass for path, bypass in self.bypasses.items() if path not in paths}
-        return Template(model, self.parameters, left, self.opset)
+        model.graph.node.extend(nodes)
+        return model
 
     def dropped(self, present: Iterable[str]) -> tuple[str, ...]:
         """Module paths to bypass because none of their parameters is among `present`.
 
         Raises ValueError when a parameter is missing that no whole droppable module explains.
         """
+        assert not self.open, f"{sorted(self.open)}: several modules each; see `chosen`"
         missing = self.parameters.keys() - set(present)
         paths = [
             path for path in self.bypasses if self._owned(path) and self._owned(path) <= missing
@@ -168,19 +238,37 @@ class Template:
         """Write the template as one ONNX file with its tables in the metadata."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
-        tables = {"parameters": self.parameters, "bypasses": self.bypasses}
+        tables = {"parameters": self.parameters, "alternatives": self.alternatives}
         onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in tables.items()})
         Path(path).write_bytes(model.SerializeToString())
 
     @classmethod
     def load(cls, path: str | Path) -> Template:
-        """Read what `save` wrote."""
+        """Read what `save` wrote, now or in version 0.1.0, which knew dropped modules alone."""
         model = onnx.load(str(path))
         tables = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
         del model.metadata_props[:]
         parameters = {name: tuple(shape) for name, shape in tables["parameters"].items()}
-        bypasses = {path: Bypass(*values) for path, values in tables["bypasses"].items()}
-        return cls(model, parameters, bypasses)
+        dropped = tables.get("bypasses", {})
+        table = tables.get("alternatives", {p: {DROPPED: ends} for p, ends in dropped.items()})
+        alternatives = {
+            path: {choice: Alternative(*ends) for choice, ends in among.items()}
+            for path, among in table.items()
+        }
+        return cls(model, parameters, alternatives)
+
+
+def within(path: str, module: str) -> bool:
+    """Whether a module path is that module's, or of a part of it."""
+    return f"{path}.".startswith(f"{module}.")
+
+
+def _is_cut(path: str, choices: Mapping[str, str]) -> bool:
+    """Whether these choices leave out what is at a path."""
+    return any(
+        within(path, module) and not within(path, f"{module}.{choice}")
+        for module, choice in choices.items()
+    )
 
 
 def layer_kind(node: onnx.NodeProto, parameters: Mapping[str, object]) -> LayerKind | None:

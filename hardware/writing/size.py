@@ -23,11 +23,12 @@ from hardware.formats.weight_memo import ShapeMemo, no_floats
 from hardware.graph.first_tokens import FIRST_TOKENS, scope
 from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter, Int8s, packed_shape
 from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, plan
-from hardware.graph.template import Layer, Template
+from hardware.graph.template import Layer, Template, within
 from hardware.writing.materialize import assemble, can_be_static
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Choices = Mapping[str, NDArray[np.str_]]
 
 NO_LAYER = "\0"
 """Prefix of no name: everything counted is shared."""
@@ -49,14 +50,19 @@ class SizeModel:
         ]
 
     def file_bytes(
-        self, layers: Sequence[str], out_features: Counts, in_features: Counts, formats: Counts
+        self,
+        layers: Sequence[str],
+        out_features: Counts,
+        in_features: Counts,
+        formats: Counts,
+        choices: Choices | None = None,
     ) -> Counts:
         """Bytes of the written file for every genome, `(n_samples,)`.
 
         `layers` names the columns of the three `(n_samples, n_layers)` arrays: sizes as in
         `LayerSpec` (channels of a convolution, rows in and width out of an embedding), both 0
-        where a layer is dropped, and formats by their places in `ordered()`. Exact but for a few
-        bytes per dropped block.
+        where a layer is dropped, and formats by their places in `ordered()`. `choices` names the
+        alternative of a module, `(n_samples,)` each. Exact but for a few bytes per dropped block.
         """
         result = np.zeros(len(out_features), np.int64)
         left = np.ones(len(out_features), bool)
@@ -65,9 +71,11 @@ class SizeModel:
             others = [i for i, name in enumerate(layers) if name not in ending.layers]
             rows = left & ~out_features[:, others].any(axis=1)
             left &= ~rows
-            tables = (table[rows][:, columns] for table in (out_features, in_features, formats))
+            tables = [table[rows][:, columns] for table in (out_features, in_features, formats)]
+            taken = {path: names[rows] for path, names in (choices or {}).items()}
             if rows.any():
-                result[rows] = ending.file_bytes([layers[i] for i in columns], *tables)
+                names = [layers[i] for i in columns]
+                result[rows] = ending.file_bytes(names, tables[0], tables[1], tables[2], taken)
         return result
 
 
@@ -91,7 +99,12 @@ class _FixedEnd:
         self._remembered: dict[tuple[str, int, int, Format], LayerSize] = {}
 
     def file_bytes(
-        self, layers: Sequence[str], out_features: Counts, in_features: Counts, formats: Counts
+        self,
+        layers: Sequence[str],
+        out_features: Counts,
+        in_features: Counts,
+        formats: Counts,
+        choices: Choices,
     ) -> Counts:
         """See `SizeModel`."""
         samples = len(out_features)
@@ -111,7 +124,7 @@ class _FixedEnd:
             shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
         domains = shared.pop(MICROSOFT, np.zeros(samples, np.int64))
         total += _sum(list(shared.values()), samples)
-        total += self._other_bytes(layers, out_features > 0)
+        total += self._other_bytes(layers, out_features > 0, choices)
         graph = np.array([_field(int(count)) for count in total], np.int64)
         return graph + domains + self._frame_bytes
 
@@ -185,15 +198,15 @@ class _FixedEnd:
         model = assemble(self._template, GraphWriter())
         return int(model.ByteSize()) - _field(model.graph.ByteSize())
 
-    def _other_bytes(self, layers: Sequence[str], present: Mask) -> Counts:
-        """Nodes that belong to no layer, where their block is present, and what they read."""
+    def _other_bytes(self, layers: Sequence[str], present: Mask, choices: Choices) -> Counts:
+        """Nodes that belong to no layer, where their module is present, and what they read."""
         empty = assemble(self._template, GraphWriter()).graph.ByteSize()
         total = np.full(len(present), empty, np.int64)
         read: dict[str, Mask] = {}
         for node in self._template.model.graph.node:
             if node.name in self._template.layer_of:
                 continue
-            mask = self._module_mask(scope(node), layers, present)
+            mask = self._module_mask(scope(node), layers, present) & self._chosen(node, choices)
             total[mask] += _node_bytes(node)
             for name in node.input:
                 read[name] = read.get(name, np.zeros_like(mask)) | mask
@@ -214,8 +227,22 @@ class _FixedEnd:
         """Where the droppable block around `scope` keeps at least one layer."""
         mask = np.ones(len(present), bool)
         for path in self._template.bypasses:
-            if scope == path or scope.startswith(path + "."):
+            if within(scope, path):
                 mask &= self._kept(path, layers, present)
+        return mask
+
+    def _chosen(self, node: onnx.NodeProto, choices: Choices) -> Mask | np.bool_:
+        """Where the alternatives are chosen that a node is in."""
+        mask: Mask | np.bool_ = np.bool_(True)
+        for path, own in self._template.open.items():
+            if within(scope(node), path):
+                names = choices.get(path, np.array(own))
+                found = [
+                    name
+                    for name in self._template.alternatives[path]
+                    if within(scope(node), f"{path}.{name}")
+                ]
+                mask = mask & np.isin(names, found)
         return mask
 
 

@@ -71,7 +71,7 @@ class ExactCosts:
         """Bytes of the file a genome is written to, `(n_samples,)`."""
         cost = self._cost(genomes)
         names = [layer.name for layer in cost.layers]
-        features = cost.out_features, cost.in_features, cost.formats
+        features = cost.out_features, cost.in_features, cost.formats, cost.choices
         saved = cost.narrowed_parameters * (FP32.bits // 8)
         return (self._sizes.file_bytes(names, *features) - saved).astype(np.float64)
 

@@ -7,9 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     ConfigDict,
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveInt,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -20,7 +22,12 @@ from supernets.presets import PRESETS
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Width = NonNegativeInt | Fraction
-Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
+Value = Annotated[
+    Annotated[Width, Tag("a-number")] | Annotated[str, Tag("a-name")],
+    Discriminator(lambda value: "a-name" if isinstance(value, str) else "a-number"),
+]
+"""Of a dimension; told apart first, so that a mistake in a number says nothing about names."""
+Values = Annotated[tuple[Value, ...], Field(min_length=1)]
 Precisions = Annotated[tuple[FormatName, ...], Field(min_length=1)]
 
 DEFAULT_PRECISION: dict[str, tuple[str, ...]] = {"*": ("int4", "int8", "fp32")}
@@ -196,12 +203,12 @@ class SpaceSettings(Settings):
     """Which sizes and precisions the search may choose from.
 
     Beside these fields stand the family's dimensions. A whole number is a size, a fraction (0.5,
-    1.0) a part of the network's own size. Null is the preset's choice, or without a preset the
-    family's default.
+    1.0) a part of the network's own size, a name a choice without order. Null is the preset's
+    choice, or without a preset the family's default.
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Widths] = Field(init=False)
+    __pydantic_extra__: dict[str, Values] = Field(init=False)
 
     preset: str | None = Field(
         None, description="A named space; fields given beside it replace the preset's."
@@ -229,7 +236,7 @@ class SpaceSettings(Settings):
         return self
 
     @property
-    def dimensions(self) -> Mapping[str, tuple[float, ...]]:
+    def dimensions(self) -> Mapping[str, tuple[float | str, ...]]:
         """Values given for dimensions, by their names."""
         return self.__pydantic_extra__
 

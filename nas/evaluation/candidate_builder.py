@@ -37,12 +37,12 @@ Inputs = dict[str, NDArray[np.generic]]
 
 def template_of(supernet: SuperNetwork, space: SearchSpace) -> Template:
     """The exported graph from which every candidate of the space is cut."""
-    supernet.activate({})
     return export_template(
-        supernet.deploy(),
+        supernet.deploy_all(space),
         supernet.example_inputs(),
         dynamic_axes=supernet.dynamic_axes,
         free_axes=supernet.free_axes(space),
+        choices=space.named_choices,
     )
 
 
@@ -77,7 +77,7 @@ class CandidateBuilder:
         largest = self.uniform(self.space.largest(), INT4)
         weights = arrays(self.network(largest).state_dict())
         choice = choose_int4_kernel(
-            self.template,
+            self._template(largest),
             weights,
             self.scheme,
             self.target,
@@ -152,7 +152,8 @@ class CandidateBuilder:
         weights = arrays(self.network(candidate).state_dict())
         ranges = self._calibrated(candidate, weights) if self._is_static(candidate) else None
         policy = candidate.policy
-        return materialize(self.template, weights, policy, self.scheme, ranges, self.memo)
+        template = self._template(candidate)
+        return materialize(template, weights, policy, self.scheme, ranges, self.memo)
 
     def imitation(self, candidate: Candidate, served: int | None) -> nn.Module:
         """A torch network that computes what the candidate's ONNX model computes.
@@ -164,8 +165,12 @@ class CandidateBuilder:
             return fake_quantize(network, policy, self.scheme, served=served)
         weights = arrays(network.state_dict())
         ranges = self._calibrated(candidate, weights)
-        where = rounding_of(self.template, weights, policy, self.scheme, ranges)
+        where = rounding_of(self._template(candidate), weights, policy, self.scheme, ranges)
         return fake_quantize(network, policy, self.scheme, where.inputs, where.outputs, served)
+
+    def _template(self, candidate: Candidate) -> Template:
+        """The template with the alternatives that the candidate has."""
+        return self.template.chosen(dict(candidate.architecture))
 
     def _is_static(self, candidate: Candidate) -> bool:
         """Whether a layer of the candidate takes its activation range from calibration."""
@@ -178,7 +183,8 @@ class CandidateBuilder:
         key = candidate.architecture
         if key not in self._ranges:
             batches = (self.inputs(candidate, batch.inputs) for batch in self.calibration)
-            self._ranges[key] = calibrate(self.template, weights, self.scheme, batches)
+            template = self._template(candidate)
+            self._ranges[key] = calibrate(template, weights, self.scheme, batches)
         return self._ranges[key]
 
     def _adapted(self) -> list[Batch]:

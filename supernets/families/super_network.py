@@ -24,6 +24,7 @@ from supernets.families.registry import family
 from supernets.families.sizes import Sizes
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticConv2d, ElasticEmbedding, ElasticLinear, Quantizable
+from supernets.layers.side_by_side import SideBySide
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
 from supernets.space.cost import Cost, LayerSpec
 from supernets.space.dimensions import in_order, problems
@@ -80,8 +81,8 @@ class SuperNetwork(nn.Module, ABC):
         """Inputs of the right names, types and sizes for the active sub-network."""
 
     @abstractmethod
-    def activate(self, architecture: Architecture) -> None:
-        """Use the sub-network of these sizes; a gene left out is at full size."""
+    def resize(self, architecture: Architecture) -> None:
+        """Use blocks and layers of these sizes; a gene left out is at full size."""
 
     @abstractmethod
     def extract(self) -> nn.Module:
@@ -122,12 +123,33 @@ class SuperNetwork(nn.Module, ABC):
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    def activate(self, architecture: Architecture) -> None:
+        """Use a sub-network; a gene left out is the full network's."""
+        self.resize(architecture)
+        for dimension in family(self.config.family).dimensions:
+            dimension.activate(self, architecture)
+
     def deploy(self, calibration: Iterable[Batch] = ()) -> nn.Module:
         """The active sub-network as it is exported.
 
         `calibration` are training batches from which a network with BatchNorm takes its statistics.
         """
         return self.extract()
+
+    def deploy_all(self, space: SearchSpace) -> nn.Module:
+        """The full network as it is exported, with all modules that a space lets choose from."""
+        found = {path: SideBySide() for path in space.named_choices}
+        for number in range(max(map(len, space.named_choices.values()), default=0)):
+            taken = {p: names[number] for p, names in space.named_choices.items() if names[number:]}
+            self.activate(taken)
+            deployed = self.deploy()
+            for path, name in taken.items():
+                found[path][name] = deployed.get_submodule(path)
+        self.activate({})
+        network = self.deploy()
+        for path, modules in found.items():
+            network.set_submodule(path, modules)
+        return network
 
     def adapt_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs as the active sub-network takes them, from those of the full network."""

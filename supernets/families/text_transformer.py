@@ -151,7 +151,7 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
             name: torch.full(shape, int(name == "attention_mask")) for name in self.config.inputs
         }
 
-    def activate(self, architecture: Architecture) -> None:
+    def resize(self, architecture: Architecture) -> None:
         """Use the sub-network of these sizes; a gene left out is at full size."""
         self.activate_blocks(architecture)
 

@@ -5,6 +5,8 @@ B batch, T tokens, D embed_dim, N heads, H head_dim
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -88,15 +90,16 @@ class ElasticAttention(Attention):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a GELU between them."""
+    """Two linear layers with an activation between them, GELU if none is given."""
 
-    def __init__(self, fc1: nn.Linear, fc2: nn.Linear) -> None:
+    def __init__(self, fc1: nn.Linear, fc2: nn.Linear, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.fc1, self.fc2 = fc1, fc2
+        self.activation = activation or nn.GELU()
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Transform each token on its own."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x_BTD)))
+        out: Tensor = self.fc2(self.activation(self.fc1(x_BTD)))
         return out
 
 
@@ -116,7 +119,7 @@ class ElasticFeedForward(FeedForward):
 
     def extract(self) -> FeedForward:
         """Copy the active part into a plain module."""
-        return FeedForward(self.fc1.extract(), self.fc2.extract())
+        return FeedForward(self.fc1.extract(), self.fc2.extract(), deepcopy(self.activation))
 
 
 def head_units(path: str, attention: ElasticAttention) -> Units:

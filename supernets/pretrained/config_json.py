@@ -87,16 +87,22 @@ def export_config(
 ) -> dict[str, Any]:
     """The transformers configuration nearest to a sub-network, with its label names.
 
-    Sizes that differ between blocks have no field there: the largest one is given, and
-    `simqnas_architecture` holds every size.
+    What differs between blocks has no field there: the largest size is given, of choices without
+    order the full network's, and `simqnas_architecture` holds every one.
     """
     known, sizes = hugging_face(config.family), config.shrunk(architecture)
+    dimensions = family(config.family).dimensions
     variant = known.variant_of(config)
     return {
         "architectures": [variant.architecture],
         "model_type": variant.model_type,
         **{field.theirs: field.write(getattr(sizes, n)) for n, field in known.fields.items()},
         **{key: allowed[0] for key, allowed in known.fixed.items()},
+        **{
+            key: value
+            for d in dimensions
+            for key, value in d.config_json(config, architecture).items()
+        },
         "id2label": {str(index): name for index, name in enumerate(label_names)},
         "label2id": {name: index for index, name in enumerate(label_names)},
         "simqnas_architecture": dict(architecture),

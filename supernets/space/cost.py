@@ -49,6 +49,14 @@ class Values:
         choices = np.array(self.space.genes[column].choices, dtype=np.int64)
         return choices[self.genomes[:, column]]
 
+    def choices(self) -> dict[str, NDArray[np.str_]]:
+        """Names that genes of kind `choice` stand for, by gene, `(n,)` each."""
+        return {
+            gene.name: np.array(gene.choices, dtype=np.str_)[self.genomes[:, column]]
+            for column, gene in enumerate(self.space.genes)
+            if gene.kind == "choice"
+        }
+
     def formats(self, layer: str) -> Counts:
         """Places of a layer's formats in `ordered()`, FP32's where it has no gene, `(n,)`."""
         places = {entry: place for place, entry in enumerate(ordered())}
@@ -76,7 +84,7 @@ class Extent:
 class Cost:
     """Sizes of every quantizable layer over n genomes, arrays `(n, n_layers)`, zero where absent.
 
-    formats: places in `ordered()`.
+    formats: places in `ordered()`. choices: by gene, the names that are chosen, `(n,)` each.
     other_parameters: `(n,)` parameters outside these layers' weights and biases.
     narrowed_parameters: `(n,)` by how much a narrower stream or smaller images make those fewer.
     other_macs: `(n,)` multiply-accumulates outside these layers (attention scores and sums).
@@ -91,6 +99,7 @@ class Cost:
     other_parameters: Counts
     other_macs: Counts
     narrowed_parameters: Counts
+    choices: Mapping[str, NDArray[np.str_]]
 
     @property
     def parameters_per_layer(self) -> Counts:
@@ -139,4 +148,5 @@ def collect(
         other_parameters,
         other_macs,
         np.zeros_like(other_macs) if narrowed_parameters is None else narrowed_parameters,
+        values.choices(),
     )

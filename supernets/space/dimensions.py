@@ -1,4 +1,4 @@
-"""What a family can vary: each dimension owns its genes, and knows what is wrong with values."""
+"""What a family can vary: each dimension owns its genes, and all that follows from them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pkgutil import resolve_name
 from typing import Any
 
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
-from supernets.space.space import Gene
+from supernets.space.space import Architecture, Gene
 
-Widths = Sequence[float]
+Values = Sequence[float | str]
+"""What the `space` section gives for a dimension: sizes, fractions or names."""
 
 
 class Dimension(ABC):
@@ -25,12 +27,20 @@ class Dimension(ABC):
     description: str
 
     @abstractmethod
-    def genes(self, config: Any, widths: Widths | None) -> list[Gene]:
+    def genes(self, config: Any, values: Values | None) -> list[Gene]:
         """Genes in the order of the network, from values without problems; None: the default."""
 
     @abstractmethod
-    def problems(self, config: Any, widths: Widths) -> Iterator[str]:
+    def problems(self, config: Any, values: Values) -> Iterator[str]:
         """What is wrong with the values for this network."""
+
+    @abstractmethod
+    def activate(self, network: Any, architecture: Architecture) -> None:
+        """Use this dimension's part of an architecture; a gene left out is the full network's."""
+
+    def config_json(self, config: Any, architecture: Architecture) -> Mapping[str, Any]:
+        """Fields of an exported config.json that say what the sub-network has of it."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -45,13 +55,13 @@ class SizeDimension(Dimension):
     name: str
     description: str
     places: Callable[[Any], Mapping[str, int]]
-    default: Widths = ()
+    default: Sequence[float] = ()
     multiple: Callable[[Any], int] = lambda _: 1
     strict: bool = False
 
-    def genes(self, config: Any, widths: Widths | None) -> list[Gene]:
+    def genes(self, config: Any, values: Values | None) -> list[Gene]:
         """A gene per place, sizes ascending."""
-        wanted, multiple = widths or self.default, self.multiple(config)
+        wanted, multiple = values or self.default, self.multiple(config)
         if not wanted:
             return []
         return [
@@ -59,11 +69,16 @@ class SizeDimension(Dimension):
             for gene, full in self.places(config).items()
         ]
 
-    def problems(self, config: Any, widths: Widths) -> Iterator[str]:
+    def problems(self, config: Any, values: Values) -> Iterator[str]:
         """Whole numbers hold for all places, so the smallest of them limits them."""
         full, multiple = min(self.places(config).values()), self.multiple(config)
-        for width in widths:
-            if width == 0:
+        for width in values:
+            if isinstance(width, str):
+                yield (
+                    f"space.{self.name}: {width!r} is no size; give whole numbers up to {full}, or "
+                    "fractions"
+                )
+            elif width == 0:
                 yield f"space.{self.name}: 0 is no size; give values from 1, or fractions"
             elif isinstance(width, int) and width > full:
                 yield (
@@ -73,8 +88,57 @@ class SizeDimension(Dimension):
             elif isinstance(width, int) and self.strict and width % multiple:
                 yield f"space.{self.name}: {width} is no multiple of {multiple}"
 
+    def activate(self, network: Any, architecture: Architecture) -> None:
+        """Nothing: a layer's sizes are of several dimensions, so that the network sets them."""
 
-def _size(width: float, full: int, multiple: int) -> int:
+
+@dataclass(frozen=True)
+class ChoiceDimension(Dimension):
+    """Modules without parameters, of which one is chosen in every place.
+
+    places: module paths, which are the genes. choices: name -> class, as `module:name`; the full
+    network's comes last, and is always one of them. field: what config.json calls it. Without
+    values there is no choice.
+    """
+
+    name: str
+    description: str
+    places: Callable[[Any], Sequence[str]]
+    choices: Mapping[str, str]
+    field: str
+
+    def genes(self, config: Any, values: Values | None) -> list[Gene]:
+        """A gene per place, the full network's choice last."""
+        wanted = tuple(name for name in self.choices if name in (values or ()))
+        return [Gene(path, wanted, kind="choice") for path in self.places(config) if wanted]
+
+    def problems(self, config: Any, values: Values) -> Iterator[str]:
+        """Names that are none of the choices, and the full network's if it is missing."""
+        own = list(self.choices)[-1]
+        for value in values:
+            if value not in self.choices:
+                yield (
+                    f"space.{self.name}: {value!r} is no choice; give some of "
+                    f"{', '.join(self.choices)}"
+                )
+        if own not in values:
+            yield f"space.{self.name}: {own!r}, the network's own, must be one of them; add it"
+
+    def activate(self, network: Any, architecture: Architecture) -> None:
+        """Put the chosen module in every place."""
+        own = list(self.choices)[-1]
+        for path in self.places(network.config):
+            module = resolve_name(self.choices[str(architecture.get(path, own))])
+            network.set_submodule(path, module())
+
+    def config_json(self, config: Any, architecture: Architecture) -> Mapping[str, Any]:
+        """The field, if all places have the same."""
+        found = {architecture[path] for path in self.places(config) if path in architecture}
+        return {self.field: found.pop()} if len(found) == 1 else {}
+
+
+def _size(width: float | str, full: int, multiple: int) -> int:
+    assert not isinstance(width, str), "names are no sizes"
     if isinstance(width, int):
         return width
     return min(full, max(1, round(width * full / multiple)) * multiple)
@@ -109,9 +173,9 @@ def problems(
     """Everything in the settings that this network cannot do."""
     found: list[str] = []
     known = {dimension.name: dimension for dimension in dimensions}
-    for name, widths in settings.dimensions.items():
+    for name, values in settings.dimensions.items():
         if name in known:
-            found += known[name].problems(config, widths)
+            found += known[name].problems(config, values)
         else:
             found.append(
                 f"space.{name}: a {config.family} network has no such dimension; remove it, or "

@@ -40,8 +40,8 @@ class Gene:
     """One decision: the module path plus what it changes, and its choices from small to large.
 
     `blocks.3.mlp.hidden_dim` is a size, `blocks.3.mlp.fc1.precision` a precision. A `choice` has no
-    order, but that the full network's comes last. A gene of a block that a small depth drops
-    carries `requires`.
+    order, but that the full network's comes last; its name is the path of the module that is
+    chosen. A gene of a block that a small depth drops carries `requires`.
     """
 
     name: str
@@ -104,6 +104,12 @@ class SearchSpace:
     def of_kind(self, *kinds: GeneKind) -> NDArray[np.bool_]:
         """Which genes are of these kinds, `(n_genes,)`."""
         return np.array([gene.kind in kinds for gene in self.genes], dtype=bool)
+
+    @cached_property
+    def named_choices(self) -> dict[str, tuple[str, ...]]:
+        """Genes of kind `choice`, which are module paths -> their choices."""
+        genes = (gene for gene in self.genes if gene.kind == "choice")
+        return {gene.name: tuple(map(str, gene.choices)) for gene in genes}
 
     @cached_property
     def size(self) -> int:

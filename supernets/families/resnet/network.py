@@ -63,7 +63,7 @@ class ResNetSuperNetwork(ResNetDimensions):
             self.block(stage, index) for stage, kept in enumerate(self.active) for index in kept
         ]
 
-    def activate(self, architecture: Architecture) -> None:
+    def resize(self, architecture: Architecture) -> None:
         """Use the sub-network of these sizes; a gene left out is at full size."""
         config = self.config
         widths = [

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from supernets.families.resnet.config import ResNetConfig
-from supernets.space.dimensions import SizeDimension, Widths
+from supernets.space.dimensions import SizeDimension, Values
 from supernets.space.space import Gene
 
 
@@ -14,21 +14,21 @@ from supernets.space.space import Gene
 class DroppedBlocks(SizeDimension):
     """How many blocks a stage may lose; it keeps at least one."""
 
-    def genes(self, config: ResNetConfig, widths: Widths | None) -> list[Gene]:
+    def genes(self, config: ResNetConfig, values: Values | None) -> list[Gene]:
         """Blocks that every stage keeps."""
-        fewer = [int(n) for n in widths or self.default]
+        fewer = [int(n) for n in values or self.default]
         return [
             Gene(gene, tuple(sorted({max(1, depth - n) for n in fewer})))
             for gene, depth in self.places(config).items()
         ]
 
-    def problems(self, config: ResNetConfig, widths: Widths) -> Iterator[str]:
+    def problems(self, config: ResNetConfig, values: Values) -> Iterator[str]:
         """Whole numbers below the blocks of the deepest stage."""
         most = max(config.depths) - 1
-        for width in widths:
-            if not isinstance(width, int) or width > most:
+        for value in values:
+            if not isinstance(value, int) or value > most:
                 yield (
-                    f"space.{self.name}: {width} is no number of blocks that a stage can lose; "
+                    f"space.{self.name}: {value} is no number of blocks that a stage can lose; "
                     f"give whole numbers from 0 to {most}"
                 )
 

@@ -200,7 +200,7 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
         active_grid = self.active_size // self.patch_size
         return resize_patches(tokens_BTD, self.config.prefix_tokens, active_grid, mode)
 
-    def activate(self, architecture: Architecture) -> None:
+    def resize(self, architecture: Architecture) -> None:
         """Use the sub-network of these sizes; a gene left out is at full size."""
         config = self.config
         self.active_width = size_in(architecture, "embed_dim", config.embed_dim)

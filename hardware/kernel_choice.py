@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from hardware.formats.int4 import INT4, block_size
 from hardware.formats.policy import QuantPolicy
 from hardware.formats.scheme import Int4Kernel, QuantScheme
 from hardware.graph.static_activations import Ranges
-from hardware.graph.template import Template
+from hardware.graph.template import Layer, Template
 from hardware.latency import METHOD, Latency, measure
 from hardware.run_watch import RunWatch
 from hardware.session import Arrays, open_session
@@ -63,7 +63,7 @@ def choose_int4_kernel(
         return measured()
     cache.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cache.with_name(cache.name + ".lock")):  # no process undoes another's entry
-        return _remembered(cache, _key(template, scheme, target), measured)
+        return _remembered(cache, _key(_layers(template, weights), scheme, target), measured)
 
 
 def _remembered(cache: Path, key: str, measured: Callable[[], KernelChoice]) -> KernelChoice:
@@ -88,7 +88,7 @@ def _measure(
     repeats: int,
     watch: RunWatch | None,
 ) -> KernelChoice:
-    int4 = QuantPolicy.uniform([layer.name for layer in template.layers], INT4)
+    int4 = QuantPolicy.uniform([layer.name for layer in _layers(template, weights)], INT4)
     kernels = target.runs_on.int4_kernels
     sessions: dict[str, onnxruntime.InferenceSession] = {}
     for kernel in kernels:
@@ -99,10 +99,15 @@ def _measure(
     return KernelChoice(fastest, latencies)
 
 
-def _key(template: Template, scheme: QuantScheme, target: Target) -> str:
+def _layers(template: Template, weights: Weights) -> list[Layer]:
+    """Layers of the network at hand: a space may leave out the template's last blocks."""
+    return [layer for layer in template.layers if f"{layer.name}.weight" in weights]
+
+
+def _key(layers: Sequence[Layer], scheme: QuantScheme, target: Target) -> str:
     """Hash of all that the answer depends on."""
     facts = {
-        "layers": template.layers,
+        "layers": layers,
         "scheme": scheme.with_int4_kernel(target.runs_on.int4_kernels[0]).model_dump(),
         "target": target.describe(),
         "method": METHOD,

@@ -74,9 +74,12 @@ def test_cuda_has_one_int4_kernel() -> None:
     assert choice.kernel == "matmulnbits"
 
 
-def test_a_network_of_several_resolutions_is_measured_at_its_largest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sizes", [{"resolution": (8, 16)}, {"depth": (1,)}])
+def test_the_largest_network_of_the_space_is_measured(
+    tmp_path: Path, sizes: dict[str, tuple[int, ...]]
+) -> None:
     network = ViTSuperNetwork(VIT, num_labels=10)
-    space = network.space(SpaceSettings(resolution=(8, 16)))
+    space = network.space(SpaceSettings.model_validate(sizes))
     template = template_of(network, space)
     builder = CandidateBuilder(network, space, template, QuantScheme(), ())
     chosen = builder.with_fastest_int4(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+from supernets.families.vit.activation import ACTIVATION
 from supernets.space.dimensions import SizeDimension
 
 DIMENSIONS = (
@@ -20,4 +21,5 @@ DIMENSIONS = (
         multiple=lambda _: 8,
     ),
     *TRANSFORMER_DIMENSIONS,
+    ACTIVATION,
 )

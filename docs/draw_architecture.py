@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from hardware.formats.registry import ordered  # noqa: E402 # after the path is set
-from hardware.providers import PROVIDERS  # noqa: E402
+from hardware.providers import PROVIDERS, UNTRIED  # noqa: E402
 from nas.experiment.metrics import METRICS  # noqa: E402
 from nas.experiment.search_settings import STRATEGIES  # noqa: E402
 from supernets.families.registry import FAMILIES, family  # noqa: E402
@@ -132,10 +132,18 @@ def providers() -> list[str]:
             ", ".join(f"`{x.name}`" for x in entry.formats),
             f"`{entry.low_reference.name}`",
             ", ".join(entry.linears) or "-",
+            "yes" if entry.tried else UNTRIED,
         )
         for name, entry in PROVIDERS.items()
     ]
-    heads = ("provider", "ONNX Runtime's name", "formats", "low reference", "integer linears")
+    heads = (
+        "provider",
+        "ONNX Runtime's name",
+        "formats",
+        "low reference",
+        "integer linears",
+        "measured",
+    )
     return table(heads, rows)
 
 

@@ -106,8 +106,7 @@ def _open(path: Path, target: Target) -> onnxruntime.InferenceSession:
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no such file"
         raise ValueError(f"{path}: {kind}; give the path of an ONNX model")
-    with one_line_errors(f"{path}: ONNX Runtime cannot load it"):
-        return open_session(path, target)
+    return open_session(path, target)
 
 
 def _try(path: Path, session: onnxruntime.InferenceSession, inputs: Arrays) -> None:

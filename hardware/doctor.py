@@ -20,6 +20,7 @@ from hardware.formats.weight_memo import Floats
 from hardware.graph.static_activations import Ranges
 from hardware.graph.template import DOMAIN, Template
 from hardware.latency import Latency, measure
+from hardware.providers import names_with_marks
 from hardware.run_watch import RunWatch
 from hardware.session import open_session
 from hardware.target import Target, cpu_flags, cpu_name
@@ -158,6 +159,7 @@ def render(machine: Machine, table: Mapping[str, Mapping[str, Latency]]) -> Rend
     facts.add_row("processor", machine.cpu)
     facts.add_row("flags", " ".join(machine.cpu_flags) or "none that ONNX Runtime uses")
     facts.add_row("providers", " ".join(machine.providers))
+    facts.add_row("targets", names_with_marks())
     facts.add_row("packages", ", ".join(f"{k} {v}" for k, v in machine.packages.items()))
     for remark in machine.remarks:
         facts.add_row("remark", remark)

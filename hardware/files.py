@@ -71,3 +71,16 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """`$SIMQNAS_CACHE`, or `simqnas` in the user's cache folder; see `writable_folder`."""
+    home = os.path.expanduser("~/.cache")
+    if home.startswith("~"):  # a user without a home
+        home = os.devnull
+    base = Path(os.environ.get("XDG_CACHE_HOME") or home)
+    place = Path(os.environ.get("SIMQNAS_CACHE") or base / "simqnas")
+    folder = writable_folder(place)
+    if folder != place:
+        os.environ["SIMQNAS_CACHE"] = str(folder)  # for workers started by this process
+    return folder

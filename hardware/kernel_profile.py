@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ import onnxruntime
 
 from hardware.formats.format import Format
 from hardware.providers import find_provider
-from hardware.session import Arrays, open_session
+from hardware.session import Arrays, open_session, run
 from hardware.target import Target
 from hardware.writing.verify import format_of, read_layers
 
@@ -46,10 +47,12 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Attribution:
-    """All kernels of one inference, and what of it was not asked for."""
+    """All kernels of one inference, and what of it was not asked for; where the provider compiles,
+    how many nodes of the graph every provider took, if this ONNX Runtime tells (1.24 and newer)."""
 
     kernels: tuple[Kernel, ...]
     fallbacks: tuple[str, ...]
+    nodes: Mapping[str, int] = field(default_factory=dict)
 
 
 def what_ran(
@@ -67,10 +70,14 @@ def what_ran(
     named = find_provider(target.provider).names_kernels
     with TemporaryDirectory() as folder:
         ran = _optimize(Path(path), Path(folder), target) if named else Path(path)
-        events = _profile(ran, Path(folder), inputs, target, optimize=not named)
+        session = _profiled_session(ran, Path(folder), target, optimize=not named)
+        events = _profile(session, inputs)
         graph = onnx.load(ran, load_external_data=False)
         kernels = tuple(_kernels(graph, events, formats))
     fallbacks = tuple(_other_providers(kernels, target))
+    nodes = {} if named else _assigned(session)
+    if nodes and target.execution_provider not in nodes:
+        fallbacks = (f"network: no node ran on {target.execution_provider}", *fallbacks)
     if named:
         fallbacks = (*_float_layers(kernels, {name: formats[name] for name in asked}), *fallbacks)
     if fallbacks and not allow_fallback:
@@ -78,7 +85,7 @@ def what_ran(
             "not everything ran as asked (allow_fallback: true accepts it):\n  "
             + "\n  ".join(fallbacks)
         )
-    return Attribution(kernels, fallbacks)
+    return Attribution(kernels, fallbacks, nodes)
 
 
 def _optimize(path: Path, folder: Path, target: Target) -> Path:
@@ -96,18 +103,32 @@ def _optimize(path: Path, folder: Path, target: Target) -> Path:
     return optimized
 
 
-def _profile(
-    path: Path, folder: Path, inputs: Arrays, target: Target, *, optimize: bool
-) -> list[dict[str, object]]:
-    """Events of the second of two inferences, of a graph as it is or optimized when it loads."""
+def _profiled_session(
+    path: Path, folder: Path, target: Target, *, optimize: bool
+) -> onnxruntime.InferenceSession:
+    """A session of a graph as it is, or optimized when it loads."""
     options = onnxruntime.SessionOptions()
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
-    session = open_session(path, target, options)
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return open_session(path, target, options)
+
+
+def _assigned(session: onnxruntime.InferenceSession) -> dict[str, int]:
+    """Nodes that every provider took; empty where this ONNX Runtime does not tell."""
+    tell = getattr(session, "get_provider_graph_assignment_info", None)
+    counts: Counter[str] = Counter()
+    for subgraph in tell() if tell else ():
+        counts[subgraph.ep_name] += len(subgraph.get_nodes())
+    return dict(counts)
+
+
+def _profile(session: onnxruntime.InferenceSession, inputs: Arrays) -> list[dict[str, object]]:
+    """Events of the second of two inferences."""
     for _ in range(2):
-        session.run(None, dict(inputs))
+        run(session, inputs)
     events = json.loads(Path(session.end_profiling()).read_text())
     suffix = "_kernel_time"
     kernels = [event for event in events if str(event.get("name", "")).endswith(suffix)]
@@ -117,7 +138,7 @@ def _profile(
 def _kernels(
     model: onnx.ModelProto, events: Iterable[Mapping[str, object]], layers: Iterable[str]
 ) -> Iterable[Kernel]:
-    nodes = {node.name: node for node in model.graph.node}
+    nodes = {node.name: node for node in model.graph.node if node.name}
     known = set(layers)
     for event in events:
         details, duration = event["args"], event["dur"]

@@ -26,7 +26,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from hardware.run_watch import RunWatch
-from hardware.session import Arrays
+from hardware.session import CANNOT_RUN, Arrays, one_line_errors
 
 Seconds = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -177,12 +177,13 @@ def run_times(
     uninterrupted, further rounds follow for up to `PATIENCE_S` per run that has to count.
     """
     runs = [partial(session.run, None, dict(inputs[name])) for name, session in sessions.items()]
-    for run in runs:
-        for _ in range(warmup):
-            run()
+    with one_line_errors(CANNOT_RUN):
+        for run in runs:
+            for _ in range(warmup):
+                run()
     counted = math.ceil(repeats * COUNTED)
     watching = RunWatch.of(sessions.values()) if watch is None else nullcontext(watch)
-    with watching as watch, _no_garbage_collection():
+    with watching as watch, _no_garbage_collection(), one_line_errors(CANNOT_RUN):
         rounds = [_round(runs, watch) for _ in range(math.ceil(repeats / 2))]
         deadline = watch.wall() + PATIENCE_S * counted
         while not _enough(rounds, counted) and watch.wall() < deadline:

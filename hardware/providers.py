@@ -22,9 +22,14 @@ class Provider:
     execution_provider: ONNX Runtime's name of it; `wheel` is what to install for it.
     arithmetic: what it can take products in, FP32 and what is faster.
     low_reference: the format that its users would take without a search.
-    linears: how integer linears are realised so that it has kernels for them.
+    linears: how integer linears can be realised so that it has kernels for them, the best first.
     int4_kernels: kernels of INT4 linears; where there are several, the faster is found out.
-    options: provider options of every session.
+    options: provider options of every session; `asked_by` those that an arithmetic in the graph
+        needs; `cache_option` the one that takes a folder for compiled graphs,
+        `threads_option` the one that takes the target's threads.
+    plugin: module of the wheel that ONNX Runtime's own wheel is to be extended with.
+    tried: whether its sessions were run and audited on such hardware; where not, its logic alone is tested, with
+        a provider that compiles.
     names_kernels: whether a profile names kernels and the optimized graph can be saved; not where
         sub-graphs are compiled.
     """
@@ -36,7 +41,17 @@ class Provider:
     linears: tuple[Linear, ...] = ()
     int4_kernels: tuple[Int4Kernel, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    asked_by: Mapping[Arithmetic, Mapping[str, str]] = field(default_factory=dict)
+    cache_option: str | None = None
+    threads_option: str | None = None
+    plugin: str | None = None
+    tried: bool = True
     names_kernels: bool = True
+
+    @property
+    def linear(self) -> Linear:
+        """The style that `quantization.linear: auto` stands for."""
+        return next(iter(self.linears), "dynamic")
 
     @property
     def formats(self) -> tuple[Format, ...]:
@@ -50,7 +65,7 @@ PROVIDERS: dict[str, Provider] = {
         wheel="onnxruntime",
         arithmetic=frozenset({"fp32", "int8", "int4"}),
         low_reference=INT8,
-        linears=("dynamic", "static"),
+        linears=("dynamic", "static", "qdq"),
         int4_kernels=("w4a8", "matmulnbits"),
     ),
     "cuda": Provider(
@@ -66,9 +81,32 @@ PROVIDERS: dict[str, Provider] = {
         arithmetic=frozenset({"fp32", "fp16", "int8"}),
         low_reference=INT8,
         linears=("qdq",),
+        options={"trt_engine_cache_enable": "1"},
+        asked_by={"int8": {"trt_int8_enable": "1"}, "fp16": {"trt_fp16_enable": "1"}},
+        cache_option="trt_engine_cache_path",
+        tried=False,
+        names_kernels=False,
+    ),
+    "openvino": Provider(
+        "OpenVINOExecutionProvider",
+        wheel="onnxruntime-ep-openvino",
+        arithmetic=frozenset({"fp32", "int8", "int4"}),
+        low_reference=INT8,
+        linears=("qdq", "dynamic"),
+        int4_kernels=("w4a8",),
+        threads_option="num_of_threads",
+        plugin="onnxruntime_ep_openvino",
         names_kernels=False,
     ),
 }
+
+
+UNTRIED = "not tried on hardware"
+
+
+def names_with_marks() -> str:
+    """All names, those that no model was measured with marked."""
+    return ", ".join(n if entry.tried else f"{n} ({UNTRIED})" for n, entry in PROVIDERS.items())
 
 
 def find_provider(name: object) -> Provider:

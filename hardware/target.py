@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from hardware.formats.format import Format
 from hardware.formats.fp32 import FP32
-from hardware.providers import PROVIDERS, Provider, find_provider
+from hardware.providers import PROVIDERS, Provider, find_provider, names_with_marks
 from hardware.settings import Settings
 
 CPU_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve")
@@ -35,7 +38,8 @@ class Target(Settings):
 
     provider: Annotated[str, AfterValidator(_known)] = Field(
         "cpu",
-        description="ONNX Runtime execution provider; a missing one is an error.",
+        description="ONNX Runtime execution provider; a missing one is an error. "
+        f"There are {names_with_marks()}.",
         json_schema_extra=lambda schema: schema.update(enum=list(PROVIDERS)),
     )
     threads: int = Field(1, ge=1, le=1024, description="Threads of one inference.")
@@ -62,7 +66,9 @@ class Target(Settings):
     @property
     def execution_provider(self) -> str:
         """ONNX Runtime's name of the provider. Raises TargetError if this install lacks it."""
-        name = self.runs_on.execution_provider
+        name, plugin = self.runs_on.execution_provider, self.runs_on.plugin
+        if plugin and plugin_device(name, plugin):
+            return name
         available = onnxruntime.get_available_providers()
         if name not in available:
             raise TargetError(
@@ -80,6 +86,33 @@ class Target(Settings):
             "cpu_flags": list(cpu_flags()),
             "onnxruntime": onnxruntime.__version__,
         }
+
+
+def plugin_device(name: str, plugin: str) -> onnxruntime.OrtEpDevice | None:
+    """A device of a provider that a wheel of its own adds, the processor if it is one; None where
+    the wheel is not installed. Raises TargetError where it is, and cannot be used here."""
+    if find_spec(plugin) is None:
+        return None
+    try:
+        _register(name, plugin)
+    except Exception as error:  # its module's and ONNX Runtime's errors have no common base
+        reason = " ".join(str(error).split())
+        raise TargetError(f"target.provider: the plugin {plugin} does not load: {reason}") from None
+    found = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
+    if not found:
+        raise TargetError(
+            f"target.provider: the plugin {plugin} is installed and loads, but offers no device on "
+            f"this machine ({cpu_name()})"
+        )
+    on_cpu = onnxruntime.OrtHardwareDeviceType.CPU
+    return min(found, key=lambda device: device.device.type != on_cpu)
+
+
+@cache
+def _register(name: str, plugin: str) -> None:
+    """Once in a process."""
+    library = import_module(plugin).get_library_path()
+    onnxruntime.register_execution_provider_library(name, library)
 
 
 def parse_target(**values: object) -> Target:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from hardware.files import replacing
+from hardware.files import cache_folder, replacing
 from hardware.graph.template import Template
 from hardware.portability.runtimes import Runtime, parse_runtime
 from nas.cost_models import supernet_problem
@@ -28,7 +28,7 @@ from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.ledger.study import open_ledger
 from nas.run.progress import Reporter
-from nas.run.run_folder import RunFolder, cache_folder
+from nas.run.run_folder import RunFolder
 from nas.search.problem import SearchProblem
 from nas.training.finetune import FineTuner
 from nas.training.train_supernet import Preparation

@@ -368,7 +368,7 @@ def test_a_cache_that_cannot_be_written_is_said_once_and_replaced(
 
 def test_a_user_without_a_home_has_a_cache_for_one_run() -> None:
     code = (
-        "import os; from nas.run.run_folder import cache_folder\n"
+        "import os; from hardware.files import cache_folder\n"
         "folder = cache_folder(); (folder / 'x').write_text('x')\n"
         "assert cache_folder() == folder\n"
         "assert os.environ.get('SIMQNAS_CACHE', str(folder)) == str(folder)\n"

@@ -55,6 +55,18 @@ def test_all_mistakes_are_told_in_one_go(experiment_file: Write) -> None:
     assert all(problem.startswith(str(path)) for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize(
+    ("provider", "style"),
+    [("cpu", "dynamic"), ("tensorrt", "qdq"), ("openvino", "qdq")],
+)
+def test_linears_are_realised_as_the_target_runs_them_best(
+    experiment_file: Write, provider: str, style: str
+) -> None:
+    path = experiment_file(target={"provider": provider})
+    assert load_experiment(path).quantization.linear == style
+    assert load_experiment(path, ["quantization.linear=qdq"]).quantization.linear == "qdq"
+
+
 def test_a_constraint_names_a_row_that_the_target_has(experiment_file: Write) -> None:
     path = experiment_file(constraints=["accuracy >= int8 - 0.1"], target={"provider": "cuda"})
     with pytest.raises(ExperimentError, match=r"'int8' is no reference row; .*'fp32', 'fp16'"):
@@ -67,18 +79,17 @@ def test_a_constraint_names_a_row_that_the_target_has(experiment_file: Write) ->
     ("overrides", "told"),
     [
         (
-            ["target.provider=tensorrt"],
+            ["target.provider=tensorrt", "quantization.linear=dynamic"],
             r"quantization\.linear: dynamic .* tensorrt; allowed are qdq",
-        ),
-        (
-            ["quantization.linear=qdq"],
-            r"quantization\.linear: qdq .* cpu; allowed are dynamic, static",
         ),
         (
             ["target.provider=cuda", "quantization.int4_kernel=w4a8"],
             r"\.int4_kernel: w4a8 .* cuda; allowed are matmulnbits",
         ),
-        (["target.provider=npu"], "provider 'npu' is unknown; allowed are cpu, cuda, tensorrt"),
+        (
+            ["target.provider=npu"],
+            "provider 'npu' is unknown; allowed are cpu, cuda, tensorrt, ",
+        ),
         (["space.detph=[2]"], r"unknown key 'detph'; did you mean 'depth'\? allowed are preset"),
         (["space.depth=[1.5]"], "less than or equal to 1"),
         (["space.precision={'*': [int3]}"], "no format 'int3'; allowed are int4, int8, "),

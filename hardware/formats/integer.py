@@ -37,7 +37,7 @@ class IntegerFormat(Format):
         """The same for a convolution's weight, one scale per output channel."""
 
     def is_static(self, kind: LayerKind, scheme: QuantScheme) -> bool:
-        return kind == "conv" or (kind == "linear" and scheme.linear != "dynamic")
+        return kind == "conv" or (kind == "linear" and scheme.static)
 
     def linear(self, layer: LayerValues, to: LayerWriter) -> None:
         if to.scheme.linear == "static":
@@ -47,17 +47,17 @@ class IntegerFormat(Format):
             x = to.activations.rounded(layer.node.input[0])
             columns = self.dequantized_columns(layer, to)
             to.graph.node("MatMul", [x, columns], [to.product(layer)])
+            to.subtract_bias(layer)
         else:
             self.dynamic_product(layer, to, self._dynamic_activation(layer, to))
-        to.add_bias(layer)
+            to.add_bias(layer)
 
     def convolution(self, layer: LayerValues, to: LayerWriter) -> None:
         x = to.activations.rounded(layer.node.input[0])
         to.convolution(layer, x, self.dequantized_kernel(layer, to))
 
     def _static_linear(self, layer: LayerValues, to: LayerWriter) -> None:
-        """One kernel with the bias inside. The QDQ form would do with unknown shapes only: with
-        known ones ONNX Runtime 1.31 makes a floating Gemm of product and bias, 19 times slower."""
+        """One kernel with the bias inside."""
         x, x_scale, x_zero_point = to.activations.quantized(layer.node.input[0])
         weight, scale = self.integer_columns(layer, to)
         bias = "" if layer.bias is None else to.graph.tensor(f"{layer.name}.bias", layer.bias)

@@ -17,10 +17,11 @@ Arithmetic = Literal["fp32", "fp16", "int8", "int4"]
 class QuantScheme(Settings):
     """How integer layers are realised."""
 
-    linear: Linear = Field(
-        "dynamic",
-        description="Activation ranges of linear layers: at run time, or calibrated; `qdq` is the "
-        "calibrated form that TensorRT fuses. Convolutions are always calibrated.",
+    linear: Literal["auto"] | Linear = Field(
+        "auto",
+        description="Activation ranges of linear layers: at run time (`dynamic`), or calibrated, "
+        "in ONNX Runtime's own kernel (`static`) or in the operators that TensorRT and OpenVINO "
+        "fuse (`qdq`); `auto` takes the target's. Convolutions are always calibrated.",
     )
     group_size: Literal[16, 32, 64, 128] | None = Field(
         32, description="Weights that share an INT4 multiplier; null for the whole channel."
@@ -43,6 +44,15 @@ class QuantScheme(Settings):
     def blocks(self) -> bool:
         """Whether INT4 linears run in MatMulNBits; not while the kernel is still to be chosen."""
         return self.int4_kernel == "matmulnbits"
+
+    @property
+    def static(self) -> bool:
+        """Whether linears have calibrated ranges; not while the style is still to be chosen."""
+        return self.linear in ("static", "qdq")
+
+    def with_linear(self, linear: Linear) -> QuantScheme:
+        """The same scheme with integer linears in another style."""
+        return self.model_copy(update={"linear": linear})
 
     def with_int4_kernel(self, kernel: Int4Kernel) -> QuantScheme:
         """The same scheme with another kernel for INT4 linears."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hardware.formats.scheme import QuantScheme
 from hardware.portability.runtimes import runtime_named
@@ -107,7 +107,9 @@ class Experiment(Settings):
         default_factory=TargetSettings, description="Where the models will run."
     )
     quantization: QuantScheme = Field(
-        default_factory=QuantScheme, description="How low precision is realised."
+        default_factory=QuantScheme,
+        validate_default=True,
+        description="How low precision is realised.",
     )
     evaluate: Literal["onnxruntime", "torch"] = Field(
         "onnxruntime",
@@ -179,6 +181,14 @@ class Experiment(Settings):
     def _hold_together(cls, constraints: tuple[str, ...]) -> tuple[str, ...]:
         check_consistent([parse_constraint(text) for text in constraints])
         return constraints
+
+    @field_validator("quantization")
+    @classmethod
+    def _in_the_targets_style(cls, scheme: QuantScheme, known: ValidationInfo) -> QuantScheme:
+        """`linear: auto` becomes the style that the target's provider runs best."""
+        if scheme.linear != "auto" or "target" not in known.data:
+            return scheme
+        return scheme.with_linear(known.data["target"].runs_on.linear)
 
     @model_validator(mode="after")
     def _target_has_the_kernels(self) -> Self:

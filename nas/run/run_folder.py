@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hardware.files import writable_folder, write_atomically
+from hardware.files import write_atomically
 
 
 class RunFolderError(ValueError):
@@ -135,19 +135,6 @@ def read_json(path: Path) -> Any:
         raise RunFolderError(f"{path}: missing; `simqnas run` writes it") from None
     except json.JSONDecodeError as error:
         raise RunFolderError(f"{path}: damaged ({error}); delete it and run again") from None
-
-
-def cache_folder() -> Path:
-    """`$SIMQNAS_CACHE`, or `simqnas` in the user's cache folder; see `writable_folder`."""
-    home = os.path.expanduser("~/.cache")
-    if home.startswith("~"):  # a user without a home
-        home = os.devnull
-    base = Path(os.environ.get("XDG_CACHE_HOME") or home)
-    place = Path(os.environ.get("SIMQNAS_CACHE") or base / "simqnas")
-    folder = writable_folder(place)
-    if folder != place:
-        os.environ["SIMQNAS_CACHE"] = str(folder)  # for workers started by this process
-    return folder
 
 
 def sha256(content: bytes) -> str:

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hardware.files import cache_folder
 from nas.experiment.load import load_experiment
 from nas.experiment.schema import Experiment
 from nas.ledger.storage import StorageError, storage_errors
 from nas.ledger.study import open_ledger
 from nas.run.interrupts import POLL_S, StopRequest
 from nas.run.progress import Reporter
-from nas.run.run_folder import RunFolder, cache_folder
+from nas.run.run_folder import RunFolder
 from nas.run.saved_experiment import at_storage, read_experiment
 from nas.workers.handover import open_latency_queue
 from supernets.space.space import SearchSpace

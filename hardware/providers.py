@@ -28,8 +28,8 @@ class Provider:
         needs; `cache_option` the one that takes a folder for compiled graphs,
         `threads_option` the one that takes the target's threads.
     plugin: module of the wheel that ONNX Runtime's own wheel is to be extended with.
-    tried: whether its sessions were run and audited on such hardware; where not, its logic alone is tested, with
-        a provider that compiles.
+    tried: whether its sessions were run and audited on such hardware; where not, its logic
+        alone is tested, with a provider that compiles.
     names_kernels: whether a profile names kernels and the optimized graph can be saved; not where
         sub-graphs are compiled.
     """

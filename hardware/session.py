@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,10 +109,12 @@ def _arithmetic(source: bytes | str) -> set[Arithmetic]:
     return found
 
 
-def run(session: onnxruntime.InferenceSession, inputs: Arrays) -> list[NDArray[np.float32]]:
-    """All outputs of one inference. Raises SessionError where a kernel fails."""
+def run(
+    session: onnxruntime.InferenceSession, inputs: Arrays, outputs: Sequence[str] | None = None
+) -> list[NDArray[np.float32]]:
+    """All outputs of one inference, or those named. Raises SessionError where a kernel fails."""
     with one_line_errors(CANNOT_RUN):
-        return list(session.run(None, dict(inputs)))
+        return list(session.run(outputs, dict(inputs)))
 
 
 def predict(

@@ -13,7 +13,7 @@ from hardware.formats.policy import QuantPolicy
 from hardware.formats.scheme import QuantScheme
 from hardware.graph.static_activations import Ranges, plan
 from hardware.graph.template import Template
-from hardware.session import Arrays, open_session
+from hardware.session import Arrays, open_session, run
 from hardware.target import Target
 from hardware.writing.materialize import Weights, kept_nodes, materialize, static_layers
 
@@ -50,7 +50,7 @@ def calibrate(
     session = open_session(model.SerializeToString(), target or Target())
     observers = {name: Observer() for name in observed}
     for batch in batches:
-        values = dict(zip(inner, session.run(inner, dict(batch)), strict=True)) if inner else {}
+        values = dict(zip(inner, run(session, batch, inner), strict=True)) if inner else {}
         for name, observer in observers.items():
             observer.add(values[name] if name in values else batch[name])
     return Ranges(

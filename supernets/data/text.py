@@ -68,7 +68,10 @@ class TextPreprocessor:
         return sum(len(ids) > self.max_length for ids in whole["input_ids"])
 
     def save(self, folder: Path, image_size: int | None = None) -> None:
-        """Write the tokenizer files that AutoTokenizer reads, in any version of transformers."""
+        """Write the tokenizer files that AutoTokenizer reads, in any version of transformers; the
+        one of the library tokenizers cuts texts by itself."""
+        if self.tokenizer.is_fast:
+            self.tokenizer.backend_tokenizer.enable_truncation(self.max_length)
         self.tokenizer.save_pretrained(folder)
         file = folder / "tokenizer_config.json"
         config = json.loads(file.read_text(encoding="utf-8"))

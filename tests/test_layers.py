@@ -47,7 +47,7 @@ INSIDE: dict[str, dict[str, set[str]]] = {
         "formats": {"settings", "graph"},
         "providers": {"formats"},
         "target": {"settings", "formats", "providers"},
-        "session": {"target"},
+        "session": {"files", "formats", "target"},
         "writing": {"files", "formats", "graph", "target", "session"},
     },
 }

@@ -15,8 +15,9 @@ from hardware.files import write_atomically
 from hardware.formats.int4 import INT4, block_size
 from hardware.formats.policy import QuantPolicy
 from hardware.formats.scheme import Int4Kernel, QuantScheme
+from hardware.graph.layer import Layer
 from hardware.graph.static_activations import Ranges
-from hardware.graph.template import Layer, Template
+from hardware.graph.template import Template
 from hardware.latency import METHOD, Latency, measure
 from hardware.run_watch import RunWatch
 from hardware.session import Arrays, open_session

@@ -18,6 +18,7 @@ from hardware.formats.scheme import QuantScheme
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
+from supernets.layers.attention import ElasticAttention, block_cost
 from supernets.layers.coupled_units import Units, gate_gradient
 from supernets.load import load_saved, supernet
 from supernets.settings import SpaceSettings
@@ -136,7 +137,7 @@ def test_cost_counts_the_extracted_network(config: Sizes, settings: SpaceSetting
                 continue
             sizes = tuple(module.weight.shape[:2])
             wanted = (cost.out_features[row, column], cost.in_features[row, column])
-            assert sizes == (wanted[::-1] if layer.kind == "embedding" else wanted), layer.name
+            assert sizes == wanted, layer.name
             assert (getattr(module, "bias", None) is not None) == layer.bias
             assert ordered()[cost.formats[row, column]] == policy[layer.name]
 
@@ -208,3 +209,19 @@ def test_space_size_by_brute_force(config: Sizes, settings: SpaceSettings) -> No
 def test_more_tokens_than_positions_are_refused() -> None:
     with pytest.raises(ValueError, match="21 tokens, but the model has 20 positions"):
         build(BERT).example_inputs(1, 21)
+
+
+def test_attention_in_windows_costs_what_torch_counts() -> None:
+    """Blocks may be given different numbers of tokens, and look at some of them alone."""
+    tokens, window, width, inner = 12, 4, 16, 8
+    attention = ElasticAttention(width, num_heads=2, head_dim=4).extract()
+    counter = FlopCounterMode(display=False)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter:
+        attention(torch.zeros(tokens // window, window, width))
+    once = np.ones(1, dtype=np.int64)
+    extents, macs = block_cost(
+        "b", width * once, inner * once, once, tokens * once, once > 0, window=window * once
+    )
+    linears = [found for name, found in extents.items() if ".attention." in name]
+    total = sum((x.in_features * x.out_features * x.uses for x in linears), macs)
+    assert total == counter.get_total_flops() // 2

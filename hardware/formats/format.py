@@ -11,8 +11,8 @@ import onnx
 from hardware.formats.scheme import Arithmetic, Int4Kernel, Linear, QuantScheme
 from hardware.formats.weight_memo import Floats, Quantizer, WeightMemo, WeightT
 from hardware.graph.graph_writer import GraphWriter
+from hardware.graph.layer import LayerKind
 from hardware.graph.static_activations import StaticActivations
-from hardware.graph.template import LayerKind
 
 
 @dataclass(frozen=True)

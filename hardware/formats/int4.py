@@ -17,8 +17,8 @@ from hardware.formats.int4_weights import (
 from hardware.formats.integer import IntegerFormat
 from hardware.formats.scheme import Int4Kernel, Linear, QuantScheme
 from hardware.graph.graph_writer import MICROSOFT, unpacked
+from hardware.graph.layer import LayerKind
 from hardware.graph.patterns import OPERANDS, Nodes, integer_product, look_up, pattern
-from hardware.graph.template import LayerKind
 
 WEIGHT = ("weight", "products", "step", "per_step", "scale")
 CUT = ("origin", "ends")

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from hardware.formats.format import Format, LayerValues, LayerWriter
 from hardware.formats.scheme import QuantScheme
 from hardware.graph.graph_writer import MICROSOFT
-from hardware.graph.template import LayerKind
+from hardware.graph.layer import LayerKind
 
 INT8_MAX = 127
 

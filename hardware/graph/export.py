@@ -15,9 +15,9 @@ from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from hardware.graph import graph_rewrites as normalize
-from hardware.graph.template import DROPPED, Layer, Template
+from hardware.graph.template import DROPPED, Template
 
-__all__ = ["OPSET", "Layer", "Template", "export_template"]
+__all__ = ["OPSET", "Template", "export_template"]
 
 OPSET = 23
 """First ONNX operator set with `Attention`; `Int4` weights need 21."""

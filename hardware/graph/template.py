@@ -7,40 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import onnx
 from onnx.numpy_helper import from_array
 
 from hardware.graph.first_tokens import narrow, scope
+from hardware.graph.layer import Layer, LayerKind
 from hardware.graph.lowering import constant, lower
 
 DOMAIN = "simqnas"
 """Operator domain of the template's `Linear` (x, weight[, bias]), which materialize expands."""
-
-LayerKind = Literal["linear", "conv", "embedding"]
-
-
-class Layer(NamedTuple):
-    """A quantizable layer: module path, kind, and the weight's shape in torch's layout."""
-
-    name: str
-    kind: LayerKind
-    shape: tuple[int, ...]
-
-    @property
-    def out_features(self) -> int:
-        """Rows of the weight: output features, output channels or vocabulary entries."""
-        return self.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        """Weights per row: what one output sums over, or an embedding's width."""
-        size = 1
-        for dimension in self.shape[1:]:
-            size *= dimension
-        return size
-
 
 DROPPED = "dropped"
 """The choice of leaving a module out: what it puts out is what it was given."""
@@ -97,7 +74,7 @@ class Template:
             if kind is not None:
                 weight = node.input[0 if kind == "embedding" else 1]
                 name = weight.removesuffix(".weight")
-                found[node.name] = Layer(name, kind, self.parameters[weight])
+                found[node.name] = Layer(name, kind, self.parameters[weight], len(node.input) > 2)
         return found
 
     @cached_property

@@ -15,10 +15,11 @@ from hardware.formats.registry import FORMATS
 from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import Floats, WeightMemo
 from hardware.graph.graph_writer import GraphWriter
+from hardware.graph.layer import Layer, LayerKind
 from hardware.graph.lowering import least_opset
 from hardware.graph.model_file import save_model
 from hardware.graph.static_activations import Ranges, StaticActivations, plan
-from hardware.graph.template import Layer, LayerKind, Template
+from hardware.graph.template import Template
 
 __all__ = ["Weights", "arrays", "assemble", "materialize", "save_model"]
 

@@ -22,8 +22,9 @@ from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import ShapeMemo, no_floats
 from hardware.graph.first_tokens import FIRST_TOKENS, scope
 from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter, Int8s, packed_shape
+from hardware.graph.layer import Layer
 from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, plan
-from hardware.graph.template import Layer, Template, within
+from hardware.graph.template import Template, within
 from hardware.writing.materialize import assemble, can_be_static
 
 Counts = NDArray[np.int64]
@@ -59,9 +60,9 @@ class SizeModel:
     ) -> Counts:
         """Bytes of the written file for every genome, `(n_samples,)`.
 
-        `layers` names the columns of the three `(n_samples, n_layers)` arrays: sizes as in
-        `LayerSpec` (channels of a convolution, rows in and width out of an embedding), both 0
-        where a layer is dropped, and formats by their places in `ordered()`. `choices` names the
+        `layers` names the columns of the three `(n_samples, n_layers)` arrays: rows and columns of
+        each `Layer`'s weight, both 0 where it is dropped, and formats by their places in
+        `ordered()`. `choices` names the
         alternative of a module, `(n_samples,)` each. Exact but for a few bytes per dropped block.
         """
         result = np.zeros(len(out_features), np.int64)
@@ -137,7 +138,7 @@ class _FixedEnd:
 
     def _count(self, name: str, out: int, inputs: int, precision: Format) -> LayerSize:
         layer, node = self.layers[name]
-        weight = no_floats(*_shape(layer, out, inputs))
+        weight = no_floats(out, inputs, *layer.shape[2:])
         bias = no_floats(out) if len(node.input) > 2 else None
         bare = onnx.NodeProto()
         bare.CopyFrom(node)
@@ -321,11 +322,6 @@ def _moved(found: Plan, gaps: Mapping[str, tuple[str, Mask]]) -> dict[str, Mask]
             masks[before] = masks.get(before, no) | (masks[value] & dropped)
             masks[value] = masks[value] & ~dropped
     return {value: np.asarray(mask) for value, mask in masks.items() if mask.any()}
-
-
-def _shape(layer: Layer, out: int, inputs: int) -> tuple[int, ...]:
-    """Weight shape in torch's layout."""
-    return (inputs, out) if layer.kind == "embedding" else (out, inputs, *layer.shape[2:])
 
 
 def _sum(arrays: Sequence[Counts], samples: int) -> Counts:

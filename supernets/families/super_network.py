@@ -19,6 +19,7 @@ from hardware.formats.format import Format
 from hardware.formats.fp32 import FP32
 from hardware.formats.registry import find_format, ordered
 from hardware.formats.scheme import QuantScheme
+from hardware.graph.layer import Layer
 from supernets.data.data import Batch
 from supernets.families.registry import family
 from supernets.families.sizes import Sizes
@@ -26,7 +27,7 @@ from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticConv2d, ElasticEmbedding, ElasticLinear, Quantizable
 from supernets.layers.side_by_side import SideBySide
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
-from supernets.space.cost import Cost, LayerSpec
+from supernets.space.cost import Cost
 from supernets.space.dimensions import in_order, problems
 from supernets.space.space import Architecture, Gene, Genomes, Requires, SearchSpace
 
@@ -35,17 +36,14 @@ SPACE_FILE = "space.json"
 WEIGHTS_FILE = "model.safetensors"
 
 
-def layer_spec(name: str, module: nn.Module) -> LayerSpec | None:
-    """Describe a layer that can be quantized, None for other modules."""
+def described(name: str, module: nn.Module) -> Layer | None:
+    """The layer that a module is if it can be quantized; a norm gives each convolution a bias."""
     if isinstance(module, ElasticLinear):
-        has_bias = module.bias is not None
-        return LayerSpec(name, "linear", module.in_features, module.out_features, bias=has_bias)
+        return Layer(name, "linear", tuple(module.weight.shape), module.bias is not None)
     if isinstance(module, ElasticConv2d):
-        channels, size = (module.in_channels, module.out_channels), module.kernel_size[0]
-        return LayerSpec(name, "conv", *channels, kernel_size=size)
+        return Layer(name, "conv", tuple(module.weight.shape))
     if isinstance(module, ElasticEmbedding):
-        rows, width = module.num_embeddings, module.embedding_dim
-        return LayerSpec(name, "embedding", rows, width, bias=False)
+        return Layer(name, "embedding", tuple(module.weight.shape), bias=False)
     return None
 
 
@@ -160,10 +158,10 @@ class SuperNetwork(nn.Module, ABC):
         return False
 
     @property
-    def layers(self) -> tuple[LayerSpec, ...]:
+    def layers(self) -> tuple[Layer, ...]:
         """Every layer that can be quantized, at full size."""
-        found = ((name, layer_spec(name, module)) for name, module in self.named_modules())
-        return tuple(spec for _, spec in found if spec is not None)
+        found = (described(name, module) for name, module in self.named_modules())
+        return tuple(layer for layer in found if layer is not None)
 
     def apply_policy(self, policy: Mapping[str, Format], scheme: QuantScheme) -> None:
         """Imitate low precision from now on; layers the policy does not name compute in FP32."""

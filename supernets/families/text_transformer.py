@@ -170,10 +170,10 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         width = np.full(len(values), config.embed_dim, dtype=np.int64)
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
         tokens = once * (sequence_length or DEFAULT_TOKENS)
-        extents, macs = self.block_costs(values, width, tokens, 1)
+        extents, macs = self.block_costs(values, width, [tokens] * config.depth, 1)
         for layer in self.layers:
             if layer.kind == "embedding":
-                extents[layer.name] = Extent(once * layer.in_features, width, once, always)
+                extents[layer.name] = Extent(width, once * layer.shape[0], once, always)
         extents["pooler"] = Extent(width, width, once, always)
         extents["head"] = Extent(width, once * self.num_labels, once, always)
         norms = 2 * (2 * values.sizes("depth", config.depth) + 1)

@@ -14,9 +14,9 @@ from supernets.families.super_network import SuperNetwork
 from supernets.layers.attention import (
     ElasticAttention,
     ElasticFeedForward,
+    block_cost,
     head_units,
     neuron_units,
-    transformer_extents,
 )
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticLayerNorm
@@ -107,11 +107,11 @@ class TransformerSuperNetwork(SuperNetwork):
         return [*module.attention.out.parameters(), *module.mlp.fc2.parameters()]
 
     def block_costs(
-        self, values: Values, embed_dim: Counts, tokens: Counts, read: int
+        self, values: Values, embed_dim: Counts, tokens: Sequence[Counts], read: int
     ) -> tuple[dict[str, Extent], Counts]:
         """Extents of all blocks' layers, and their other MACs; the last block's for `read` tokens.
 
-        embed_dim, tokens: `(n,)`.
+        embed_dim: `(n,)`. tokens: those that each block is given, `(n,)` each.
         """
         config = self.config
         extents: dict[str, Extent] = {}
@@ -122,8 +122,11 @@ class TransformerSuperNetwork(SuperNetwork):
             path, kept = f"blocks.{index}", depth >= self.rank("depth", index)
             heads = values.sizes(f"{path}.attention.num_heads", config.num_heads)
             hidden = values.sizes(f"{path}.mlp.hidden_dim", config.hidden_dim)
-            inner, queries = heads * config.head_dim, np.where(is_last, read, tokens)
-            extents |= transformer_extents(path, embed_dim, inner, hidden, tokens, queries, kept)
-            macs += 2 * tokens * queries * inner * kept
+            inner, queries = heads * config.head_dim, np.where(is_last, read, tokens[index])
+            found, attention = block_cost(
+                path, embed_dim, inner, hidden, tokens[index], kept, queries=queries
+            )
+            extents |= found
+            macs += attention
             is_last &= ~kept
         return extents, macs

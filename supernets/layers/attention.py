@@ -141,21 +141,25 @@ def neuron_units(path: str, mlp: ElasticFeedForward) -> Units:
     return Units(f"{path}.mlp.hidden_dim", mlp.fc1.out_features, (*inputs, leaving))
 
 
-def transformer_extents(
+def block_cost(
     path: str,
     embed_dim: Counts,
     inner: Counts,
     hidden_dim: Counts,
     tokens: Counts,
-    queries: Counts,
     kept: NDArray[np.bool_],
-) -> dict[str, Extent]:
-    """Extents of one block's six linear layers; all arguments `(n,)`.
+    *,
+    queries: Counts | None = None,
+    window: Counts | None = None,
+) -> tuple[dict[str, Extent], Counts]:
+    """Extents of one block's six linear layers, and MACs of its attention; all arguments `(n,)`.
 
-    queries: how many of the tokens are computed; keys and values are needed of all.
+    queries: how many of the tokens are computed; keys and values are needed of all. window: how
+    many tokens each of them looks at. Both are all tokens if they are not given.
     """
+    queries, window = tokens if queries is None else queries, tokens if window is None else window
     into_heads = Extent(embed_dim, inner, tokens, kept)
-    return {
+    extents = {
         f"{path}.attention.query": Extent(embed_dim, inner, queries, kept),
         f"{path}.attention.key": into_heads,
         f"{path}.attention.value": into_heads,
@@ -163,3 +167,4 @@ def transformer_extents(
         f"{path}.mlp.fc1": Extent(embed_dim, hidden_dim, queries, kept),
         f"{path}.mlp.fc2": Extent(hidden_dim, embed_dim, queries, kept),
     }
+    return extents, 2 * queries * window * inner * kept

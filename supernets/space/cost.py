@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.formats.fp32 import FP32
 from hardware.formats.registry import find_format, ordered
+from hardware.graph.layer import Layer
 from supernets.space.space import PRECISION_SUFFIX, Genomes, SearchSpace
 
-Kind = Literal["linear", "conv", "embedding"]
 Counts = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """A layer that a precision can be chosen for, at full size.
-
-    Features are channels for a convolution; for an embedding they are rows (in) and width (out).
-    """
-
-    name: str
-    kind: Kind
-    in_features: int
-    out_features: int
-    kernel_size: int = 1
-    bias: bool = True
 
 
 class Values:
@@ -71,7 +56,8 @@ class Values:
 class Extent:
     """One layer over n genomes, each `(n,)`: sizes, uses of its weights, whether it exists.
 
-    `uses` counts multiplications of the whole weight per sample: tokens, or output pixels.
+    Features are columns (in) and rows (out) of its weight, see `Layer`. `uses` counts
+    multiplications of the whole weight per sample: tokens, or output pixels.
     """
 
     in_features: Counts
@@ -90,7 +76,7 @@ class Cost:
     other_macs: `(n,)` multiply-accumulates outside these layers (attention scores and sums).
     """
 
-    layers: tuple[LayerSpec, ...]
+    layers: tuple[Layer, ...]
     in_features: Counts
     out_features: Counts
     macs_per_layer: Counts
@@ -104,7 +90,7 @@ class Cost:
     @property
     def parameters_per_layer(self) -> Counts:
         """Weights and biases, `(n, n_layers)`."""
-        kernel = np.array([layer.kernel_size**2 for layer in self.layers])
+        kernel = np.array([prod(layer.shape[2:]) for layer in self.layers])
         bias = np.array([layer.bias for layer in self.layers])
         weights = self.in_features * self.out_features * kernel
         return np.asarray(weights + self.out_features * bias)
@@ -121,7 +107,7 @@ class Cost:
 
 
 def collect(
-    layers: Sequence[LayerSpec],
+    layers: Sequence[Layer],
     extents: Mapping[str, Extent],
     values: Values,
     other_parameters: Counts,
@@ -135,7 +121,7 @@ def collect(
     in_features = np.stack([c.in_features for c in columns], axis=1) * active
     out_features = np.stack([c.out_features for c in columns], axis=1) * active
     uses = np.stack([c.uses for c in columns], axis=1)
-    kernel = np.array([layer.kernel_size**2 for layer in layers])
+    kernel = np.array([prod(layer.shape[2:]) for layer in layers])
     multiplied = np.array([layer.kind != "embedding" for layer in layers])
     formats = np.stack([values.formats(layer.name) for layer in layers], axis=1) * active
     return Cost(

@@ -258,7 +258,7 @@ class ViTSuperNetwork(TransformerSuperNetwork, ViT):
         patches = (values.sizes("resolution", config.image_size) // config.patch_size) ** 2
         tokens = patches + config.prefix_tokens
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
-        extents, macs = self.block_costs(values, width, tokens, config.head_tokens)
+        extents, macs = self.block_costs(values, width, [tokens] * config.depth, config.head_tokens)
         extents["patch_embed"] = Extent(once * self.patch_embed.in_features, width, patches, always)
         extents["head"] = Extent(width * config.head_tokens, once * self.num_labels, once, always)
         # Vectors as wide as the stream: norms, learned tokens, positions.

@@ -210,9 +210,13 @@ def check(file: ExperimentFile, overrides: Overrides = None) -> None:
 
     experiment = load_experiment(file, overrides or [])
     from nas.dry_run import check as check_experiment
+    from nas.recipe.defaults import derive
+    from nas.recipe.facts import Facts
     from supernets.load import load_data
 
-    for part in check_experiment(experiment, load_data(experiment.data, experiment.model)):
+    data = load_data(experiment.data, experiment.model)
+    recipe = derive(experiment, Facts.of(experiment, data))
+    for part in (*recipe.lines(), *check_experiment(recipe.experiment, data)):
         console.print(part, highlight=False, markup=False)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from hardware.files import write_atomically
 from hardware.formats.registry import find_format
 from hardware.portability.agreement import ready_runtimes
 from nas.delivery.results import Front, read_front
@@ -19,16 +18,17 @@ from nas.dry_run import check
 from nas.evaluation.baselines import NotMeasuredError
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
-from nas.experiment.load import dump_experiment
 from nas.experiment.schema import Experiment
 from nas.ledger.storage import StorageError, open_storage, storage_errors
 from nas.ledger.study import claim_study
+from nas.recipe.defaults import Recipe
+from nas.recipe.resolution import continued, keep, resolved
 from nas.reporting.report import write_reports
 from nas.run.data_record import record_of
 from nas.run.interrupts import Stopped
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, RunFolderError, write_json
-from nas.run.saved_experiment import is_written, kept_experiment, read_experiment, refuse_changes
+from nas.run.saved_experiment import is_written, read_experiment, refuse_changes
 from nas.run_session import RunSession
 from nas.search.predictor_report import report_predictors
 from nas.search.problem import SearchProblem
@@ -57,11 +57,15 @@ def run(
     computed is lost, and of a run that was stopped there is a report.
     """
     reporter.say(f"target: {experiment.target.execution_provider}")
+    experiment = continued(experiment, folder)
     data = admit(experiment, folder, needs_database=workers == 0 or latency_elsewhere)
-    for line in (*data.source.account.lines(), *data.notes):
+    recipe = admit_recipe(experiment, folder, data)
+    experiment = recipe.experiment
+    told = () if is_written(experiment, folder) else recipe.lines()
+    for line in (*data.source.account.lines(), *data.notes, *told):
         reporter.say(line)
     with folder.locked(), storage_errors(experiment.storage, folder.journal):
-        write_atomically(folder.experiment, dump_experiment(kept_experiment(experiment)))
+        keep(recipe, folder)
         record_of(experiment, data).keep(folder)
         session = tune(experiment, folder, data, reporter)
         session.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
@@ -80,7 +84,9 @@ def run(
 
 def assist(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> None:
     """Help to train, as a process of torchrun other than the leading one, which does the rest."""
+    experiment = continued(experiment, folder)
     data = load_data(experiment.data, experiment.model)
+    experiment = resolved(experiment, folder, data).experiment
     torch.manual_seed(experiment.seed)
     Preparation(experiment, data, folder, reporter).tune()
 
@@ -99,12 +105,18 @@ def admit(experiment: Experiment, folder: RunFolder, needs_database: bool) -> Ta
             open_artifacts(experiment, folder).probe()
     data = load_data(experiment.data, experiment.model)
     record_of(experiment, data).refuse_changes(folder)
-    if not (is_written(experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()):
-        for _ in check(experiment, data):
+    return data
+
+
+def admit_recipe(experiment: Experiment, folder: RunFolder, data: TaskData) -> Recipe:
+    """Derive what is left open, and check the whole; raises ValueError as `admit` does."""
+    recipe = resolved(experiment, folder, data)
+    if not (is_written(recipe.experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()):
+        for _ in check(recipe.experiment, data):
             pass
     else:
-        ready_runtimes(experiment.export.verify)
-    return data
+        ready_runtimes(recipe.experiment.export.verify)
+    return recipe
 
 
 def tune(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nas.experiment.given import filled
+from nas.experiment.schema import Experiment
 from nas.ledger.storage import storage_errors
 from nas.ledger.study import compare_study, open_ledger
 from nas.run.data_record import record_of
@@ -42,6 +44,7 @@ def work(place: Path, reporter: Reporter, request: StopRequest) -> int:
             if not ledger.state.open:  # its files are removed
                 reporter.say("the run is done")
                 return 0
+            experiment = filled(experiment, Experiment.model_validate(ledger.state.experiment))
             fetch_supernet(ledger.state.supernet, experiment, folder)
         data = load_data(experiment.data, experiment.model)
         session = RunSession.prepare(experiment, folder, data, reporter)

@@ -59,6 +59,13 @@ def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
     return Start(network.eval(), tuple(notes))
 
 
+def parameter_count(settings: ModelSettings, data: TaskData) -> int:
+    """Parameters of the network to start from; nothing is read or allocated for them."""
+    config = _fitted(model_config(settings), data, settings.checkpoint is None)
+    with torch.device("meta"):
+        return sum(p.numel() for p in supernet(config, len(data.label_names)).parameters())
+
+
 def _require_memory(config: Sizes, num_labels: int) -> None:
     """Raise ValueError for sizes whose weights alone are more than this machine can hold."""
     with torch.device("meta"):

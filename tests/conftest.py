@@ -27,6 +27,7 @@ TINY: dict[str, object] = {
     "space": {"depth": [1, 2, 3], "num_heads": [2, 4], "hidden_dim": [32, 64]},
     "tune": {"epochs": 6, "batch_size": 128},
     "search": {"evaluations": 20, "round_size": 10, "generations": 10},
+    "polish": None,
     "export": {"models": 3},
 }
 """An experiment that runs in seconds and still trains, searches and exports for real."""

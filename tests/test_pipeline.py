@@ -325,7 +325,7 @@ def test_more_models_polish_no_model_again(
 
     def polished(models: int, batch_size: int) -> set[str]:
         """Names of the models that were polished for a front."""
-        polish = {"epochs": 1, "batch_size": batch_size}
+        polish = {"epochs": 1, "batch_size": batch_size, "teacher": None}
         overrides = [f"polish={json.dumps(polish)}", f"export.models={models}"]
         reporter = Silent()
         front = run(load_experiment(copy.experiment, overrides), copy, reporter)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Sequence
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from nas.experiment.schema import Experiment
+
+_KEY = re.compile(r"(?P<indent>(?:  )*)(?P<key>\w+):(?: |$)")
+"""A line of our own YAML that begins a field."""
 
 
 class ExperimentError(ValueError):
@@ -64,9 +68,25 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ExperimentError([f"{path}: {problem}" for problem in problems]) from None
 
 
-def dump_experiment(experiment: Experiment) -> str:
-    """The resolved experiment as YAML, defaults included."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def dump_experiment(experiment: Experiment, reasons: Mapping[str, str] | None = None) -> str:
+    """The resolved experiment as YAML, defaults included.
+
+    reasons: dotted keys -> what their values follow from, written behind them.
+    """
+    data = experiment.model_dump(mode="json")
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=10_000)
+    return "".join(_with_reasons(text, reasons or {}))
+
+
+def _with_reasons(text: str, reasons: Mapping[str, str]) -> Iterator[str]:
+    """Lines of block YAML, `# from ...` behind the keys that have a reason."""
+    keys: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if match := _KEY.match(line):
+            keys = [*keys[: len(match["indent"]) // 2], match["key"]]
+            if reason := reasons.get(".".join(keys)):
+                line = f"{line.rstrip()}  # from {reason}\n"
+        yield line
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -77,6 +77,11 @@ class Experiment(Settings):
         description="Name of the run; results go to runs/<name>.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice.")
+    effort: Literal["quick", "standard", "thorough"] = Field(
+        "standard",
+        description="How long to train and to search where the file does not say it: about a "
+        "quarter of standard, standard, three times as long.",
+    )
     model: ModelSettings = Field(description="The checkpoint to start from.")
     data: DataSettings = Field(description="The data set.")
     space: SpaceSettings = Field(

@@ -40,6 +40,8 @@ class RunFolder:
 
     experiment = Inside("experiment.yaml")
     """The resolved configuration, defaults included."""
+    recipe = Inside("recipe.json")
+    """Why every value that the experiment file left open is what it is."""
     supernet = Inside("supernet")
     """Super-network weights, space.json and the exported template."""
     space = Inside("supernet/space.json")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.experiment.database_url import STORAGE_VARIABLE, without_password
-from nas.experiment.load import dump_experiment, load_experiment
+from nas.experiment.load import load_experiment
 from nas.experiment.schema import Experiment
 from nas.run.run_folder import RunFolder, RunFolderError
 
@@ -48,8 +48,9 @@ def kept_experiment(experiment: Experiment) -> Experiment:
 
 def is_written(experiment: Experiment, folder: RunFolder) -> bool:
     """Whether the folder holds exactly this experiment."""
-    text = dump_experiment(kept_experiment(experiment))
-    return folder.experiment.exists() and folder.experiment.read_text(encoding="utf-8") == text
+    return folder.experiment.exists() and load_experiment(folder.experiment) == kept_experiment(
+        experiment
+    )
 
 
 def refuse_changes(experiment: Experiment, folder: RunFolder) -> None:

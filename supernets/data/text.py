@@ -133,7 +133,8 @@ class TextSplit:
         return replace(self, noise=noise)
 
     @cached_property
-    def _lengths(self) -> Tensor:
+    def lengths(self) -> Tensor:
+        """Tokens of each text `(n,)`."""
         return torch.tensor([text.shape[1] for text in self.texts])
 
     def __len__(self) -> int:
@@ -154,7 +155,7 @@ class TextSplit:
         device: torch.device = CPU,
     ) -> Iterator[Batch]:
         """Yield batches padded to their longest text, see `Split`; shuffled ones of like length."""
-        for rows, own in batch_indices(len(self), batch_size, generator, start, self._lengths):
+        for rows, own in batch_indices(len(self), batch_size, generator, start, self.lengths):
             inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id, self.inputs)
             if own is not None and augment and self.noise is not None:
                 inputs["input_ids"] = self.noise(inputs["input_ids"], own)

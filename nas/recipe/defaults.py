@@ -1,0 +1,190 @@
+"""Every value that an experiment leaves open and that follows from what is known, with its reason.
+
+A value that the experiment states is never touched. `EFFORTS` scale how long is trained and
+searched; what is learnt at (rates, weights) does not depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from nas.experiment.given import is_given, with_values
+from nas.experiment.schema import Experiment
+from nas.recipe.facts import Facts
+from supernets.settings import PolishSettings, TeacherSettings, TrainSettings
+
+EFFORTS: dict[str, float] = {"quick": 0.25, "standard": 1.0, "thorough": 3.0}
+"""Effort -> factor on steps of training and on candidates that are measured."""
+
+TUNING_STEPS, POLISHING_STEPS, SCRATCH_STEPS = 1200, 2400, 3000
+"""At standard effort: of a tuning, of each polish, of a training from scratch."""
+MOST_EPOCHS = {"pretrained": 20, "scratch": 40}
+"""At standard effort, however few the samples."""
+RATE_AT_384 = 2e-4
+"""Of tuning a pretrained transformer whose stream is 384 wide: 2e-4 left its full network at 90.8 %
+where training from scratch's 1e-3 left it at 87.3 % (3,000 texts of 77 classes)."""
+LARGE_BATCH_FROM = 20_000
+"""Samples from which batches of 256 still give every epoch enough steps."""
+BF16_FROM = 5_000_000
+"""Parameters below which conversions take what faster products save."""
+TOKEN_MULTIPLE = 8
+
+
+class Derived(NamedTuple):
+    """A value for a field that is left open. where: dotted keys."""
+
+    where: str
+    value: Any
+    reason: str
+
+
+class Recipe(NamedTuple):
+    """An experiment with nothing left open. reasons: dotted keys -> why the value is what it is."""
+
+    experiment: Experiment
+    reasons: Mapping[str, str]
+
+    def lines(self) -> Iterator[str]:
+        """What was derived, for people."""
+        for where, reason in self.reasons.items():
+            value = value_at(self.experiment, where)
+            shown = "" if isinstance(value, BaseModel) else f" {value}"
+            yield f"derived: {where}:{shown} ({reason})"
+
+
+def derive(experiment: Experiment, facts: Facts, factor: float | None = None) -> Recipe:
+    """Fill in what is left open. factor: in place of the effort's."""
+    if factor is None:
+        factor = EFFORTS[experiment.effort]
+    reasons = {}
+    for section in (_target, _training, _tune, _search, _polish, _export):
+        for derived in section(experiment, facts, factor):
+            if not is_given(experiment, derived.where):
+                experiment = with_values(experiment, {derived.where: derived.value})
+                reasons[derived.where] = derived.reason
+    return Recipe(experiment, reasons)
+
+
+def value_at(experiment: Experiment, where: str) -> Any:
+    """The value at dotted keys, None below a section that is null."""
+    value: Any = experiment
+    for key in where.split("."):
+        value = getattr(value, key, None)
+    return value
+
+
+def _target(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    if facts.tokens is not None:
+        usual, most = facts.tokens
+        rounded = -(-usual // TOKEN_MULTIPLE) * TOKEN_MULTIPLE
+        tokens = min(rounded, experiment.data.max_length or most, most)
+        reason = f"95 % of the training texts have at most {usual} tokens"
+        yield Derived("target.sequence_length", tokens, reason)
+
+
+def _training(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    """From scratch there is always a plain training; a checkpoint is trained by tuning alone."""
+    if not facts.pretrained and experiment.model.training is None:
+        yield Derived("model.training", TrainSettings(), "random weights to start from")
+        experiment = with_values(experiment, {"model.training": TrainSettings()})
+    if experiment.model.training is not None:
+        yield from _trained(experiment, "model.training", facts, SCRATCH_STEPS * factor, factor)
+
+
+def _tune(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    yield from _trained(experiment, "tune", facts, TUNING_STEPS * factor, factor)
+
+
+def _trained(
+    experiment: Experiment, where: str, facts: Facts, steps: float, factor: float
+) -> Iterator[Derived]:
+    """What every kind of training has."""
+    batch = _batch_size(experiment, where, facts)
+    yield Derived(f"{where}.batch_size", batch, f"{facts.samples:,} training samples")
+    epochs, reason = _epochs(facts, batch, steps, factor)
+    yield Derived(f"{where}.epochs", epochs, reason)
+    yield Derived(f"{where}.learning_rate", *_learning_rate(facts))
+    if facts.pretrained:
+        yield Derived(f"{where}.weight_decay", 0.01, "a checkpoint's weights are not shrunk much")
+    if facts.bf16 and facts.parameters >= BF16_FROM:
+        size = f"{facts.parameters / 1e6:.1f} million parameters"
+        yield Derived(f"{where}.precision", "bf16", f"{size}, and this device is faster in it")
+
+
+def _batch_size(experiment: Experiment, where: str, facts: Facts) -> int:
+    if is_given(experiment, f"{where}.batch_size"):
+        return int(value_at(experiment, f"{where}.batch_size"))
+    return 256 if facts.samples >= LARGE_BATCH_FROM else 64
+
+
+def _epochs(facts: Facts, batch: int, steps: float, factor: float) -> tuple[int, str]:
+    per_epoch = max(1, -(-facts.samples // batch))
+    most = MOST_EPOCHS["pretrained" if facts.pretrained else "scratch"] * factor
+    epochs = max(1, round(min(most, steps / per_epoch)))
+    return epochs, f"about {steps:,.0f} steps of {batch}, at most {most:.3g} epochs"
+
+
+def _learning_rate(facts: Facts) -> tuple[float, str]:
+    if not facts.pretrained:
+        return 1e-3, "training from scratch"
+    if facts.width is None:
+        return 5e-4, "a checkpoint that is no transformer"
+    rate = float(f"{RATE_AT_384 * 384 / facts.width:.1g}")
+    return rate, f"a checkpoint {facts.width} wide: {RATE_AT_384:g} at 384, less if wider"
+
+
+def _search(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    given = experiment.search
+    evaluations = max(10, round(10 * factor) * 10)
+    if is_given(experiment, "search.round_size"):
+        evaluations = max(evaluations, given.round_size)
+    yield Derived("search.evaluations", evaluations, "100 candidates at standard effort")
+    if is_given(experiment, "search.evaluations"):
+        evaluations = given.evaluations
+    size = min(evaluations, 20 if evaluations >= 80 else 10)
+    yield Derived("search.round_size", size, "rounds enough to learn from the ones before")
+
+
+def _polish(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    if experiment.polish is None:
+        if is_given(experiment, "polish"):
+            return
+        reason = "sub-networks alone gain what they lack beside each other"
+        yield Derived("polish", PolishSettings(), reason)
+        experiment = with_values(experiment, {"polish": PolishSettings()})
+    assert experiment.polish is not None
+    yield from _trained_less_rate(experiment, facts, factor)
+    rate = 2 * experiment.tune.learning_rate
+    yield Derived("polish.learning_rate", rate, "twice the tuning's, as the schedule starts anew")
+    noise = 0.15 if facts.noisy and facts.pretrained else 0.0
+    if noise:
+        reason = "the teacher answers about more texts than there are"
+        yield Derived("polish.token_noise", noise, reason)
+    if is_given(experiment, "polish.token_noise"):
+        noise = experiment.polish.token_noise
+    if noise:
+        yield Derived("polish.hard_label_weight", 0.0, "of changed texts the teacher knows more")
+    yield Derived("polish.feature_weight", 1.0, "what the classifier reads is taught")
+    yield Derived("polish.block_weight", 0.5, "keeps what the blocks knew")
+    if factor >= 1:
+        steps = POLISHING_STEPS * factor
+        epochs, _ = _epochs(facts, _batch_size(experiment, "polish", facts), steps, factor)
+        if is_given(experiment, "polish.epochs"):
+            epochs = experiment.polish.epochs
+        teacher = TeacherSettings(epochs=epochs, learning_rate=rate / 2)
+        yield Derived("polish.teacher", teacher, "a better teacher, kept if validation finds it so")
+
+
+def _trained_less_rate(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    for derived in _trained(experiment, "polish", facts, POLISHING_STEPS * factor, factor):
+        if not derived.where.endswith("learning_rate"):
+            yield derived
+
+
+def _export(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    if experiment.polish is not None:
+        models = 2 if factor < 1 else 3 if factor < 2 else 5
+        yield Derived("export.models", models, "each is polished alone")

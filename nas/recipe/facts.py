@@ -1,0 +1,67 @@
+"""What is known before anything is trained: of the start, the data and the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hardware.target import cpu_flags
+from nas.experiment.schema import Experiment
+from supernets.data.data import TaskData
+from supernets.data.text import TextSplit
+from supernets.families.sizes import Sizes, TransformerSizes
+from supernets.load import parameter_count
+from supernets.pretrained.weights import model_config
+from supernets.training.train import training_device
+
+FAST_IN_BF16 = "amx_int8"
+"""Flag of processors that also multiply matrices of bfloat16 in tiles."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the values of a recipe follow from.
+
+    width: of a transformer's residual stream; None for other families. tokens: the 95th percentile
+    of the training texts' lengths, and the most that the model takes; None where there are no
+    texts. noisy: whether tokens can be replaced at random. bf16: whether the device that trains is
+    faster in bfloat16.
+    """
+
+    pretrained: bool
+    width: int | None
+    parameters: int
+    samples: int
+    tokens: tuple[int, int] | None
+    noisy: bool
+    bf16: bool
+
+    @classmethod
+    def of(cls, experiment: Experiment, data: TaskData) -> Facts:
+        """Look at an experiment's model and data, and at this machine."""
+        sizes = model_config(experiment.model)
+        return cls(
+            pretrained=experiment.model.checkpoint is not None,
+            width=sizes.embed_dim if isinstance(sizes, TransformerSizes) else None,
+            parameters=parameter_count(experiment.model, data),
+            samples=len(data.train),
+            tokens=_tokens(data, sizes),
+            noisy=isinstance(data.train, TextSplit),
+            bf16=_fast_in_bf16(experiment.tune.device),
+        )
+
+
+def _tokens(data: TaskData, sizes: Sizes) -> tuple[int, int] | None:
+    lengths = getattr(data.train, "lengths", None)  # of texts, alone or beside images
+    if lengths is None:
+        return None
+    usual = int(np.ceil(np.percentile(lengths.numpy(), 95)))
+    return usual, getattr(sizes, "max_positions", usual)
+
+
+def _fast_in_bf16(name: str) -> bool:
+    if training_device(name).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return FAST_IN_BF16 in cpu_flags()

@@ -1,0 +1,189 @@
+"""What an experiment leaves open follows from what is known, and what it states stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from nas.experiment.load import dump_experiment, load_experiment
+from nas.experiment.schema import Experiment
+from nas.recipe.defaults import EFFORTS, derive, value_at
+from nas.recipe.facts import Facts
+from nas.recipe.resolution import continued, keep, resolved
+from nas.run.run_folder import RunFolder
+from supernets.data.data import TaskData
+from supernets.load import load_data
+
+TEXTS = Facts(True, 384, 22_000_000, 3_000, (13, 512), True, True)
+"""A pretrained text network, on a machine that multiplies bfloat16."""
+THREE = {"name": "three", "model": {"checkpoint": "somewhere"}, "data": {"name": "some"}}
+SCRATCH = {"name": "three", "model": {"vit": {"depth": 2}}, "data": {"name": "digits"}}
+
+
+def experiment(**sections: object) -> Experiment:
+    return Experiment.model_validate({**THREE, **sections})
+
+
+@pytest.fixture(scope="module")
+def digits() -> TaskData:
+    given = Experiment.model_validate(SCRATCH)
+    return load_data(given.data, given.model)
+
+
+def test_a_checkpoint_learns_at_another_rate_than_random_weights() -> None:
+    def rate(facts: Facts) -> object:
+        return value_at(derive(experiment(), facts).experiment, "tune.learning_rate")
+
+    assert rate(TEXTS) == 2e-4
+    assert rate(replace(TEXTS, width=768)) == 1e-4
+    assert rate(replace(TEXTS, pretrained=False)) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length"), [((12, 512), 16), ((16, 512), 16), ((19, 20), 20), ((100, 512), 104)]
+)
+def test_latency_is_measured_where_texts_usually_end(tokens: tuple[int, int], length: int) -> None:
+    recipe = derive(experiment(), replace(TEXTS, tokens=tokens))
+    assert recipe.experiment.target.sequence_length == length
+    assert str(tokens[0]) in recipe.reasons["target.sequence_length"]
+
+
+def test_the_usual_length_is_the_95th_percentile(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    words = [" ".join(["word"] * n) for n in rng.integers(1, 40, 200)]
+    rows = [f"{text},{'ab'[i % 2]}" for i, text in enumerate(words)]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label", *rows]))
+    given = Experiment.model_validate(
+        {**THREE, "model": {"bert": {"depth": 1}}, "data": {"name": str(tmp_path / "data.csv")}}
+    )
+    data = load_data(given.data, given.model)
+    (batch,) = data.train.batches(1000)
+    lengths = np.sort(batch.inputs["attention_mask"].sum(1).numpy())
+    facts = Facts.of(given, data)
+    assert facts.tokens is not None
+    usual, most = facts.tokens
+    assert (lengths <= usual).mean() >= 0.95 > (lengths <= usual - 1).mean()
+    assert most == 128
+
+
+def test_what_is_stated_stays_and_is_not_explained() -> None:
+    stated = {
+        "tune": {"epochs": 7, "learning_rate": 0.01},
+        "polish": None,
+        "search": {"evaluations": 33},
+        "target": {"sequence_length": 128},
+    }
+    recipe = derive(experiment(**stated), TEXTS)
+    kept = ("tune.epochs", "tune.learning_rate", "search.evaluations", "target.sequence_length")
+    values = [7, 0.01, 33, 128]
+    assert [value_at(recipe.experiment, where) for where in kept] == values
+    assert recipe.experiment.polish is None
+    assert not {"polish", *kept} & set(recipe.reasons)
+
+
+def test_of_a_stated_section_the_rest_is_derived() -> None:
+    recipe = derive(experiment(polish={"epochs": 3}), TEXTS)
+    assert recipe.experiment.polish is not None
+    assert recipe.experiment.polish.epochs == 3
+    assert recipe.experiment.polish.learning_rate == 2 * recipe.experiment.tune.learning_rate
+    assert recipe.experiment.polish.token_noise > 0
+
+
+def test_images_have_no_tokens_to_replace() -> None:
+    facts = replace(TEXTS, tokens=None, noisy=False)
+    recipe = derive(experiment(), facts)
+    assert recipe.experiment.polish is not None
+    assert recipe.experiment.polish.token_noise == 0
+    assert recipe.experiment.target.sequence_length is None
+
+
+@pytest.mark.parametrize("where", ["tune.epochs", "search.evaluations", "polish.epochs"])
+def test_more_effort_is_more_of_everything(where: str) -> None:
+    derived = [derive(experiment(effort=effort), TEXTS).experiment for effort in EFFORTS]
+    values = [value_at(given, where) for given in derived]
+    assert values == sorted(values)
+    assert values[0] < values[-1]
+
+
+@pytest.mark.parametrize("samples", [2, 500, 10_000, 1_000_000])
+@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_whatever_is_derived_is_valid(samples: int, pretrained: bool, effort: str) -> None:
+    facts = replace(TEXTS, samples=samples, pretrained=pretrained)
+    given = derive(experiment(effort=effort), facts).experiment
+    assert Experiment.model_validate(given.model_dump(mode="json")) == given
+
+
+def test_the_written_file_says_where_values_come_from(tmp_path: Path) -> None:
+    recipe = derive(experiment(polish={"temperature": 2}), TEXTS)
+    text = dump_experiment(recipe.experiment, recipe.reasons)
+    (tmp_path / "again.yaml").write_text(text)
+    assert load_experiment(tmp_path / "again.yaml") == recipe.experiment
+    assert yaml.safe_load(text)["tune"]["learning_rate"] == 2e-4
+    commented = list(commented_keys(text))
+    assert sorted(commented) == sorted(recipe.reasons)
+
+
+def commented_keys(text: str) -> Iterator[str]:
+    """Dotted keys of the lines with a comment, by PyYAML's own reading of where keys stand."""
+
+    def walk(node: yaml.Node, prefix: str) -> Iterator[tuple[int, str]]:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                yield key.start_mark.line, f"{prefix}{key.value}"
+                yield from walk(value, f"{prefix}{key.value}.")
+
+    root = yaml.compose(text)
+    assert root is not None
+    lines = text.splitlines()
+    return (name for line, name in walk(root, "") if "# from" in lines[line])
+
+
+@pytest.fixture
+def started(tmp_path: Path, digits: TaskData) -> RunFolder:
+    """A folder of a run that was started with three lines, on a machine of other speed."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    given = Experiment.model_validate(SCRATCH)
+    facts = replace(Facts.of(given, digits), bf16=True, parameters=10_000_000)
+    keep(derive(given, facts), folder)
+    return folder
+
+
+def test_a_run_that_goes_on_keeps_what_was_derived(started: RunFolder, digits: TaskData) -> None:
+    given = continued(Experiment.model_validate(SCRATCH), started)
+    again = resolved(given, started, digits)
+    assert again.experiment == load_experiment(started.experiment)
+    assert again.experiment.tune.precision == "bf16"
+    before = started.experiment.read_text()
+    keep(again, started)
+    assert started.experiment.read_text() == before
+
+
+def test_another_effort_changes_only_what_may_change(started: RunFolder, digits: TaskData) -> None:
+    given = continued(Experiment.model_validate({**SCRATCH, "effort": "quick"}), started)
+    again, before = resolved(given, started, digits), load_experiment(started.experiment)
+    assert again.experiment.tune == before.tune
+    assert again.experiment.search.evaluations < before.search.evaluations
+    assert "search.evaluations" in again.reasons
+    assert "tune.epochs" in again.reasons
+
+
+def test_check_tells_what_it_derived(
+    experiment_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from cli import app
+
+    path = experiment_file(search={"round_size": 10, "generations": 10})
+    monkeypatch.setenv("COLUMNS", "200")
+    outcome = CliRunner().invoke(app, ["check", str(path)])
+    assert outcome.exit_code == 0
+    assert "derived: search.evaluations: 100" in outcome.output
+    assert "derived: tune.epochs" not in outcome.output

@@ -47,11 +47,11 @@ from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import Weights, arrays, materialize, save_model
 from supernets.families.bert.config import BertConfig
 from supernets.families.bert.network import BertSuperNetwork
+from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
 from supernets.families.super_network import SuperNetwork
 from supernets.families.vit.config import VitConfig
-from supernets.families.vit.network import ViTSuperNetwork
 from supernets.layers.batch_norm import fold
 
 Network = TypeVar("Network", bound=SuperNetwork)
@@ -92,9 +92,9 @@ class LinearStack(nn.Module):
         return x
 
 
-def vit_b16() -> ViTSuperNetwork:
+def vit_b16() -> ImageSuperNetwork:
     """ViT-B/16 at 224 pixels, 1,000 classes."""
-    return randomised(ViTSuperNetwork(VIT_B16, 1000))
+    return randomised(ImageSuperNetwork(VIT_B16, 1000))
 
 
 def bert_base() -> BertSuperNetwork:

@@ -33,10 +33,10 @@ from hardware.session import open_session, predict
 from hardware.target import Target
 from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import arrays, materialize, save_model
+from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.families.resnet.network import ResNetSuperNetwork
 from supernets.families.super_network import SuperNetwork
 from supernets.families.vit.config import VitConfig
-from supernets.families.vit.network import ViTSuperNetwork
 from supernets.layers.batch_norm import fold
 
 PRECISIONS = ("fp32", "int8", "int4")
@@ -49,7 +49,7 @@ SMALL_VIT = VitConfig(
 )
 
 NETWORKS: dict[str, Callable[[], SuperNetwork]] = {
-    "small ViT": lambda: low_precision.randomised(ViTSuperNetwork(SMALL_VIT, 10)),
+    "small ViT": lambda: low_precision.randomised(ImageSuperNetwork(SMALL_VIT, 10)),
     "MiniLM": lambda: low_precision.mini_lm(),
     "ViT-B/16": lambda: low_precision.vit_b16(),
     "ResNet-50": lambda: low_precision.resnet50(),

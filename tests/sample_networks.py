@@ -15,10 +15,10 @@ from hardware.graph.template import Template
 from hardware.writing.materialize import Weights, arrays
 from supernets.families.bert.config import BertConfig
 from supernets.families.bert.network import BertSuperNetwork
+from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
 from supernets.families.vit.config import VitConfig
-from supernets.families.vit.network import ViTSuperNetwork
 from supernets.layers.batch_norm import fold
 
 VIT = VitConfig(
@@ -40,9 +40,9 @@ def randomised(network: nn.Module, seed: int = 0) -> None:
 
 
 @cache
-def vit() -> tuple[ViTSuperNetwork, Template]:
+def vit() -> tuple[ImageSuperNetwork, Template]:
     """A ViT super-network with random weights, and its template."""
-    network = ViTSuperNetwork(VIT, num_labels=10)
+    network = ImageSuperNetwork(VIT, num_labels=10)
     randomised(network)
     largest = network.extract()
     return network, export_template(

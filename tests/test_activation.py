@@ -33,8 +33,8 @@ from nas.experiment.load import load_experiment
 from nas.ledger.study import read_evaluations
 from nas.pipeline import run as run_pipeline
 from nas.run.run_folder import RunFolder
+from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.families.super_network import SuperNetwork
-from supernets.families.vit.network import ViTSuperNetwork
 from supernets.layers.fake_quantize import fake_quantize
 from supernets.load import load_saved, supernet
 from supernets.pretrained.checkpoint import open_checkpoint
@@ -196,7 +196,7 @@ def test_a_super_network_is_saved_with_its_own_choice(
     network.activate(dict.fromkeys(PLACES, "relu"))
     network.save(tmp_path, space)
     again = load_saved(tmp_path)
-    assert isinstance(again, ViTSuperNetwork)
+    assert isinstance(again, ImageSuperNetwork)
     network.activate({})
     inputs = families.batch(network).inputs
     with torch.no_grad():

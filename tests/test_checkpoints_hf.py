@@ -189,8 +189,8 @@ def break_config(folder: Path, **changes: object) -> None:
     ("changes", "message"),
     [
         (
-            {"model_type": "swin"},
-            "'swin' is not supported; supported are vit, deit, bert, distilbert, resnet",
+            {"model_type": "distilbart"},
+            "'distilbart' is not supported; supported are distilbert, .*resnet",
         ),
         ({"hidden_act": "relu"}, "hidden_act 'relu'; only 'gelu' or"),
         ({"hidden_size": 15}, "embed_dim 15 must be divisible by num_heads 4"),

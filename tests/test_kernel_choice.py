@@ -14,7 +14,7 @@ from hardware.kernel_choice import choose_int4_kernel
 from hardware.run_watch import RunWatch
 from hardware.target import Target
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
-from supernets.families.vit.network import ViTSuperNetwork
+from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.settings import SpaceSettings
 from tests.sample_networks import VIT
 
@@ -78,7 +78,7 @@ def test_cuda_has_one_int4_kernel() -> None:
 def test_the_largest_network_of_the_space_is_measured(
     tmp_path: Path, sizes: dict[str, tuple[int, ...]]
 ) -> None:
-    network = ViTSuperNetwork(VIT, num_labels=10)
+    network = ImageSuperNetwork(VIT, num_labels=10)
     space = network.space(SpaceSettings.model_validate(sizes))
     template = template_of(network, space)
     builder = CandidateBuilder(network, space, template, QuantScheme(), ())

@@ -32,6 +32,14 @@ class Field:
     read: Callable[[Any], Any] = _same
     write: Callable[[Any], Any] = _same
 
+    def value(self, config: Mapping[str, Any]) -> Any:
+        """Our size, from a config.json."""
+        return self.read(config.get(self.theirs))
+
+    def entry(self, sizes: Sizes, ours: str) -> dict[str, Any]:
+        """What config.json says of our size."""
+        return {self.theirs: self.write(getattr(sizes, ours))}
+
 
 def square(theirs: str, default: int | None = None) -> Field:
     """A height and width in one number, or in two that are the same."""
@@ -51,13 +59,21 @@ def square(theirs: str, default: int | None = None) -> Field:
 class Variant:
     """One of transformers' classes, what it says about our sizes, and its classifiers.
 
-    The outputs of several classifiers are averaged.
+    The outputs of several classifiers are averaged. base: what its tensors' names begin with, the
+    model_type if it is not given. section: the part of config.json that has the sizes.
     """
 
     model_type: str
     architecture: str
     heads: tuple[str, ...]
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    base: str | None = None
+    section: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all tensors but the classifiers' begin with."""
+        return f"{self.base or self.model_type}."
 
 
 def _unprepared(theirs: Mapping[str, Tensor], own: Sizes, wanted: Sizes) -> Mapping[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -91,3 +91,96 @@ class TransformerSizes(Sizes):
 
 class TextTransformerSizes(TextSizes, TransformerSizes):
     """Sizes of a stack of transformer blocks that reads texts."""
+
+
+class ImageTransformerSizes(ImageSizes, TransformerSizes):
+    """Sizes of a stack of pre-norm blocks that reads images in patches.
+
+    Properties say how the families differ; here they are those of the plain vision transformer.
+    """
+
+    patch_size: Size = Field(16, description="Height and width of one patch in pixels.")
+    layer_norm_eps: float = Field(1e-6, gt=0, description="Added to the variance in LayerNorm.")
+
+    @property
+    def prefix(self) -> int:
+        """Learned tokens before the patches."""
+        return 1
+
+    @property
+    def pooling(self) -> Literal["first", "mean", "both"]:
+        """What the classifier reads: first tokens, the mean of the patches, or both in turn."""
+        return "first"
+
+    @property
+    def reads(self) -> int:
+        """How many vectors as wide as the stream the classifier reads."""
+        return 2 if self.pooling == "both" else 1
+
+    @property
+    def last_norm(self) -> Literal["tokens", "pooled", None]:
+        """What is normalised after the blocks: every token, what is read of them, or nothing."""
+        return "tokens"
+
+    @property
+    def norm_before_blocks(self) -> bool:
+        """Whether the embedded tokens are normalised."""
+        return False
+
+    @property
+    def patch_bias(self) -> bool:
+        """Whether the patch embedding has a bias."""
+        return True
+
+    @property
+    def qkv_biases(self) -> tuple[bool, bool, bool]:
+        """Whether query, key and value have a bias."""
+        return True, True, True
+
+    @property
+    def activation(self) -> str:
+        """The activation between the MLP layers, a name in `supernets.layers.activations`."""
+        return "gelu"
+
+    @property
+    def gated(self) -> bool:
+        """Whether the activation multiplies a second linear layer."""
+        return False
+
+    @property
+    def absolute_positions(self) -> bool:
+        """Whether every token has a position embedding."""
+        return True
+
+    @property
+    def relative_positions(self) -> bool:
+        """Whether every block adds a learned number to the scores of each pair of tokens."""
+        return False
+
+    @property
+    def smooth_positions(self) -> bool:
+        """Whether positions at a lower resolution are averages of those that they cover."""
+        return False
+
+    @property
+    def image_multiple(self) -> int:
+        """Patches cover the image."""
+        return self.patch_size
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+    def shrunk(self, architecture: Architecture) -> Self:
+        """Depth, stream width and resolution are the sub-network's."""
+        resolution = size_in(architecture, "resolution", self.image_size)
+        return super().shrunk(architecture).model_copy(update={"image_size": resolution})
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} must be divisible by patch_size {self.patch_size}"
+            )
+        return self

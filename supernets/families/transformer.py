@@ -24,7 +24,9 @@ from supernets.space.cost import Counts, Extent, Values
 from supernets.space.space import Architecture, size_in
 
 
-def reading(blocks: Sequence[nn.Module], tokens: int) -> Iterator[tuple[nn.Module, int | None]]:
+def reading(
+    blocks: Sequence[nn.Module], tokens: int | None
+) -> Iterator[tuple[nn.Module, int | None]]:
     """Each block with how many tokens it is to compute: all (None), and in the last block `tokens`.
 
     An exported graph computes all of them: every block can be the last one of a candidate that is
@@ -107,7 +109,7 @@ class TransformerSuperNetwork(SuperNetwork):
         return [*module.attention.out.parameters(), *module.mlp.fc2.parameters()]
 
     def block_costs(
-        self, values: Values, embed_dim: Counts, tokens: Sequence[Counts], read: int
+        self, values: Values, embed_dim: Counts, tokens: Sequence[Counts], read: int | Counts
     ) -> tuple[dict[str, Extent], Counts]:
         """Extents of all blocks' layers, and their other MACs; the last block's for `read` tokens.
 
@@ -124,7 +126,14 @@ class TransformerSuperNetwork(SuperNetwork):
             hidden = values.sizes(f"{path}.mlp.hidden_dim", config.hidden_dim)
             inner, queries = heads * config.head_dim, np.where(is_last, read, tokens[index])
             found, attention = block_cost(
-                path, embed_dim, inner, hidden, tokens[index], kept, queries=queries
+                path,
+                embed_dim,
+                inner,
+                hidden,
+                tokens[index],
+                kept,
+                queries=queries,
+                gated=self.block(index).mlp.gate is not None,
             )
             extents |= found
             macs += attention

@@ -15,43 +15,55 @@ from torch.nn import functional as F
 
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticLinear
+from supernets.layers.relative_bias import ElasticRelativeBias, RelativeBias
 from supernets.space.cost import Counts, Extent
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; the number of heads follows from the width of its layers."""
+    """Multi-head self-attention; the number of heads follows from the width of its layers.
+
+    `bias` makes the floats that whoever calls it may give as a mask.
+    """
 
     def __init__(
-        self, query: nn.Linear, key: nn.Linear, value: nn.Linear, out: nn.Linear, head_dim: int
+        self,
+        query: nn.Linear,
+        key: nn.Linear,
+        value: nn.Linear,
+        out: nn.Linear,
+        head_dim: int,
+        bias: RelativeBias | None = None,
     ) -> None:
         super().__init__()
         self.query, self.key, self.value, self.out = query, key, value, out
-        self.head_dim = head_dim
+        self.head_dim, self.bias = head_dim, bias
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
         x_BTNH: Tensor = x_BTD.unflatten(-1, (-1, self.head_dim))
         return x_BTNH.transpose(1, 2)
 
-    def forward(
-        self, x_BTD: Tensor, mask_B11T: Tensor | None = None, read: int | None = None
-    ) -> Tensor:
-        """Mix tokens; a boolean `mask_B11T` is true where a token may be looked at.
+    def forward(self, x_BTD: Tensor, mask: Tensor | None = None, read: int | None = None) -> Tensor:
+        """Mix tokens.
 
-        Only the first `read` tokens are computed, if it is given.
+        mask: true where a token may be looked at, `(B, 1, 1, T)`, or floats that are added to the
+        scores, `(1, N, T, T)`. Only the first `read` tokens are computed, if it is given; the mask
+        then has their rows.
         """
         q_BNTH = self._heads(self.query(x_BTD[:, :read]))
         k_BNTH, v_BNTH = (self._heads(layer(x_BTD)) for layer in (self.key, self.value))
         attend = _products if torch.is_autocast_enabled("cpu") else F.scaled_dot_product_attention
-        y_BNTH = attend(q_BNTH, k_BNTH, v_BNTH, mask_B11T)
+        y_BNTH = attend(q_BNTH, k_BNTH, v_BNTH, mask)
         out: Tensor = self.out(y_BNTH.transpose(1, 2).flatten(2))
         return out
 
 
-def _products(q_BNTH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask_B11T: Tensor | None) -> Tensor:
+def _products(q_BNTH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask: Tensor | None) -> Tensor:
     """Attention written out: in bfloat16 on CPUs a quarter of the time of torch's fused one."""
     scores_BNTT = q_BNTH @ k_BNTH.transpose(2, 3) * q_BNTH.shape[3] ** -0.5
-    if mask_B11T is not None:
-        scores_BNTT = scores_BNTT.masked_fill(~mask_B11T, -torch.inf)
+    if mask is not None and mask.dtype == torch.bool:
+        scores_BNTT = scores_BNTT.masked_fill(~mask, -torch.inf)
+    elif mask is not None:
+        scores_BNTT = scores_BNTT + mask
     y_BNTH: Tensor = scores_BNTT.softmax(dim=3).to(v_BNTH.dtype) @ v_BNTH
     return y_BNTH
 
@@ -63,13 +75,21 @@ class ElasticAttention(Attention):
     key: ElasticLinear
     value: ElasticLinear
     out: ElasticLinear
+    bias: ElasticRelativeBias | None
 
     def __init__(
-        self, embed_dim: int, num_heads: int, head_dim: int, qkv_bias: bool = True
+        self,
+        embed_dim: int,
+        num_heads: int,
+        head_dim: int,
+        qkv_biases: tuple[bool, bool, bool] = (True, True, True),
+        bias_rows: int = 0,
     ) -> None:
+        """bias_rows: relative places that have a summand of their own, if any."""
         inner = num_heads * head_dim
-        query, key, value = (ElasticLinear(embed_dim, inner, bias=qkv_bias) for _ in range(3))
-        super().__init__(query, key, value, ElasticLinear(inner, embed_dim), head_dim)
+        query, key, value = (ElasticLinear(embed_dim, inner, bias=bias) for bias in qkv_biases)
+        bias = ElasticRelativeBias(bias_rows, num_heads) if bias_rows else None
+        super().__init__(query, key, value, ElasticLinear(inner, embed_dim), head_dim, bias)
 
     def activate(self, embed_dim: int, num_heads: int) -> None:
         """Use the first `num_heads` heads on a stream of width `embed_dim`."""
@@ -77,6 +97,8 @@ class ElasticAttention(Attention):
         for layer in (self.query, self.key, self.value):
             layer.activate(embed_dim, inner)
         self.out.activate(inner, embed_dim)
+        if self.bias is not None:
+            self.bias.activate(num_heads)
 
     def extract(self) -> Attention:
         """Copy the active part into a plain module."""
@@ -86,20 +108,35 @@ class ElasticAttention(Attention):
             self.value.extract(),
             self.out.extract(),
             self.head_dim,
+            None if self.bias is None else self.bias.extract(),
         )
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an activation between them, GELU if none is given."""
+    """Two linear layers with an activation between them, GELU if none is given.
 
-    def __init__(self, fc1: nn.Linear, fc2: nn.Linear, activation: nn.Module | None = None) -> None:
+    With a `gate`, that layer is activated instead of `fc1` and multiplies it (Shazeer 2020,
+    arXiv 2002.05202).
+    """
+
+    def __init__(
+        self,
+        fc1: nn.Linear,
+        fc2: nn.Linear,
+        activation: nn.Module | None = None,
+        gate: nn.Linear | None = None,
+    ) -> None:
         super().__init__()
-        self.fc1, self.fc2 = fc1, fc2
+        self.fc1, self.fc2, self.gate = fc1, fc2, gate
         self.activation = activation or nn.GELU()
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Transform each token on its own."""
-        out: Tensor = self.fc2(self.activation(self.fc1(x_BTD)))
+        if self.gate is None:
+            hidden = self.activation(self.fc1(x_BTD))
+        else:
+            hidden = self.activation(self.gate(x_BTD)) * self.fc1(x_BTD)
+        out: Tensor = self.fc2(hidden)
         return out
 
 
@@ -108,18 +145,37 @@ class ElasticFeedForward(FeedForward):
 
     fc1: ElasticLinear
     fc2: ElasticLinear
+    gate: ElasticLinear | None
 
-    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
-        super().__init__(ElasticLinear(embed_dim, hidden_dim), ElasticLinear(hidden_dim, embed_dim))
+    def __init__(
+        self,
+        embed_dim: int,
+        hidden_dim: int,
+        activation: nn.Module | None = None,
+        gated: bool = False,
+    ) -> None:
+        super().__init__(
+            ElasticLinear(embed_dim, hidden_dim),
+            ElasticLinear(hidden_dim, embed_dim),
+            activation,
+            ElasticLinear(embed_dim, hidden_dim) if gated else None,
+        )
+
+    @property
+    def into_neurons(self) -> list[ElasticLinear]:
+        """The layers whose outputs are the neurons."""
+        return [self.fc1] if self.gate is None else [self.fc1, self.gate]
 
     def activate(self, embed_dim: int, hidden_dim: int) -> None:
         """Use the first `hidden_dim` neurons on a stream of width `embed_dim`."""
-        self.fc1.activate(embed_dim, hidden_dim)
+        for layer in self.into_neurons:
+            layer.activate(embed_dim, hidden_dim)
         self.fc2.activate(hidden_dim, embed_dim)
 
     def extract(self) -> FeedForward:
         """Copy the active part into a plain module."""
-        return FeedForward(self.fc1.extract(), self.fc2.extract(), deepcopy(self.activation))
+        gate = None if self.gate is None else self.gate.extract()
+        return FeedForward(self.fc1.extract(), self.fc2.extract(), deepcopy(self.activation), gate)
 
 
 def head_units(path: str, attention: ElasticAttention) -> Units:
@@ -129,6 +185,8 @@ def head_units(path: str, attention: ElasticAttention) -> Units:
         for layer in (attention.query, attention.key, attention.value)
         for tensor in layer.parameters()
     ]
+    if attention.bias is not None:
+        inputs.append(Part(attention.bias.table, 1))
     leaving = Part(attention.out.weight, 1, leaves=True)
     heads = attention.out.in_features // attention.head_dim
     return Units(f"{path}.attention.num_heads", heads, (*inputs, leaving))
@@ -136,7 +194,7 @@ def head_units(path: str, attention: ElasticAttention) -> Units:
 
 def neuron_units(path: str, mlp: ElasticFeedForward) -> Units:
     """Feed-forward neurons as interchangeable units; they leave through `fc2`."""
-    inputs = [Part(tensor, 0) for tensor in mlp.fc1.parameters()]
+    inputs = [Part(tensor, 0) for layer in mlp.into_neurons for tensor in layer.parameters()]
     leaving = Part(mlp.fc2.weight, 1, leaves=True)
     return Units(f"{path}.mlp.hidden_dim", mlp.fc1.out_features, (*inputs, leaving))
 
@@ -151,20 +209,25 @@ def block_cost(
     *,
     queries: Counts | None = None,
     window: Counts | None = None,
+    gated: bool = False,
 ) -> tuple[dict[str, Extent], Counts]:
-    """Extents of one block's six linear layers, and MACs of its attention; all arguments `(n,)`.
+    """Extents of one block's linear layers, and MACs of its attention; all arguments `(n,)`.
 
+    gated: whether the feed-forward part has a `gate`.
     queries: how many of the tokens are computed; keys and values are needed of all. window: how
     many tokens each of them looks at. Both are all tokens if they are not given.
     """
     queries, window = tokens if queries is None else queries, tokens if window is None else window
     into_heads = Extent(embed_dim, inner, tokens, kept)
+    into_neurons = Extent(embed_dim, hidden_dim, queries, kept)
     extents = {
         f"{path}.attention.query": Extent(embed_dim, inner, queries, kept),
         f"{path}.attention.key": into_heads,
         f"{path}.attention.value": into_heads,
         f"{path}.attention.out": Extent(inner, embed_dim, queries, kept),
-        f"{path}.mlp.fc1": Extent(embed_dim, hidden_dim, queries, kept),
+        f"{path}.mlp.fc1": into_neurons,
         f"{path}.mlp.fc2": Extent(hidden_dim, embed_dim, queries, kept),
     }
+    if gated:
+        extents[f"{path}.mlp.gate"] = into_neurons
     return extents, 2 * queries * window * inner * kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
 from typing import Any
@@ -35,9 +36,10 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in model_types():
+        close = difflib.get_close_matches(str(kind), model_types(), n=3, cutoff=0)
         raise CheckpointError(
             f"model.checkpoint: model_type {kind!r} is not supported; supported are "
-            f"{', '.join(model_types())}"
+            f"{', '.join(dict.fromkeys([*close, *model_types()]))}"
         )
     if not isinstance(config.get("architectures"), list | None):
         raise CheckpointError(
@@ -60,15 +62,17 @@ def read_config(config: Mapping[str, Any]) -> Sizes:
     whole = complete(config)
     name = model_types()[whole["model_type"]]
     known = hugging_face(name)
+    variant = known.variant(whole)
+    part = {**whole, **(whole[variant.section] if variant.section else {})}
     for key, allowed in {**OF_ALL, **known.fixed}.items():
-        if whole.get(key, allowed[0]) not in allowed:
+        if part.get(key, allowed[0]) not in allowed:
             raise CheckpointError(
-                f"model.checkpoint: config.json has {key} {whole[key]!r}; only "
+                f"model.checkpoint: config.json has {key} {part[key]!r}; only "
                 f"{' or '.join(map(repr, allowed))} is supported"
             )
-    sizes = {ours: field.read(whole.get(field.theirs)) for ours, field in known.fields.items()}
+    sizes = {ours: field.value(part) for ours, field in known.fields.items()}
     try:
-        return family(name).sizes.model_validate({**sizes, **known.variant(whole).sizes})
+        return family(name).sizes.model_validate({**sizes, **variant.sizes})
     except ValidationError as error:
         reasons = "; ".join(_reason(known, entry) for entry in error.errors())
         raise CheckpointError(f"model.checkpoint: config.json is not usable: {reasons}") from error
@@ -91,18 +95,16 @@ def export_config(
     order the full network's, and `simqnas_architecture` holds every one.
     """
     known, sizes = hugging_face(config.family), config.shrunk(architecture)
-    dimensions = family(config.family).dimensions
     variant = known.variant_of(config)
+    described: dict[str, Any] = {key: allowed[0] for key, allowed in known.fixed.items()}
+    for ours, field in known.fields.items():
+        described |= field.entry(sizes, ours)
+    for dimension in family(config.family).dimensions:
+        described |= dimension.config_json(config, architecture)
     return {
         "architectures": [variant.architecture],
         "model_type": variant.model_type,
-        **{field.theirs: field.write(getattr(sizes, n)) for n, field in known.fields.items()},
-        **{key: allowed[0] for key, allowed in known.fixed.items()},
-        **{
-            key: value
-            for d in dimensions
-            for key, value in d.config_json(config, architecture).items()
-        },
+        **({variant.section: described} if variant.section else described),
         "id2label": {str(index): name for index, name in enumerate(label_names)},
         "label2id": {name: index for index, name in enumerate(label_names)},
         "simqnas_architecture": dict(architecture),

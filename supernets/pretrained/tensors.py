@@ -68,7 +68,7 @@ def read_tensors(checkpoint: Checkpoint, known: HuggingFace) -> Given:
     plain = {name: unwrapped(name) for name in weights}
     if known.bare is not None and known.bare.known(plain.values()):
         plain = {name: known.bare.renamed(stripped) for name, stripped in plain.items()}
-    prefixes = tuple(f"{variant.model_type}." for variant in known.variants)
+    prefixes = tuple({variant.prefix for variant in known.variants})
     inside = {name for name, stripped in plain.items() if stripped.startswith(prefixes)}
     spelling: dict[str, str] = {}
     for name, stripped in plain.items():

@@ -81,7 +81,7 @@ def load_weights(
     heads = known.variant_of(own).heads
     ready = known.prepare(given.tensors, own, config)
     wanted = known.renaming(name for name in network.state_dict() if not name.startswith("head."))
-    fresh, notes = classifier(checkpoint.config, given.tensors, heads, label_names, head)
+    fresh, notes = classifier(checkpoint.config, ready, heads, label_names, head)
     used = {*wanted.values(), *(given.tensors.keys() - ready.keys())}
     if fresh:
         used |= {f"{name}.{kind}" for name in heads for kind in ("weight", "bias")}

@@ -1,14 +1,15 @@
 """Vision transformers: ViT, and DeiT with its distillation token."""
 
 from supernets.families.family import Family
+from supernets.families.image_dimensions import IMAGE_DIMENSIONS
+from supernets.families.vit.activation import ACTIVATION
 from supernets.families.vit.config import VitConfig
-from supernets.families.vit.dimensions import DIMENSIONS
 
 FAMILY = Family(
     sizes=VitConfig,
     model_types=("vit", "deit"),
-    network="supernets.families.vit.network:ViTSuperNetwork",
+    network="supernets.families.image_transformer:ImageSuperNetwork",
     hugging_face="supernets.families.vit.hugging_face:HUGGING_FACE",
     title="A vision transformer",
-    dimensions=DIMENSIONS,
+    dimensions=(*IMAGE_DIMENSIONS, ACTIVATION),
 )

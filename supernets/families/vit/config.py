@@ -6,11 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from supernets.families.sizes import Depth, ImageSizes, Size, TransformerSizes
-from supernets.space.space import Architecture, size_in
+from supernets.families.sizes import Depth, ImageTransformerSizes, Size
 
 
-class VitConfig(ImageSizes, TransformerSizes):
+class VitConfig(ImageTransformerSizes):
     """Sizes of a vision transformer."""
 
     family: Literal["vit"] = "vit"
@@ -20,7 +19,6 @@ class VitConfig(ImageSizes, TransformerSizes):
     num_heads: Size = Field(6, description="Attention heads per block.")
     hidden_dim: Size = Field(384, description="Neurons between the two MLP layers.")
     qkv_bias: bool = Field(True, description="Whether query, key and value have a bias.")
-    layer_norm_eps: float = Field(1e-6, gt=0, description="Added to the variance in LayerNorm.")
     prefix_tokens: Literal[1, 2] = Field(
         1,
         description="Learned tokens before the patches: 1 class token, 2 with DeiT's distillation.",
@@ -30,26 +28,22 @@ class VitConfig(ImageSizes, TransformerSizes):
     )
 
     @property
-    def image_multiple(self) -> int:
-        """Patches cover the image."""
-        return self.patch_size
+    def prefix(self) -> int:
+        """Class token, and DeiT's distillation token."""
+        return self.prefix_tokens
 
     @property
-    def grid(self) -> int:
-        """Patches along one side of the image."""
-        return self.image_size // self.patch_size
+    def reads(self) -> int:
+        """A token for each of DeiT's two classifiers."""
+        return self.head_tokens
 
-    def shrunk(self, architecture: Architecture) -> Self:
-        """Depth, stream width and resolution are the sub-network's."""
-        resolution = size_in(architecture, "resolution", self.image_size)
-        return super().shrunk(architecture).model_copy(update={"image_size": resolution})
+    @property
+    def qkv_biases(self) -> tuple[bool, bool, bool]:
+        """All or none."""
+        return self.qkv_bias, self.qkv_bias, self.qkv_bias
 
     @model_validator(mode="after")
     def _tokens_fit(self) -> Self:
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size {self.image_size} must be divisible by patch_size {self.patch_size}"
-            )
         if self.head_tokens > self.prefix_tokens:
             raise ValueError(
                 f"head_tokens {self.head_tokens} exceeds prefix_tokens {self.prefix_tokens}"

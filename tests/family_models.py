@@ -13,6 +13,12 @@ from transformers import (
     DeiTConfig,
     DeiTForImageClassification,
     DeiTForImageClassificationWithTeacher,
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersForImageClassification,
+    Dinov2WithRegistersModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ResNetConfig,
@@ -48,6 +54,10 @@ MODELS: dict[str, Callable[[], Any]] = {
     "vit-no-bias": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES, qkv_bias=False)),
     "deit": lambda: DeiTForImageClassification(DeiTConfig(**VIT_SIZES)),
     "deit-distilled": lambda: DeiTForImageClassificationWithTeacher(DeiTConfig(**VIT_SIZES)),
+    "dinov2-swiglu-registers": lambda: Dinov2WithRegistersForImageClassification(
+        Dinov2WithRegistersConfig(**VIT_SIZES, use_swiglu_ffn=True, qkv_bias=False)
+    ),
+    "dinov2": lambda: Dinov2ForImageClassification(Dinov2Config(**VIT_SIZES)),
     "bert": lambda: BertForSequenceClassification(BertConfig(**BERT_SIZES)),
     "distilbert": lambda: DistilBertForSequenceClassification(
         DistilBertConfig(**BERT_SIZES, hidden_dim=24)
@@ -69,11 +79,31 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
 }
 
+BACKBONES: dict[str, tuple[Callable[[], Any], Callable[[Any], Tensor]]] = {
+    "dinov2": (lambda: Dinov2Model(Dinov2Config(**VIT_SIZES)), lambda x: first_and_mean(x, 1)),
+    "dinov2_with_registers": (
+        lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**VIT_SIZES)),
+        lambda x: first_and_mean(x, 5),
+    ),
+}
+"""Models of images without a classifier -> what a new one reads of their `last_hidden_state`."""
+
+
+def first_and_mean(tokens_BTD: Tensor, prefix: int) -> Tensor:
+    """Class token and mean of the patches, feature by feature."""
+    both = tokens_BTD[:, 0], tokens_BTD[:, prefix:].mean(dim=1)
+    return torch.stack(both, dim=2).flatten(1)
+
 
 def make(family: str, seed: int = 0) -> Any:
     """A transformers model with named labels and no norm or statistic at its initial value."""
+    return disturbed(MODELS[family], seed)
+
+
+def disturbed(made: Callable[[], Any], seed: int = 0) -> Any:
+    """See `make`."""
     torch.manual_seed(seed)
-    model = MODELS[family]().eval()
+    model = made().eval()
     model.config.id2label = dict(enumerate(LABELS))
     model.config.label2id = {name: number for number, name in enumerate(LABELS)}
     with torch.no_grad():

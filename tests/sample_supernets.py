@@ -7,6 +7,7 @@ import torch
 
 from supernets.data.data import Batch
 from supernets.families.bert.config import BertConfig
+from supernets.families.registry import family
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
@@ -36,10 +37,19 @@ BOTTLENECK = ResNetConfig(
     stem_pool=True,
 )
 ELASTIC = SpaceSettings(embed_dim=(0.5, 1.0), resolution=(0.5, 1.0))
+
+
+def widest(config: Sizes) -> SpaceSettings:
+    """Default settings, and what else a family can vary (of ViT in cases of its own)."""
+    found = {dimension.name for dimension in family(config.family).dimensions}
+    more = found & {"embed_dim", "resolution"} if config.family != "vit" else ()
+    return SpaceSettings.model_validate(dict.fromkeys(more, (0.5, 1.0)))
+
+
 CASES = [
     *(
-        pytest.param(config_of(model), SpaceSettings(), id=family)
-        for family, model in one_per_family().items()
+        pytest.param(config_of(model), widest(config_of(model)), id=name)
+        for name, model in one_per_family().items()
     ),
     pytest.param(VIT, ELASTIC, id="vit-width-resolution"),
     pytest.param(DEIT, ELASTIC, id="deit"),

@@ -35,7 +35,7 @@ def assert_equals_transformers(network: SuperNetwork, state: Mapping[str, Tensor
     """Compare every tensor but the classifier with those of a transformers model."""
     config = network.config
     known = hugging_face(config.family)
-    prefix = re.compile("|".join(f"{variant.model_type}[.]" for variant in known.variants))
+    prefix = re.compile("|".join(f"^{re.escape(variant.prefix)}" for variant in known.variants))
     plain = {known.spelled_anew(prefix.sub("", name, count=1)): t for name, t in state.items()}
     theirs, ours = known.prepare(plain, config, config), network.state_dict()
     renaming = known.renaming(name for name in ours if not name.startswith("head."))
@@ -50,7 +50,7 @@ def gamma_and_beta(name: str) -> str:
 
 
 def bare(name: str) -> str:
-    return re.sub(r"^(vit|deit|bert|distilbert|resnet)\.", "", name)
+    return re.sub(r"^(vit|deit|dinov2|dinov2_with_registers|bert|distilbert|resnet)\.", "", name)
 
 
 SPELLINGS: dict[str, Names] = {

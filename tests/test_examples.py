@@ -10,6 +10,7 @@ import yaml
 
 from nas.experiment.schema import Experiment
 from supernets.families.bert.config import BertConfig
+from supernets.families.dinov2.config import Dinov2Config
 from supernets.families.sizes import Sizes
 from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
@@ -18,6 +19,9 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
 BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12, "hidden_dim": 3072}
 CHECKPOINTS: dict[str, Sizes] = {
     "google-bert/bert-base-uncased": BertConfig(vocab_size=30522, max_positions=512, **BASE),
+    "facebook/dinov2-small": Dinov2Config(
+        image_size=112, embed_dim=384, depth=12, num_heads=6, hidden_dim=1536
+    ),
     "google/vit-base-patch16-224": VitConfig(image_size=224, patch_size=16, **BASE),
     "sentence-transformers/all-MiniLM-L6-v2": BertConfig(
         vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from supernets.families.sizes import Sizes
 from supernets.load import supernet
 from supernets.pretrained.config_json import export_config, hugging_face, read_config
 from supernets.settings import SpaceSettings
-from tests.family_models import MODELS, config_of, inputs_for, make, one_per_family
+from tests.family_models import (
+    BACKBONES,
+    MODELS,
+    config_of,
+    disturbed,
+    inputs_for,
+    make,
+    one_per_family,
+)
 from tests.sample_supernets import CASES, batch, build
 from tests.test_checkpoints_hf import NAMES, load
 
@@ -40,6 +49,25 @@ def test_largest_network_gives_transformers_logits(name: str, tmp_path: Path) ->
     assert start.notes == ()
 
 
+@pytest.mark.parametrize("image_size", [16, 24, 12])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbone_gives_transformers_features_at_any_resolution(
+    name: str, image_size: int, tmp_path: Path
+) -> None:
+    made, read = BACKBONES[name]
+    model = disturbed(made)
+    model.save_pretrained(tmp_path)
+    start = load(tmp_path, size=image_size)
+    pixels = torch.randn(2, 3, image_size, image_size)
+    wanted = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+    options = {"interpolate_pos_encoding": True} if wanted else {}
+    with torch.no_grad():
+        expected = read(model(pixels, **options).last_hidden_state)
+        found = start.network.features(pixels)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert start.notes[0] == "model.checkpoint: a new classifier is trained"
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_names_and_sizes_there_and_back(name: str) -> None:
     config, model = config_of(name), make(name)
@@ -47,7 +75,7 @@ def test_names_and_sizes_there_and_back(name: str) -> None:
     known = hugging_face(config.family)
     theirs = known.renaming(supernet(config, 5).state_dict())
     assert len(set(theirs.values())) == len(theirs)
-    prefix = f"{model.base_model_prefix}."
+    prefix = known.variant_of(config).prefix
     state = {known.spelled_anew(n.removeprefix(prefix)): t for n, t in model.state_dict().items()}
     heads = {f"{h}.{k}" for h in known.variant_of(config).heads for k in ("weight", "bias")}
     assert known.prepare(state, config, config).keys() == {*theirs.values(), *heads}

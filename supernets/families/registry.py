@@ -8,6 +8,7 @@ from supernets.families.family import Family
 
 FAMILIES = {
     "vit": "supernets.families.vit:FAMILY",
+    "dinov2": "supernets.families.dinov2:FAMILY",
     "bert": "supernets.families.bert:FAMILY",
     "distilbert": "supernets.families.distilbert:FAMILY",
     "resnet": "supernets.families.resnet:FAMILY",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -40,6 +41,44 @@ class ImageSizes(Sizes):
     def image_multiple(self) -> int:
         """What heights and widths of images must be a multiple of."""
         return 1
+
+
+class StagedSizes(ImageSizes):
+    """Sizes of a convolutional network; the lists have one entry per stage."""
+
+    per_stage: ClassVar[tuple[str, ...]] = ("depths", "stage_widths")
+    depths: tuple[Depth, ...] = Field((2, 2, 2), description="Blocks per stage.")
+    stage_widths: tuple[Size, ...] = Field(
+        (16, 32, 64), description="Channels between the blocks of each stage."
+    )
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.depths)
+
+    def shrunk(self, architecture: Architecture) -> Self:
+        """Blocks and widths of the stages are the sub-network's."""
+
+        def sizes(what: str, full: Sequence[int]) -> tuple[int, ...]:
+            genes = [f"stages.{stage}.{what}" for stage in range(self.stages)]
+            return tuple(map(partial(size_in, architecture), genes, full))
+
+        update = {
+            "depths": sizes("depth", self.depths),
+            "stage_widths": sizes("width", self.stage_widths),
+        }
+        return self.model_copy(update=update)
+
+    @model_validator(mode="after")
+    def _one_entry_per_stage(self) -> Self:
+        lists = [list(getattr(self, name)) for name in self.per_stage]
+        if {len(entries) for entries in lists} != {self.stages} or not self.stages:
+            raise ValueError(
+                f"{', '.join(self.per_stage[:-1])} and {self.per_stage[-1]} must have one entry "
+                f"per stage; given {', '.join(map(str, lists))}"
+            )
+        return self
 
 
 class TextSizes(Sizes):

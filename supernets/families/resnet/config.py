@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from supernets.families.sizes import Depth, ImageSizes, Size
-from supernets.space.space import Architecture, size_in
+from supernets.families.sizes import Size, StagedSizes
 
 
 def _inner_widths(sizes: Mapping[str, Any]) -> tuple[int, ...]:
@@ -18,8 +16,10 @@ def _inner_widths(sizes: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(max(1, width // parts) for width in sizes.get("stage_widths", ()))
 
 
-class ResNetConfig(ImageSizes):
+class ResNetConfig(StagedSizes):
     """Sizes of a ResNet; the lists have one entry per stage."""
+
+    per_stage: ClassVar[tuple[str, ...]] = ("depths", "stage_widths", "inner_widths")
 
     family: Literal["resnet"] = "resnet"
     block: Literal["basic", "bottleneck"] = Field(
@@ -29,10 +29,6 @@ class ResNetConfig(ImageSizes):
     stem_kernel: Literal[3, 5, 7] = Field(3, description="Kernel size of the first convolution.")
     stem_stride: Literal[1, 2] = Field(1, description="Stride of the first convolution.")
     stem_pool: bool = Field(False, description="Max-pooling by two after the first convolution.")
-    depths: tuple[Depth, ...] = Field((2, 2, 2), description="Blocks per stage.")
-    stage_widths: tuple[Size, ...] = Field(
-        (16, 32, 64), description="Channels between the blocks of each stage."
-    )
     inner_widths: tuple[Size, ...] = Field(
         default_factory=_inner_widths,
         description="Channels inside the blocks of each stage; left out: `stage_widths`, in "
@@ -42,11 +38,6 @@ class ResNetConfig(ImageSizes):
     stride_in_first_conv: bool = Field(
         False, description="Bottleneck: the first 1x1 convolution has the stride, not the 3x3."
     )
-
-    @property
-    def stages(self) -> int:
-        """Number of stages."""
-        return len(self.depths)
 
     @property
     def block_kernels(self) -> tuple[int, ...]:
@@ -73,25 +64,11 @@ class ResNetConfig(ImageSizes):
         widths, strides = self.block_widths(stage, index), self.block_strides(stage, index)
         return widths[0] != widths[-1] or max(strides) > 1
 
-    def shrunk(self, architecture: Architecture) -> Self:
-        """Blocks and widths of the stages are the sub-network's."""
-
-        def sizes(what: str, full: Sequence[int]) -> tuple[int, ...]:
-            genes = [f"stages.{stage}.{what}" for stage in range(self.stages)]
-            return tuple(map(partial(size_in, architecture), genes, full))
-
-        update = {
-            "depths": sizes("depth", self.depths),
-            "stage_widths": sizes("width", self.stage_widths),
+    @property
+    def elastic_inner_widths(self) -> dict[str, int]:
+        """Block -> channels inside it."""
+        return {
+            f"stages.{stage}.{index}": self.inner_widths[stage]
+            for stage, depth in enumerate(self.depths)
+            for index in range(depth)
         }
-        return self.model_copy(update=update)
-
-    @model_validator(mode="after")
-    def _one_entry_per_stage(self) -> Self:
-        lengths = {len(self.depths), len(self.stage_widths), len(self.inner_widths)}
-        if lengths != {self.stages} or not self.stages:
-            raise ValueError(
-                "depths, stage_widths and inner_widths must have one entry per stage; given "
-                f"{list(self.depths)}, {list(self.stage_widths)}, {list(self.inner_widths)}"
-            )
-        return self

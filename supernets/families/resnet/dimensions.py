@@ -10,14 +10,14 @@ from torch import nn
 
 from supernets.families.resnet.blocks import ElasticResidualBlock, ResNet
 from supernets.families.resnet.config import ResNetConfig
-from supernets.families.super_network import SuperNetwork
+from supernets.families.staged import StagedSuperNetwork
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 
 
-class ResNetDimensions(SuperNetwork, ResNet):
+class ResNetDimensions(StagedSuperNetwork, ResNet):
     """Elastic blocks per stage, stage widths and inner widths."""
 
     config: ResNetConfig

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from supernets.data.data import Batch
 from supernets.families.resnet.blocks import ElasticResidualBlock, ResNet, Stem
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.dimensions import ResNetDimensions
-from supernets.layers.batch_norm import fold, recalibrate
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from supernets.space.space import Architecture, size_in
 
@@ -39,32 +34,10 @@ class ResNetSuperNetwork(ResNetDimensions):
             for stage in range(config.stages)
         ]
         ResNet.__init__(self, stem, stages, ElasticLinear(config.stage_widths[-1], num_labels))
-        self.config, self.num_labels = config, num_labels
-        self.block_order = {
-            f"stages.{stage}.depth": list(range(depth)) for stage, depth in enumerate(config.depths)
-        }
-        self.activate({})
+        self.start(config, num_labels, config.depths)
 
-    @property
-    def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """Only the batch varies."""
-        return {"pixel_values": {0: "batch"}, "logits": {0: "batch"}}
-
-    def example_inputs(
-        self, batch_size: int = 2, sequence_length: int | None = None
-    ) -> dict[str, Tensor]:
-        """Black images."""
-        size = self.config.image_size
-        return {"pixel_values": torch.zeros(batch_size, self.config.channels, size, size)}
-
-    def path(self) -> Iterable[nn.Module]:
-        """The active blocks, in order."""
-        return [
-            self.block(stage, index) for stage, kept in enumerate(self.active) for index in kept
-        ]
-
-    def resize(self, architecture: Architecture) -> None:
-        """Use the sub-network of these sizes; a gene left out is at full size."""
+    def resize_layers(self, architecture: Architecture) -> None:
+        """Use channels of these numbers."""
         config = self.config
         widths = [
             size_in(architecture, f"stages.{stage}.width", full)
@@ -74,21 +47,14 @@ class ResNetSuperNetwork(ResNetDimensions):
         conv, norm = self.stem_layers()
         conv.activate(config.channels, before)
         norm.activate(before)
-        self.active = []
         for stage, width in enumerate(widths):
-            gene = f"stages.{stage}.depth"
-            kept = self.kept_blocks(gene, size_in(architecture, gene, config.depths[stage]))
-            self.active.append(kept)
-            for index in kept:
+            for index in self.active[stage]:
                 inner = size_in(
                     architecture, f"stages.{stage}.{index}.inner_width", config.inner_widths[stage]
                 )
                 self.block(stage, index).activate(before, inner, width)
                 before = width
         self.head.activate(before, self.num_labels)
-        for module in self.modules():
-            if isinstance(module, ElasticBatchNorm2d):
-                module.track = not architecture
 
     def extract(self) -> ResNet:
         """Copy the active sub-network into a plain ResNet, in evaluation mode."""
@@ -99,22 +65,6 @@ class ResNetSuperNetwork(ResNetDimensions):
         ]
         stem = Stem(conv.extract(), norm.extract(), self.config.stem_pool)
         return ResNet(stem, stages, self.head.extract()).eval()
-
-    def aligned(
-        self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """All pixels."""
-        return own.movedim(1, 3).flatten(0, 2), full.movedim(1, 3).flatten(0, 2)
-
-    def deploy(self, calibration: Iterable[Batch] = ()) -> ResNet:
-        """Extract, take BatchNorm statistics anew from `calibration`, and fold them."""
-        plain = self.extract()
-        recalibrate(plain, calibration)
-        return fold(plain)
-
-    def block_path(self, depth_gene: str, index: int) -> str:
-        """Module path of one block."""
-        return depth_gene.removesuffix("depth") + str(index)
 
     def indispensable(self, block: str) -> bool:
         """The first block of a stage changes width and resolution."""

@@ -39,6 +39,20 @@ LAYERS = [
     pytest.param(
         lambda: ElasticConv2d(8, 6, 3, 2), (4, 3), IMAGE, (slice(3), slice(4)), id="convolution"
     ),
+    pytest.param(
+        lambda: ElasticConv2d(8, 8, 3, groups=8, bias=True),
+        (4, 4),
+        IMAGE,
+        (slice(4),),
+        id="depthwise",
+    ),
+    pytest.param(
+        lambda: ElasticConv2d(8, 16, 2, 2, padding=0, groups=4),
+        (4, 8),
+        IMAGE,
+        (slice(8),),
+        id="groups",
+    ),
     pytest.param(lambda: ElasticBatchNorm2d(8), (4,), IMAGE, (slice(4),), id="batch-norm"),
 ]
 

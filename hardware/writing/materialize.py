@@ -103,8 +103,17 @@ def _check_policy(template: Template, kept: list[onnx.NodeProto], policy: QuantP
 
 
 def _layer_values(node: onnx.NodeProto, layer: Layer, weights: Weights) -> LayerValues:
+    weight = weights[f"{layer.name}.weight"]
     bias = weights[node.input[2]] if len(node.input) > 2 else None
-    return LayerValues(layer.name, layer.kind, node, weights[f"{layer.name}.weight"], bias)
+    return LayerValues(layer.name, layer.kind, with_groups(node, layer, len(weight)), weight, bias)
+
+
+def with_groups(node: onnx.NodeProto, layer: Layer, rows: int) -> onnx.NodeProto:
+    """Give a convolution of groups as many as so many rows of its weight make."""
+    for entry in node.attribute:
+        if entry.name == "group" and entry.i > 1:
+            entry.i = entry.i * rows // layer.shape[0]
+    return node
 
 
 def _write_other(

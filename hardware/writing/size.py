@@ -25,7 +25,7 @@ from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter, Int8s,
 from hardware.graph.layer import Layer
 from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, plan
 from hardware.graph.template import Template, within
-from hardware.writing.materialize import assemble, can_be_static
+from hardware.writing.materialize import assemble, can_be_static, with_groups
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -146,7 +146,8 @@ class _FixedEnd:
         counter = _ByteCounter(name)
         activations = _NamesOnly(counter, Plan(), Ranges({}))
         writer = LayerWriter(counter, self._scheme, ShapeMemo(), activations)
-        precision.write(LayerValues(name, layer.kind, bare, weight, bias), writer)
+        values = LayerValues(name, layer.kind, with_groups(bare, layer, out), weight, bias)
+        precision.write(values, writer)
         return LayerSize(counter.own_bytes, counter.shared_bytes)
 
     def _rounding(

@@ -108,45 +108,84 @@ class ElasticLayerNorm(nn.LayerNorm):
 
 
 class ElasticConv2d(nn.Conv2d, Quantizable):
-    """A square convolution that can use its first input and output channels only."""
+    """A square convolution that can use its first input and output channels only.
+
+    With `groups` it uses the first of them: a group keeps its channels.
+    """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=kernel_size // 2 if padding is None else padding,
+            groups=groups,
+            bias=bias,
         )
         self.activate(in_channels, out_channels)
 
     def activate(self, in_channels: int, out_channels: int) -> None:
-        """Use the first `in_channels` and `out_channels`."""
+        """Use the first `in_channels` and `out_channels`, of as many groups."""
         assert 0 < in_channels <= self.in_channels
         assert 0 < out_channels <= self.out_channels
+        if self.groups > 1:
+            assert in_channels % self.weight.shape[1] == 0
+            assert in_channels * self.out_channels == out_channels * self.in_channels
         self.active_in, self.active_out = in_channels, out_channels
+
+    @property
+    def active_groups(self) -> int:
+        """Groups that the active channels make."""
+        return 1 if self.groups == 1 else self.active_in // self.weight.shape[1]
+
+    def active_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """Weight `(out, in / groups, height, width)` and bias `(out,)` at the active size."""
+        bias = None if self.bias is None else self.bias[: self.active_out]
+        return self.weight[: self.active_out, : self.active_in // self.active_groups], bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `(B, active_in, H, W)` to `(B, active_out, H', W')`."""
-        weight = self.weight[: self.active_out, : self.active_in]
-        stride, padding = self.stride[0], self.kernel_size[0] // 2
+        weight, bias = self.active_parameters()
+        stride, padding = self.stride[0], int(self.padding[0])
         if self.precision is FP32:
-            return F.conv2d(x, weight, None, stride, padding)
+            return F.conv2d(x, weight, bias, stride, padding, groups=self.active_groups)
         return fake_quant.conv2d(
-            x.float(), weight, None, self.precision, self.scheme, stride=stride, padding=padding
+            x.float(),
+            weight,
+            bias,
+            self.precision,
+            self.scheme,
+            stride=stride,
+            padding=padding,
+            groups=self.active_groups,
         )
 
     def extract(self) -> nn.Conv2d:
         """Copy the active part into a plain layer."""
-        size, stride = self.kernel_size[0], self.stride[0]
+        weight, bias = self.active_parameters()
         plain: nn.Conv2d = nn.utils.skip_init(
             nn.Conv2d,
             self.active_in,
             self.active_out,
-            size,
-            stride,
-            padding=size // 2,
-            bias=False,
+            self.kernel_size[0],
+            self.stride[0],
+            padding=self.padding,
+            groups=self.active_groups,
+            bias=bias is not None,
         )
-        _copy(plain.weight, self.weight[: self.active_out, : self.active_in])
+        _copy(plain.weight, weight)
+        _copy(plain.bias, bias)
         return plain
 
 
@@ -157,8 +196,8 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
     taken anew from its own activations before it is judged.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps)
         self.activate(channels)
 
     def activate(self, channels: int) -> None:

@@ -42,10 +42,12 @@ def conv2d(
     *,
     stride: Stride = 1,
     padding: Stride = 0,
+    groups: int = 1,
 ) -> Tensor:
-    """Two-dimensional convolution as the exported layer computes it; groups run over the flattened
-    input channels and kernel positions of an output channel."""
-    return twin_of(precision).conv2d(x, weight, bias, scheme, x_range, stride, padding)
+    """Two-dimensional convolution as the exported layer computes it; INT4 multipliers are shared
+    along the flattened input channels and kernel positions of an output channel."""
+    twin = twin_of(precision)
+    return twin.conv2d(x, weight, bias, scheme, x_range, stride, padding, groups)
 
 
 def embedding(ids: Tensor, weight: Tensor, precision: Format, scheme: QuantScheme) -> Tensor:

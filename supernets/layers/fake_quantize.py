@@ -43,7 +43,7 @@ class FakeQuantized(nn.Module):
             return fake_quant.conv2d(
                 x, layer.weight, layer.bias, precision, scheme, self.x_range,
                 stride=(layer.stride[0], layer.stride[1]),
-                padding=(layer.padding[0], layer.padding[1]),
+                padding=(layer.padding[0], layer.padding[1]), groups=layer.groups,
             )  # fmt: skip
         assert isinstance(layer, nn.Linear), f"{type(layer).__name__} has no low precision"
         return fake_quant.linear(

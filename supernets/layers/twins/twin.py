@@ -47,10 +47,11 @@ class Twin:
         x_range: Range | None,
         stride: Stride,
         padding: Stride,
+        groups: int,
     ) -> Tensor:
         """See `fake_quant.conv2d`."""
         rounded = self.weight(weight.flatten(1), scheme).view_as(weight)
-        return F.conv2d(x, rounded, bias, stride, padding)
+        return F.conv2d(x, rounded, bias, stride, padding, groups=groups)
 
 
 class IntegerTwin(Twin):
@@ -81,6 +82,7 @@ class IntegerTwin(Twin):
         x_range: Range | None,
         stride: Stride,
         padding: Stride,
+        groups: int,
     ) -> Tensor:
         """The kernel adds the bias to integer sums, so it is rounded to their step."""
         symmetric = scheme.linear == "qdq"
@@ -89,7 +91,7 @@ class IntegerTwin(Twin):
             step = step * row_scale(weight.detach().flatten(1), self.largest(scheme))[:, 0]
             bias = straight_through(bias, (bias.detach() / step).round() * step)
         x = activation(x, x_range, symmetric=symmetric)
-        return super().conv2d(x, weight, bias, scheme, x_range, stride, padding)
+        return super().conv2d(x, weight, bias, scheme, x_range, stride, padding, groups)
 
 
 def twin_of(precision: Format) -> Twin:

@@ -10,6 +10,10 @@ from torch import Tensor
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    ConvNextV2Config,
+    ConvNextV2ForImageClassification,
     DeiTConfig,
     DeiTForImageClassification,
     DeiTForImageClassificationWithTeacher,
@@ -47,6 +51,15 @@ RESNET_SIZES: dict[str, Any] = {
     "image_size": 32,
 }
 
+CONVNEXT_SIZES: dict[str, Any] = {
+    "num_stages": 2,
+    "depths": [2, 3],
+    "hidden_sizes": [8, 12],
+    "patch_size": 4,
+    "image_size": 20,
+    "num_labels": 5,
+}
+
 LABELS = ("a", "b", "c", "d", "e")
 
 MODELS: dict[str, Callable[[], Any]] = {
@@ -77,6 +90,8 @@ MODELS: dict[str, Callable[[], Any]] = {
             downsample_in_first_stage=True,
         )
     ),
+    "convnext": lambda: ConvNextForImageClassification(ConvNextConfig(**CONVNEXT_SIZES)),
+    "convnextv2": lambda: ConvNextV2ForImageClassification(ConvNextV2Config(**CONVNEXT_SIZES)),
 }
 
 BACKBONES: dict[str, tuple[Callable[[], Any], Callable[[Any], Tensor]]] = {

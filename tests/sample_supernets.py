@@ -51,6 +51,7 @@ CASES = [
         pytest.param(config_of(model), widest(config_of(model)), id=name)
         for name, model in one_per_family().items()
     ),
+    pytest.param(config_of("convnextv2"), SpaceSettings(), id="convnextv2"),
     pytest.param(VIT, ELASTIC, id="vit-width-resolution"),
     pytest.param(DEIT, ELASTIC, id="deit"),
     pytest.param(BASIC, SpaceSettings(), id="resnet-stem-3"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from nas.experiment.schema import Experiment
 from supernets.families.bert.config import BertConfig
@@ -38,9 +39,10 @@ def test_example_is_a_valid_experiment_with_its_space(path: Path) -> None:
     with torch.device("meta"):
         network = supernet(config, 10)
     space = network.space(experiment.space)
-    if config.family != "resnet":
-        largest = network.cost(space, space.largest()[None])
-        assert largest.parameters[0] == sum(p.numel() for p in network.parameters())
+    largest = network.cost(space, space.largest()[None])
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    folded = sum(norm.num_features for norm in norms)  # scale and shift become a bias
+    assert largest.parameters[0] == sum(p.numel() for p in network.parameters()) - folded
     assert {"int4", "int8", "fp32"} == {
         choice
         for gene in space.genes

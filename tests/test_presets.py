@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from supernets.families.bert.config import BertConfig
+from supernets.families.convnext.config import ConvNextConfig
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
 from supernets.families.vit.config import VitConfig
@@ -85,9 +86,15 @@ def test_presets_resnet_sizes() -> None:
     assert choices["head.precision"] == ("fp32",)
 
 
-@pytest.mark.parametrize("preset", ["wide/transformer", "wide/resnet"])
-def test_wide_presets_give_every_layer_all_precisions(preset: str) -> None:
-    config = RESNET_50 if "resnet" in preset else VIT_BASE
+@pytest.mark.parametrize(
+    ("preset", "config"),
+    [
+        ("wide/transformer", VIT_BASE),
+        ("wide/resnet", RESNET_50),
+        ("wide/convnet", ConvNextConfig(image_size=64, depths=(3, 3, 9))),
+    ],
+)
+def test_wide_presets_give_every_layer_all_precisions(preset: str, config: Sizes) -> None:
     precisions = [g for g in space_of(config, preset).genes if g.name.endswith(".precision")]
     assert {gene.choices for gene in precisions} == {("int4", "int8", "fp32")}
 

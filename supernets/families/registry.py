@@ -12,6 +12,7 @@ FAMILIES = {
     "bert": "supernets.families.bert:FAMILY",
     "distilbert": "supernets.families.distilbert:FAMILY",
     "resnet": "supernets.families.resnet:FAMILY",
+    "convnext": "supernets.families.convnext:FAMILY",
 }
 """Name in an experiment file -> where its descriptor is."""
 

@@ -1,0 +1,14 @@
+"""ConvNeXt, and its second version."""
+
+from supernets.families.convnext.config import ConvNextConfig
+from supernets.families.family import Family
+from supernets.families.staged_dimensions import DROPPED_BLOCKS, INNER_WIDTH
+
+FAMILY = Family(
+    sizes=ConvNextConfig,
+    model_types=("convnext", "convnextv2"),
+    network="supernets.families.convnext.network:ConvNextSuperNetwork",
+    hugging_face="supernets.families.convnext.hugging_face:HUGGING_FACE",
+    title="A ConvNeXt",
+    dimensions=(DROPPED_BLOCKS, INNER_WIDTH),
+)

@@ -1,0 +1,139 @@
+"""ConvNeXt as a super-network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+from torch import Tensor, nn
+
+from supernets.families.convnext.blocks import (
+    EPS,
+    ConvNext,
+    Downsample,
+    ElasticConvNextBlock,
+    Stem,
+)
+from supernets.families.convnext.config import EXPANSION, ConvNextConfig
+from supernets.families.staged import StagedSuperNetwork
+from supernets.layers.coupled_units import Part, Units
+from supernets.layers.elastic import ElasticConv2d, ElasticLayerNorm, ElasticLinear
+from supernets.space.cost import Cost, Extent, Values, collect
+from supernets.space.space import Architecture, Genomes, SearchSpace, size_in
+
+
+class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
+    """ConvNeXt with elastic blocks per stage and neurons per block."""
+
+    config: ConvNextConfig
+    norm: ElasticLayerNorm
+    head: ElasticLinear
+
+    def __init__(self, config: ConvNextConfig, num_labels: int) -> None:
+        widths, patch = config.stage_widths, config.patch_size
+        ConvNext.__init__(
+            self,
+            Stem(
+                ElasticConv2d(config.channels, widths[0], patch, patch, padding=0, bias=True),
+                ElasticLayerNorm(widths[0], EPS),
+            ),
+            [
+                Downsample(
+                    ElasticLayerNorm(before, EPS),
+                    ElasticConv2d(before, after, 2, 2, padding=0, bias=True),
+                )
+                for before, after in pairwise(widths)
+            ],
+            [
+                {
+                    index: ElasticConvNextBlock(width, EXPANSION * width, config.response_norm)
+                    for index in range(depth)
+                }
+                for width, depth in zip(widths, config.depths, strict=True)
+            ],
+            ElasticLayerNorm(widths[-1], config.layer_norm_eps),
+            ElasticLinear(widths[-1], num_labels),
+        )
+        self.start(config, num_labels, config.depths)
+
+    def block(self, path: str) -> ElasticConvNextBlock:
+        """One block by its module path."""
+        block = self.get_submodule(path)
+        assert isinstance(block, ElasticConvNextBlock)
+        return block
+
+    def stage_paths(self) -> Iterable[Iterable[nn.Module]]:
+        """The active blocks of every stage, in order."""
+        return [
+            [self.block(f"stages.{stage}.{index}") for index in kept]
+            for stage, kept in enumerate(self.active)
+        ]
+
+    def resize_layers(self, architecture: Architecture) -> None:
+        """Use so many neurons of every block."""
+        for path, full in self.config.elastic_inner_widths.items():
+            self.block(path).activate(size_in(architecture, f"{path}.inner_width", full))
+
+    def extract(self) -> ConvNext:
+        """Copy the active sub-network into a plain ConvNeXt, in evaluation mode."""
+        stem, downsamples = self.stem, cast("Iterable[Downsample]", self.downsamples.values())
+        return ConvNext(
+            Stem(_plain(stem.conv), _plain(stem.norm)),
+            [Downsample(_plain(module.norm), _plain(module.conv)) for module in downsamples],
+            [
+                {index: self.block(f"stages.{stage}.{index}").extract() for index in kept}
+                for stage, kept in enumerate(self.active)
+            ],
+            self.norm.extract(),
+            self.head.extract(),
+        ).eval()
+
+    def branch_outputs(self, block: str) -> list[Tensor]:
+        """Weights and biases of the branch's last layer."""
+        return list(self.block(block).fc2.parameters())
+
+    def units(self) -> list[Units]:
+        """Neurons of every block."""
+        return [_neurons(path, self.block(path)) for path in self.config.elastic_inner_widths]
+
+    def cost(
+        self, space: SearchSpace, genomes: Genomes, sequence_length: int | None = None
+    ) -> Cost:
+        """Sizes, MACs and parameters of the sub-networks of `genomes` `(n, n_genes)`."""
+        config, values = self.config, Values(space, genomes)
+        once, always = np.ones(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
+        extents, parameters = {}, 2 * once * config.stage_widths[-1]
+        narrowed = 0 * once
+        before = config.channels
+        for stage, (width, side) in enumerate(zip(config.stage_widths, config.sides, strict=True)):
+            name = f"downsamples.{stage}.conv" if stage else "stem.conv"
+            wide, pixels, gene = once * width, once * side**2, f"stages.{stage}.depth"
+            extents[name] = Extent(once * before, wide, pixels, always)
+            parameters = parameters + 2 * (before if stage else width)
+            depth = values.sizes(gene, config.depths[stage])
+            for index in range(config.depths[stage]):
+                path, kept = self.block_path(gene, index), depth >= self.rank(gene, index)
+                inner = values.sizes(f"{path}.inner_width", EXPANSION * width)
+                extents[f"{path}.conv"] = Extent(once, wide, pixels, kept)
+                extents[f"{path}.fc1"] = Extent(wide, inner, pixels, kept)
+                extents[f"{path}.fc2"] = Extent(inner, wide, pixels, kept)
+                parameters = parameters + 2 * (width + inner * config.response_norm) * kept
+                narrowed += 2 * (EXPANSION * width - inner) * config.response_norm * kept
+            before = width
+        extents["head"] = Extent(once * before, once * self.num_labels, once, always)
+        return collect(self.layers, extents, values, parameters, 0 * once, narrowed)
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    assert isinstance(layer, (ElasticConv2d, ElasticLayerNorm))
+    return layer.extract()
+
+
+def _neurons(path: str, block: ElasticConvNextBlock) -> Units:
+    written = [*block.fc1.parameters()]
+    if block.response_norm is not None:
+        written += block.response_norm.parameters()
+    parts = (*(Part(tensor, 0) for tensor in written), Part(block.fc2.weight, 1, leaves=True))
+    return Units(f"{path}.inner_width", block.fc1.out_features, parts)

@@ -46,11 +46,11 @@ from hardware.target import Target
 from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import Weights, arrays, materialize, save_model
 from supernets.families.bert.config import BertConfig
-from supernets.families.bert.network import BertSuperNetwork
 from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
 from supernets.families.super_network import SuperNetwork
+from supernets.families.text_transformer import TextSuperNetwork
 from supernets.families.vit.config import VitConfig
 from supernets.layers.batch_norm import fold
 
@@ -97,14 +97,14 @@ def vit_b16() -> ImageSuperNetwork:
     return randomised(ImageSuperNetwork(VIT_B16, 1000))
 
 
-def bert_base() -> BertSuperNetwork:
+def bert_base() -> TextSuperNetwork:
     """BERT-base, two classes."""
-    return randomised(BertSuperNetwork(BERT_BASE, 2))
+    return randomised(TextSuperNetwork(BERT_BASE, 2))
 
 
-def mini_lm() -> BertSuperNetwork:
+def mini_lm() -> TextSuperNetwork:
     """MiniLM's sizes, 150 classes."""
-    return randomised(BertSuperNetwork(MINI_LM, 150))
+    return randomised(TextSuperNetwork(MINI_LM, 150))
 
 
 def resnet50() -> ResNetSuperNetwork:

@@ -68,7 +68,9 @@ def polish_step(keep: bool) -> None:
     torch.set_num_threads(1)
     network, teacher = mini_lm(), mini_lm()
     texts = [torch.stack([torch.randint(30522, (12,)), torch.zeros(12).long()])] * 64
-    split = TextSplit(texts, torch.zeros(64).long(), pad_id=0, inputs=BertConfig.inputs, noise=None)
+    split = TextSplit(
+        texts, torch.zeros(64).long(), pad_id=0, inputs=BertConfig().inputs, noise=None
+    )
     architecture = {"depth": 3, **{f"blocks.{i}.mlp.hidden_dim": 384 for i in range(6)}}
     network.activate(architecture)
     kept = network.extract().state_dict()

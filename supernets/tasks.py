@@ -127,7 +127,7 @@ def _texts(settings: DataSettings, model: ModelSettings, config: TextSizes) -> T
     texts = _read_texts(settings)
     if model.checkpoint is None:
         flat = [text for column in texts.splits["train"].columns for text in column]
-        tokenizer = train_tokenizer(flat, config.vocab_size, config.inputs)
+        tokenizer = train_tokenizer(flat, config.vocab_size, config.inputs, config.padding)
     else:
         tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder)
     preprocessor = TextPreprocessor(tokenizer, length)

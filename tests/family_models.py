@@ -10,10 +10,14 @@ from torch import Tensor
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    CamembertConfig,
+    CamembertForSequenceClassification,
     ConvNextConfig,
     ConvNextForImageClassification,
     ConvNextV2Config,
     ConvNextV2ForImageClassification,
+    Data2VecTextConfig,
+    Data2VecTextForSequenceClassification,
     DeiTConfig,
     DeiTForImageClassification,
     DeiTForImageClassificationWithTeacher,
@@ -25,10 +29,16 @@ from transformers import (
     Dinov2WithRegistersModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
     ResNetConfig,
     ResNetForImageClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
     ViTConfig,
     ViTForImageClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
 )
 
 from supernets.families.sizes import Sizes
@@ -44,6 +54,7 @@ SIZES: dict[str, Any] = {
 }
 VIT_SIZES: dict[str, Any] = {**SIZES, "image_size": 16, "patch_size": 4}
 BERT_SIZES: dict[str, Any] = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
+ROBERTA_SIZES: dict[str, Any] = {**BERT_SIZES, "max_position_embeddings": 22, "type_vocab_size": 1}
 RESNET_SIZES: dict[str, Any] = {
     "embedding_size": 8,
     "depths": [2, 3],
@@ -74,6 +85,21 @@ MODELS: dict[str, Callable[[], Any]] = {
     "bert": lambda: BertForSequenceClassification(BertConfig(**BERT_SIZES)),
     "distilbert": lambda: DistilBertForSequenceClassification(
         DistilBertConfig(**BERT_SIZES, hidden_dim=24)
+    ),
+    "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**ROBERTA_SIZES)),
+    "roberta-token-types": lambda: RobertaForSequenceClassification(
+        RobertaConfig(**{**ROBERTA_SIZES, "type_vocab_size": 2})
+    ),
+    "xlm-roberta": lambda: XLMRobertaForSequenceClassification(XLMRobertaConfig(**ROBERTA_SIZES)),
+    "camembert": lambda: CamembertForSequenceClassification(CamembertConfig(**ROBERTA_SIZES)),
+    "data2vec-text": lambda: Data2VecTextForSequenceClassification(
+        Data2VecTextConfig(**ROBERTA_SIZES)
+    ),
+    "electra": lambda: ElectraForSequenceClassification(
+        ElectraConfig(**BERT_SIZES, embedding_size=8)
+    ),
+    "electra-same-width": lambda: ElectraForSequenceClassification(
+        ElectraConfig(**BERT_SIZES, embedding_size=16)
     ),
     "resnet-basic": lambda: ResNetForImageClassification(
         ResNetConfig(**RESNET_SIZES, layer_type="basic", hidden_sizes=[8, 16])

@@ -14,10 +14,10 @@ from hardware.graph.export import export_template
 from hardware.graph.template import Template
 from hardware.writing.materialize import Weights, arrays
 from supernets.families.bert.config import BertConfig
-from supernets.families.bert.network import BertSuperNetwork
 from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
+from supernets.families.text_transformer import TextSuperNetwork
 from supernets.families.vit.config import VitConfig
 from supernets.layers.batch_norm import fold
 
@@ -53,7 +53,7 @@ def vit() -> tuple[ImageSuperNetwork, Template]:
 @cache
 def bert() -> tuple[nn.Module, Template]:
     """A plain BERT with random weights, and its template."""
-    network = BertSuperNetwork(BERT, num_labels=3)
+    network = TextSuperNetwork(BERT, num_labels=3)
     randomised(network)
     plain = network.extract()
     template = export_template(plain, network.example_inputs(), dynamic_axes=network.dynamic_axes)

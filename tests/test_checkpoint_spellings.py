@@ -50,7 +50,8 @@ def gamma_and_beta(name: str) -> str:
 
 
 def bare(name: str) -> str:
-    return re.sub(r"^(vit|deit|dinov2|dinov2_with_registers|bert|distilbert|resnet)\.", "", name)
+    names = "vit|deit|dinov2|dinov2_with_registers|bert|distilbert|resnet|roberta|electra"
+    return re.sub(rf"^({names}|data2vec_text)\.", "", name)
 
 
 SPELLINGS: dict[str, Names] = {

@@ -204,7 +204,7 @@ def test_spread_is_proportional_and_fixed() -> None:
 
 def test_padding_is_masked() -> None:
     texts = [torch.tensor([[5, 6, 7], [0, 0, 1]]), torch.tensor([[8], [0]])]
-    batch = pad(texts, pad_id=9, names=BertConfig.inputs)
+    batch = pad(texts, pad_id=9, names=BertConfig().inputs)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
@@ -212,7 +212,7 @@ def test_padding_is_masked() -> None:
 
 def test_trained_tokenizer_survives_saving(tmp_path: Path) -> None:
     texts = ["the cat sat on the mat", "a dog ran after the cat"] * 3
-    ours = TextPreprocessor(train_tokenizer(texts, 60, BertConfig.inputs), 12)
+    ours = TextPreprocessor(train_tokenizer(texts, 60, BertConfig().inputs), 12)
     ours.save(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())

@@ -40,7 +40,7 @@ def opened(folder: Path, vocab: int = 80, types: int = 2, **data: str) -> TaskDa
 def folder(tmp_path: Path) -> Path:
     """Where a tokenizer lies already."""
     (tmp_path / "model").mkdir()
-    tokenizer = train_tokenizer(TEXTS, 60, BertSizes.inputs)
+    tokenizer = train_tokenizer(TEXTS, 60, BertSizes().inputs)
     TextPreprocessor(tokenizer, 12).save(tmp_path / "model")
     return tmp_path
 
@@ -56,7 +56,7 @@ def test_a_tokenizer_without_padding_takes_the_vocabularys(folder: Path) -> None
     file.write_text(json.dumps({k: v for k, v in config.items() if k != "pad_token"}))
     train = opened(folder).train
     assert isinstance(train, TextSplit)
-    assert train.pad_id == train_tokenizer(TEXTS, 60, BertSizes.inputs).get_vocab()["[PAD]"]
+    assert train.pad_id == train_tokenizer(TEXTS, 60, BertSizes().inputs).get_vocab()["[PAD]"]
 
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(folder: Path) -> None:

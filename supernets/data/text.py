@@ -221,7 +221,9 @@ def _word_pieces(vocabulary: dict[str, int] | None = None) -> Tokenizer:
     return tokenizer
 
 
-def _learned_vocabulary(texts: Sequence[str], vocab_size: int) -> dict[str, int]:
+def _learned_vocabulary(
+    texts: Sequence[str], vocab_size: int, first: Sequence[str]
+) -> dict[str, int]:
     """Pieces and their ids. The trainer numbers the letters inside words in the random order of a
     hash table, and breaks ties by number; so they are numbered beforehand, as special tokens."""
     learner = _word_pieces()
@@ -229,7 +231,7 @@ def _learned_vocabulary(texts: Sequence[str], vocab_size: int) -> dict[str, int]
         {letter for text in texts for letter in learner.normalizer.normalize_str(text)}
     )
     inside = [f"##{letter}" for letter in letters if not letter.isspace()]
-    special = [PAD, UNKNOWN, CLASSIFY, SEPARATE, *inside]
+    special = [*first, *inside]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, special_tokens=special, show_progress=False
     )
@@ -239,14 +241,17 @@ def _learned_vocabulary(texts: Sequence[str], vocab_size: int) -> dict[str, int]
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, inputs: Sequence[str]
+    texts: Iterable[str], vocab_size: int, inputs: Sequence[str], padding: int | None = None
 ) -> PreTrainedTokenizerBase:
     """Learn a lower-case WordPiece vocabulary of at most `vocab_size` entries.
 
-    The same texts give the same ids, in every process: a run that continues needs that.
+    padding: the id of what texts are padded with (0 or 1), where the network must know it. The same
+    texts give the same ids, in every process: a run that continues needs that.
     """
-    tokenizer = _word_pieces(_learned_vocabulary(list(texts), vocab_size))
-    tokenizer.add_special_tokens([PAD, UNKNOWN, CLASSIFY, SEPARATE])
+    special = [UNKNOWN, CLASSIFY, SEPARATE]
+    special.insert(padding or 0, PAD)
+    tokenizer = _word_pieces(_learned_vocabulary(list(texts), vocab_size, special))
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{CLASSIFY} $A {SEPARATE}",
         pair=f"{CLASSIFY} $A {SEPARATE} $B:1 {SEPARATE}:1",

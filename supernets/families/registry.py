@@ -11,6 +11,8 @@ FAMILIES = {
     "dinov2": "supernets.families.dinov2:FAMILY",
     "bert": "supernets.families.bert:FAMILY",
     "distilbert": "supernets.families.distilbert:FAMILY",
+    "roberta": "supernets.families.roberta:FAMILY",
+    "electra": "supernets.families.electra:FAMILY",
     "resnet": "supernets.families.resnet:FAMILY",
     "convnext": "supernets.families.convnext:FAMILY",
 }

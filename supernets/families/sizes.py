@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,10 +20,14 @@ Depth = Annotated[int, Field(gt=0, le=1000)]
 
 
 class Sizes(Settings, ABC):
-    """Sizes of one family's networks. `inputs` are what they take, in the words of clients."""
+    """Sizes of one family's networks."""
 
     family: str
-    inputs: ClassVar[tuple[str, ...]]
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what the network takes."""
 
     @abstractmethod
     def shrunk(self, architecture: Architecture) -> Self:
@@ -33,9 +37,13 @@ class Sizes(Settings, ABC):
 class ImageSizes(Sizes):
     """Sizes of a family that reads images."""
 
-    inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
     image_size: Size = Field(32, description="Height and width of the input in pixels.")
     channels: Size = Field(3, description="Channels of the input image.")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Images alone."""
+        return ("pixel_values",)
 
     @property
     def image_multiple(self) -> int:
@@ -84,7 +92,6 @@ class StagedSizes(ImageSizes):
 class TextSizes(Sizes):
     """Sizes of a family that reads texts."""
 
-    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
     vocab_size: Size = Field(4096, description="Entries of the vocabulary.")
     max_positions: Size = Field(128, description="Most tokens a text may have.")
 
@@ -92,6 +99,16 @@ class TextSizes(Sizes):
     def rows(self) -> Mapping[str, int]:
         """Rows of the embedding that each input of ids picks from."""
         return {"input_ids": self.vocab_size}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Ids, which of them are no padding, and further ids that pick from an embedding."""
+        return ("input_ids", "attention_mask", *list(self.rows)[1:])
+
+    @property
+    def padding(self) -> int | None:
+        """The id at which positions are not counted, where they begin after it; None: at 0."""
+        return None
 
 
 class TransformerSizes(Sizes):
@@ -129,7 +146,25 @@ class TransformerSizes(Sizes):
 
 
 class TextTransformerSizes(TextSizes, TransformerSizes):
-    """Sizes of a stack of transformer blocks that reads texts."""
+    """Sizes of a stack of transformer blocks that reads texts.
+
+    Properties say how the families differ; here they are those of BERT.
+    """
+
+    @property
+    def position_rows(self) -> int:
+        """Rows of the position embedding, those that no token has included."""
+        return self.max_positions + (0 if self.padding is None else self.padding + 1)
+
+    @property
+    def word_dim(self) -> int:
+        """Width of the embeddings, which may be projected to that of the stream."""
+        return self.embed_dim
+
+    @property
+    def pooled(self) -> Literal["gelu", "relu", "tanh"]:
+        """The activation between pooler and classifier."""
+        return "tanh"
 
 
 class ImageTransformerSizes(ImageSizes, TransformerSizes):

@@ -1,4 +1,4 @@
-"""What text transformers share: post-norm blocks, and elastic depth, heads and neurons on them.
+"""Text transformers of post-norm blocks, plain and as super-networks; sizes say what they have.
 
 B batch, T tokens, D embed_dim
 """
@@ -6,6 +6,7 @@ B batch, T tokens, D embed_dim
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from supernets.families.sizes import TextTransformerSizes, TransformerSizes
 from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
+from supernets.layers.activations import ACTIVATIONS
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
+from supernets.layers.text_embeddings import ElasticTextEmbeddings, TextEmbeddings
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.space import Architecture, Genomes, SearchSpace
 
@@ -80,51 +83,97 @@ class ElasticTextBlock(ElasticBlock, Block):
 class TextTransformer(nn.Module):
     """Post-norm classifier of texts by their first token.
 
-    Blocks keep the index they had in the network they come from.
+    Blocks keep the index they had in the network they come from. activation: between `pooler` and
+    `head`.
     """
 
     def __init__(
-        self, embeddings: nn.Module, blocks: Mapping[int, Block], pooler: nn.Linear, head: nn.Linear
+        self,
+        embeddings: TextEmbeddings,
+        blocks: Mapping[int, Block],
+        pooler: nn.Linear,
+        head: nn.Linear,
+        activation: nn.Module,
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
-        self.pooler, self.head = pooler, head
+        self.pooler, self.activation, self.head = pooler, activation, head
 
     def path(self) -> Sequence[nn.Module]:
         """The blocks to run, in order."""
         return list(self.blocks.values())
 
-    def first_token(self, x_BTD: Tensor, attention_mask: Tensor) -> Tensor:
-        """What the blocks make of the first of the embedded tokens, `(B, D)`."""
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Classify texts of ids `(B, T)` into logits `(B, classes)`."""
+        logits: Tensor = self.head(self.features(input_ids, attention_mask, token_type_ids))
+        return logits
+
+    def features(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """What the classifier reads of each text, `(B, D)`."""
+        x_BTD = self.encode(input_ids, attention_mask, token_type_ids, read=1)
+        pooled_BD: Tensor = self.activation(self.pooler(x_BTD[:, 0]))
+        return pooled_BD
+
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        read: int | None = None,
+    ) -> Tensor:
+        """What the blocks make of the tokens, `(B, T, D)`; at least of the first `read`."""
+        x_BTD: Tensor = self.embeddings(input_ids, token_type_ids)
         mask_B11T = (attention_mask > 0)[:, None, None, :]
-        for block, read in reading(self.path(), 1):
-            x_BTD = block(x_BTD, mask_B11T, read)
-        return x_BTD[:, 0]
+        for block, count in reading(self.path(), read):
+            x_BTD = block(x_BTD, mask_B11T, count)
+        return x_BTD
 
 
 class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
     """A text transformer with elastic depth, heads and neurons."""
 
     config: TextTransformerSizes
+    embeddings: ElasticTextEmbeddings
     pooler: ElasticLinear
     head: ElasticLinear
 
-    def start(self, config: TextTransformerSizes, num_labels: int) -> None:
-        """Remember the sizes and use all of the network, once its modules are there."""
+    def __init__(self, config: TextTransformerSizes, num_labels: int) -> None:
+        width = config.embed_dim
+        TextTransformer.__init__(
+            self,
+            ElasticTextEmbeddings(
+                config.vocab_size,
+                width,
+                norm_eps=config.layer_norm_eps,
+                embedding_dim=config.word_dim,
+                positions=config.position_rows,
+                token_types=config.rows.get("token_type_ids", 0),
+                padding=config.padding,
+            ),
+            {index: ElasticTextBlock(config) for index in range(config.depth)},
+            ElasticLinear(width, width),
+            ElasticLinear(width, num_labels),
+            ACTIVATIONS[config.pooled](),
+        )
         self.config, self.num_labels = config, num_labels
         self.block_order = {"depth": list(range(config.depth))}
         self.activate({})
 
-    @staticmethod
-    def elastic_blocks(config: TransformerSizes) -> dict[int, Block]:
-        """Blocks of full size."""
-        return {index: ElasticTextBlock(config) for index in range(config.depth)}
-
-    def extracted_blocks(self) -> dict[int, Block]:
-        """Plain copies of the active blocks."""
+    def extract(self) -> TextTransformer:
+        """Copy the active sub-network into a plain network, in evaluation mode."""
         blocks = {index: self.block(index).extract() for index in self.active_blocks}
-        return {index: block for index, block in blocks.items() if isinstance(block, Block)}
+        return TextTransformer(
+            self.embeddings.extract(),
+            {index: block for index, block in blocks.items() if isinstance(block, Block)},
+            self.pooler.extract(),
+            self.head.extract(),
+            deepcopy(self.activation),
+        ).eval()
 
     @property
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
@@ -172,9 +221,9 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         tokens = once * (sequence_length or DEFAULT_TOKENS)
         extents, macs = self.block_costs(values, width, [tokens] * config.depth, 1)
         for layer in self.layers:
-            if layer.kind == "embedding":
-                extents[layer.name] = Extent(width, once * layer.shape[0], once, always)
-        extents["pooler"] = Extent(width, width, once, always)
-        extents["head"] = Extent(width, once * self.num_labels, once, always)
-        norms = 2 * (2 * values.sizes("depth", config.depth) + 1)
-        return collect(self.layers, extents, values, norms * width, macs)
+            if layer.name not in extents:
+                uses = tokens if layer.name == "embeddings.projection" else once
+                sizes = once * layer.shape[1], once * layer.shape[0]
+                extents[layer.name] = Extent(*sizes, uses, always)
+        norms = 4 * values.sizes("depth", config.depth) * width + 2 * config.word_dim
+        return collect(self.layers, extents, values, norms, macs)

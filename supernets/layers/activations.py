@@ -1,4 +1,4 @@
-"""Activations between the two layers of a feed-forward part, by transformers' names."""
+"""Activations between two layers, by transformers' names."""
 
 from __future__ import annotations
 
@@ -22,4 +22,5 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "quick_gelu": QuickGELU,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
+    "tanh": nn.Tanh,
 }

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from supernets.families.hugging_face import CheckpointError
 
-WANTED_FILES = ["*.json", "*.txt", "*.safetensors"]  # sub-folders included
+WANTED_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # sub-folders included
 PREPARATION_FILES = (
     "preprocessor_config.json",
     "tokenizer.json",
@@ -26,6 +26,8 @@ PREPARATION_FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "sentencepiece.bpe.model",
+    "spm.model",
 )
 WEIGHTS_FILE = "model.safetensors"
 INDEX_PATTERN = "*.safetensors.index*.json"

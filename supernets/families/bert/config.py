@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from supernets.families.sizes import Size, TextTransformerSizes
+from supernets.families.sizes import Size, TextSizes, TextTransformerSizes
 
 
-class BertConfig(TextTransformerSizes):
-    """Sizes of a BERT."""
+class TokenTypes(TextSizes):
+    """Sizes of a network that is told which segment a token is of."""
 
-    family: Literal["bert"] = "bert"
-    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids")
     token_types: Size = Field(2, description="Kinds of segments, two for text pairs.")
 
     @property
     def rows(self) -> Mapping[str, int]:
         """Rows of the word and of the token-type embedding."""
         return {"input_ids": self.vocab_size, "token_type_ids": self.token_types}
+
+
+class BertConfig(TokenTypes, TextTransformerSizes):
+    """Sizes of a BERT."""
+
+    family: Literal["bert"] = "bert"

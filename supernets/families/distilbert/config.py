@@ -11,3 +11,8 @@ class DistilBertConfig(TextTransformerSizes):
     """Sizes of a DistilBERT."""
 
     family: Literal["distilbert"] = "distilbert"
+
+    @property
+    def pooled(self) -> Literal["relu"]:
+        """The activation between pooler and classifier."""
+        return "relu"

@@ -1,0 +1,14 @@
+"""ELECTRA for text classification."""
+
+from supernets.families.electra.config import ElectraConfig
+from supernets.families.family import Family
+from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+
+FAMILY = Family(
+    sizes=ElectraConfig,
+    model_types=("electra",),
+    network="supernets.families.text_transformer:TextSuperNetwork",
+    hugging_face="supernets.families.electra.hugging_face:HUGGING_FACE",
+    title="An ELECTRA",
+    dimensions=TRANSFORMER_DIMENSIONS,
+)

@@ -1,0 +1,14 @@
+"""RoBERTa, XLM-RoBERTa, CamemBERT and data2vec for text classification."""
+
+from supernets.families.family import Family
+from supernets.families.roberta.config import RobertaConfig
+from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+
+FAMILY = Family(
+    sizes=RobertaConfig,
+    model_types=("roberta", "xlm-roberta", "camembert", "data2vec-text"),
+    network="supernets.families.text_transformer:TextSuperNetwork",
+    hugging_face="supernets.families.roberta.hugging_face:HUGGING_FACE",
+    title="A RoBERTa",
+    dimensions=TRANSFORMER_DIMENSIONS,
+)

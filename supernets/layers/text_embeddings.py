@@ -1,0 +1,94 @@
+"""Token ids as vectors: what text transformers add up before their first block.
+
+B batch, T tokens, E embedding width, D embed_dim
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from supernets.layers.elastic import ElasticEmbedding, ElasticLayerNorm, ElasticLinear
+
+
+class TextEmbeddings(nn.Module):
+    """Sum of word, position and token-type embeddings, normalised, and projected to the stream.
+
+    Only `word` and `norm` are in every network. padding: the id at which positions are not
+    counted, where they are counted from the one after it; None where they are counted from 0.
+    """
+
+    def __init__(
+        self,
+        word: nn.Embedding,
+        norm: nn.LayerNorm,
+        position: nn.Embedding | None = None,
+        token_type: nn.Embedding | None = None,
+        projection: nn.Linear | None = None,
+        padding: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.word, self.norm = word, norm
+        self.position, self.token_type, self.projection = position, token_type, projection
+        self.padding = padding
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Embed ids `(B, T)` into `(B, T, D)`."""
+        x_BTE = self.word(input_ids)
+        if self.token_type is not None:
+            x_BTE = x_BTE + self.token_type(token_type_ids)
+        if self.position is not None:
+            x_BTE = x_BTE + self.position(self._places(input_ids))
+        x_BTE = self.norm(x_BTE)
+        out: Tensor = x_BTE if self.projection is None else self.projection(x_BTE)
+        return out
+
+    def _places(self, input_ids: Tensor) -> Tensor:
+        """Rows of the position embedding, `(T,)` or `(B, T)`."""
+        if self.padding is None:
+            return torch.arange(input_ids.shape[1], device=input_ids.device)
+        real = (input_ids != self.padding).long()
+        return real.cumsum(dim=1) * real + self.padding
+
+
+class ElasticTextEmbeddings(TextEmbeddings):
+    """Embeddings of elastic layers; their sizes are fixed, only their precisions vary."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embed_dim: int,
+        *,
+        norm_eps: float,
+        embedding_dim: int | None = None,
+        positions: int = 0,
+        token_types: int = 0,
+        padding: int | None = None,
+    ) -> None:
+        width = embedding_dim or embed_dim
+        super().__init__(
+            ElasticEmbedding(vocab_size, width),
+            ElasticLayerNorm(width, norm_eps),
+            ElasticEmbedding(positions, width) if positions else None,
+            ElasticEmbedding(token_types, width) if token_types else None,
+            ElasticLinear(width, embed_dim) if width != embed_dim else None,
+            padding,
+        )
+
+    def extract(self) -> TextEmbeddings:
+        """Copy into a plain module."""
+        word, norm = self.word, self.norm
+        position, token_type, projection = self.position, self.token_type, self.projection
+        assert isinstance(word, ElasticEmbedding)
+        assert isinstance(norm, ElasticLayerNorm)
+        assert isinstance(position, ElasticEmbedding | None)
+        assert isinstance(token_type, ElasticEmbedding | None)
+        assert isinstance(projection, ElasticLinear | None)
+        return TextEmbeddings(
+            word.extract(),
+            norm.extract(),
+            position and position.extract(),
+            token_type and token_type.extract(),
+            projection and projection.extract(),
+            self.padding,
+        )

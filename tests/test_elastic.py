@@ -68,7 +68,9 @@ def randomised(layer: Any) -> Any:
 
 
 def narrowed(layer: Any, sizes: tuple[int, ...], x: Tensor) -> Tensor:
-    layer.activate(*sizes)
+    layer.active_out = sizes[-1]
+    if len(sizes) > 1 and getattr(layer, "groups", 1) == 1:
+        layer.active_in = sizes[0]
     return x[:, : sizes[0]] if x is IMAGE else x[..., : sizes[0]]
 
 

@@ -93,7 +93,7 @@ def test_units_leave_in_falling_importance(config: Sizes, settings: SpaceSetting
     torch.nn.functional.cross_entropy(network(**sample.inputs), sample.labels).backward()
     for units in network.units():
         scores = gate_gradient(units).abs()
-        assert (scores[:-1] >= scores[1:] - 1e-6).all(), units.name
+        assert (scores[:-1] >= scores[1:] - 1e-6).all(), units.gene
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)
@@ -117,7 +117,7 @@ def test_gate_gradient_is_the_derivative_of_the_loss(
         scale_first(units, (1 - step) / (1 + step))
         below = loss().item()
         scale_first(units, 1 / (1 - step))
-        assert (above - below) / (2 * step) == pytest.approx(score, abs=1e-6), units.name
+        assert (above - below) / (2 * step) == pytest.approx(score, abs=1e-6), units.gene
 
 
 @torch.no_grad()

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
 from supernets.space.dimensions import SizeDimension
+from supernets.space.space import Architecture, size_in
 
-RESOLUTION = SizeDimension(
+
+class Resolution(SizeDimension):
+    """Height and width of the images."""
+
+    def activate(self, network: Any, architecture: Architecture) -> None:
+        """Read smaller images."""
+        full = network.config.image_size
+        network.active_size = size_in(architecture, self.name, full)
+
+
+RESOLUTION = Resolution(
     "resolution",
     "Input sizes in pixels; null: fixed.",
     lambda config: {"resolution": config.image_size},

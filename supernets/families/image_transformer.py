@@ -20,7 +20,7 @@ from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedF
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
-from supernets.space.space import Architecture, Genomes, SearchSpace, size_in
+from supernets.space.space import Genomes, SearchSpace
 
 
 class Block(nn.Module):
@@ -178,6 +178,7 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
     """Transformer of patches with elastic depth, heads, neurons, stream width and resolution."""
 
     config: ImageTransformerSizes
+    active_size: int
     patch_embed: ElasticLinear
     first_norm: ElasticLayerNorm | None
     norm: ElasticLayerNorm | None
@@ -201,9 +202,7 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
             norm(config.last_norm is not None),
             ElasticLinear(width * config.reads, num_labels),
         )
-        self.num_labels = num_labels
-        self.block_order = {"depth": list(range(config.depth))}
-        self.activate({})
+        self.start(config, num_labels)
 
     @property
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
@@ -236,30 +235,21 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
 
     def prefix(self) -> Tensor | None:
         """Learned tokens at the active width."""
-        return None if self.cls_token is None else self.cls_token[..., : self.active_width]
+        return (
+            None if self.cls_token is None else self.cls_token[..., : self.patch_embed.active_out]
+        )
 
     def positions(self) -> Tensor | None:
         """Position embeddings at the active width, interpolated to the active resolution."""
         if self.pos_embed is None:
             return None
-        return self._resize(self.pos_embed[..., : self.active_width], "bicubic")
+        return self._resize(self.pos_embed[..., : self.patch_embed.active_out], "bicubic")
 
     def _resize(self, tokens_BTD: Tensor, mode: str) -> Tensor:
         """Tokens of the full resolution with their patches interpolated to the active one."""
         config, grid = self.config, self.active_size // self.config.patch_size
         smooth = config.smooth_positions and mode == "bicubic"
         return resize_patches(tokens_BTD, config.prefix, grid, mode, smooth)
-
-    def resize(self, architecture: Architecture) -> None:
-        """Use the sub-network of these sizes; a gene left out is at full size."""
-        config = self.config
-        self.active_width = size_in(architecture, "embed_dim", config.embed_dim)
-        self.active_size = size_in(architecture, "resolution", config.image_size)
-        self.activate_blocks(architecture)
-        self.patch_embed.activate(self.patch_embed.in_features, self.active_width)
-        for norm in self.norms:
-            norm.activate(self.active_width)
-        self.head.activate(self.active_width * config.reads, self.num_labels)
 
     def extract(self) -> ImageTransformer:
         """Copy the active sub-network into a plain one, in evaluation mode."""

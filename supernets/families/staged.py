@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,25 +12,13 @@ from supernets.families.sizes import ImageSizes
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.batch_norm import fold, recalibrate
 from supernets.layers.elastic import ElasticBatchNorm2d
-from supernets.space.space import Architecture, size_in
+from supernets.space.space import Architecture
 
 
 class StagedSuperNetwork(SuperNetwork):
-    """A convolutional network of stages.
-
-    `active` are the indices of the blocks that each stage keeps, in the order they run.
-    """
+    """A convolutional network of stages."""
 
     config: ImageSizes
-    active: list[list[int]]
-
-    def start(self, config: ImageSizes, num_labels: int, depths: Sequence[int]) -> None:
-        """Remember the sizes and use all of the network, once its modules are there."""
-        self.config, self.num_labels = config, num_labels
-        self.block_order = {
-            f"stages.{stage}.depth": list(range(depth)) for stage, depth in enumerate(depths)
-        }
-        self.activate({})
 
     @property
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
@@ -49,28 +36,12 @@ class StagedSuperNetwork(SuperNetwork):
         """Module path of one block."""
         return depth_gene.removesuffix("depth") + str(index)
 
-    def path(self) -> Iterable[nn.Module]:
-        """The active blocks, in order."""
-        return [
-            self.get_submodule(self.block_path(gene, index))
-            for gene, kept in zip(self.block_order, self.active, strict=True)
-            for index in kept
-        ]
-
-    def resize(self, architecture: Architecture) -> None:
-        """Use the sub-network of these sizes; a gene left out is at full size."""
-        self.active = [
-            self.kept_blocks(gene, size_in(architecture, gene, len(order)))
-            for gene, order in self.block_order.items()
-        ]
-        self.resize_layers(architecture)
+    def activate(self, architecture: Architecture) -> None:
+        """Use a sub-network; only the full one moves running statistics."""
+        super().activate(architecture)
         for module in self.modules():
             if isinstance(module, ElasticBatchNorm2d):
                 module.track = not architecture
-
-    @abstractmethod
-    def resize_layers(self, architecture: Architecture) -> None:
-        """Set the sizes of all layers outside blocks, and of the active blocks'."""
 
     def aligned(
         self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]

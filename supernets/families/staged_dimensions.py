@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from supernets.families.sizes import StagedSizes
-from supernets.space.dimensions import SizeDimension, Values
+from supernets.space.dimensions import DepthDimension, SizeDimension, Values
 from supernets.space.space import Gene
 
 
 @dataclass(frozen=True)
-class DroppedBlocks(SizeDimension):
+class DroppedBlocks(DepthDimension):
     """How many blocks a stage may lose; it keeps at least one."""
 
     def genes(self, config: StagedSizes, values: Values | None) -> list[Gene]:

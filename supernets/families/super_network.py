@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -24,11 +26,17 @@ from supernets.data.data import Batch
 from supernets.families.registry import family
 from supernets.families.sizes import Sizes
 from supernets.layers.coupled_units import Units
-from supernets.layers.elastic import ElasticConv2d, ElasticEmbedding, ElasticLinear, Quantizable
+from supernets.layers.elastic import (
+    Elastic,
+    ElasticConv2d,
+    ElasticEmbedding,
+    ElasticLinear,
+    Quantizable,
+)
 from supernets.layers.side_by_side import SideBySide
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
 from supernets.space.cost import Cost
-from supernets.space.dimensions import in_order, problems
+from supernets.space.dimensions import DepthDimension, in_order, problems
 from supernets.space.space import Architecture, Gene, Genomes, Requires, SearchSpace
 
 CONFIG_FILE = "config.json"
@@ -51,17 +59,27 @@ class SuperNetwork(nn.Module, ABC):
     """A network whose sub-networks share its weights.
 
     `features` gives what `head` reads of each sample, `(B, width)`; that of a narrower sub-network
-    is meant as a prefix. `path` gives the active blocks in the order they run. `block_order` maps
-    each depth gene to its blocks, the most important first: depth d keeps the first d of them, run
-    in their original order.
+    is meant as a prefix. `block_order` maps each depth gene to its blocks, the most important
+    first: depth d keeps the first d of them, `active`, run in their original order.
     """
 
     config: Sizes
     num_labels: int
     features: Callable[..., Tensor]
-    path: Callable[[], Iterable[nn.Module]]
     head: ElasticLinear
     block_order: dict[str, list[int]]
+    active: dict[str, list[int]]
+
+    def start(self, config: Sizes, num_labels: int) -> None:
+        """Remember the sizes and use all of the network, once its modules are there."""
+        self.config, self.num_labels, self.active = config, num_labels, {}
+        self.block_order = {
+            gene: list(range(depth))
+            for dimension in family(config.family).dimensions
+            if isinstance(dimension, DepthDimension)
+            for gene, depth in dimension.places(config).items()
+        }
+        self.activate({})
 
     @property
     @abstractmethod
@@ -77,10 +95,6 @@ class SuperNetwork(nn.Module, ABC):
         self, batch_size: int = 2, sequence_length: int | None = None
     ) -> dict[str, Tensor]:
         """Inputs of the right names, types and sizes for the active sub-network."""
-
-    @abstractmethod
-    def resize(self, architecture: Architecture) -> None:
-        """Use blocks and layers of these sizes; a gene left out is at full size."""
 
     @abstractmethod
     def extract(self) -> nn.Module:
@@ -123,7 +137,6 @@ class SuperNetwork(nn.Module, ABC):
 
     def activate(self, architecture: Architecture) -> None:
         """Use a sub-network; a gene left out is the full network's."""
-        self.resize(architecture)
         for dimension in family(self.config.family).dimensions:
             dimension.activate(self, architecture)
 
@@ -171,9 +184,40 @@ class SuperNetwork(nn.Module, ABC):
             module.precision = policy.get(layer.name, FP32)
             module.scheme = scheme
 
-    def kept_blocks(self, depth_gene: str, depth: int) -> list[int]:
-        """Indices of the blocks that a depth keeps, in order of execution."""
-        return sorted(self.block_order[depth_gene][:depth])
+    def use_blocks(self, depth_gene: str, depth: int) -> None:
+        """Run the most important blocks alone."""
+        self.active[depth_gene] = sorted(self.block_order[depth_gene][:depth])
+
+    def use_units(self, gene: str, count: int) -> None:
+        """Use the first units alone, in all layers that they lie in."""
+        for layer, size, per_unit in self._layers_of_units[gene]:
+            setattr(layer, size, count * per_unit)
+
+    @cached_property
+    def _layers_of_units(self) -> Mapping[str, list[tuple[Elastic, str, int]]]:
+        """Gene -> layer, its size that the gene decides, and how much of it a unit takes."""
+        owner = {
+            id(tensor): module
+            for module in self.modules()
+            if isinstance(module, Elastic)
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        }
+        found = defaultdict[str, list[tuple[Elastic, str, int]]](list)
+        for units in self.units():
+            for part in units.parts:
+                if id(part.tensor) in owner:
+                    size = "active_in" if part.axis else "active_out"
+                    per_unit = part.tensor.shape[part.axis] // units.count
+                    found[units.gene].append((owner[id(part.tensor)], size, per_unit))
+        return dict(found)
+
+    def path(self) -> list[nn.Module]:
+        """The active blocks, in the order they run."""
+        return [
+            self.get_submodule(self.block_path(gene, index))
+            for gene, kept in self.active.items()
+            for index in kept
+        ]
 
     def rank(self, depth_gene: str, index: int) -> int:
         """The smallest depth that keeps a block."""

@@ -19,7 +19,7 @@ from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedF
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.layers.text_embeddings import ElasticTextEmbeddings, TextEmbeddings
 from supernets.space.cost import Cost, Extent, Values, collect
-from supernets.space.space import Architecture, Genomes, SearchSpace
+from supernets.space.space import Genomes, SearchSpace
 
 DEFAULT_TOKENS = 128
 """Sequence length where none is given: that at which the papers state BERT's MACs."""
@@ -160,9 +160,7 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
             ElasticLinear(width, num_labels),
             ACTIVATIONS[config.pooled](),
         )
-        self.config, self.num_labels = config, num_labels
-        self.block_order = {"depth": list(range(config.depth))}
-        self.activate({})
+        self.start(config, num_labels)
 
     def extract(self) -> TextTransformer:
         """Copy the active sub-network into a plain network, in evaluation mode."""
@@ -199,10 +197,6 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         return {
             name: torch.full(shape, int(name == "attention_mask")) for name in self.config.inputs
         }
-
-    def resize(self, architecture: Architecture) -> None:
-        """Use the sub-network of these sizes; a gene left out is at full size."""
-        self.activate_blocks(architecture)
 
     def aligned(
         self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]

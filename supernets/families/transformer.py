@@ -21,7 +21,6 @@ from supernets.layers.attention import (
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticLayerNorm
 from supernets.space.cost import Counts, Extent, Values
-from supernets.space.space import Architecture, size_in
 
 
 def reading(
@@ -52,13 +51,6 @@ class ElasticBlock(nn.Module):
     def extract(self) -> nn.Module:
         """Copy the active part into a plain block."""
 
-    def activate(self, embed_dim: int, num_heads: int, hidden_dim: int) -> None:
-        """Use the first heads and neurons on a stream of width `embed_dim`."""
-        for norm in self.norms:
-            norm.activate(embed_dim)
-        self.attention.activate(embed_dim, num_heads)
-        self.mlp.activate(embed_dim, hidden_dim)
-
 
 class TransformerSuperNetwork(SuperNetwork):
     """A transformer whose blocks, heads and neurons can be left out."""
@@ -72,20 +64,10 @@ class TransformerSuperNetwork(SuperNetwork):
         assert isinstance(block, ElasticBlock)
         return block
 
-    def path(self) -> Sequence[nn.Module]:
-        """The active blocks, in order."""
-        return [self.block(index) for index in self.active_blocks]
-
-    def activate_blocks(self, architecture: Architecture) -> None:
-        """Set depth, and the sizes of every block that it keeps."""
-        config = self.config
-        self.active_blocks = self.kept_blocks("depth", size_in(architecture, "depth", config.depth))
-        for index in self.active_blocks:
-            self.block(index).activate(
-                size_in(architecture, "embed_dim", config.embed_dim),
-                size_in(architecture, f"blocks.{index}.attention.num_heads", config.num_heads),
-                size_in(architecture, f"blocks.{index}.mlp.hidden_dim", config.hidden_dim),
-            )
+    @property
+    def active_blocks(self) -> list[int]:
+        """Indices of the blocks that run, in order."""
+        return self.active["depth"]
 
     def block_path(self, depth_gene: str, index: int) -> str:
         """Module path of one droppable block."""

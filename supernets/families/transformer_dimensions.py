@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supernets.families.sizes import TransformerSizes
-from supernets.space.dimensions import SizeDimension
+from supernets.space.dimensions import DepthDimension, SizeDimension
 
 
 def _heads(config: TransformerSizes) -> dict[str, int]:
@@ -15,7 +15,7 @@ def _neurons(config: TransformerSizes) -> dict[str, int]:
 
 
 TRANSFORMER_DIMENSIONS = (
-    SizeDimension(
+    DepthDimension(
         "depth",
         "Numbers of transformer blocks.",
         lambda config: {"depth": config.depth},

@@ -91,15 +91,6 @@ class ElasticAttention(Attention):
         bias = ElasticRelativeBias(bias_rows, num_heads) if bias_rows else None
         super().__init__(query, key, value, ElasticLinear(inner, embed_dim), head_dim, bias)
 
-    def activate(self, embed_dim: int, num_heads: int) -> None:
-        """Use the first `num_heads` heads on a stream of width `embed_dim`."""
-        inner = num_heads * self.head_dim
-        for layer in (self.query, self.key, self.value):
-            layer.activate(embed_dim, inner)
-        self.out.activate(inner, embed_dim)
-        if self.bias is not None:
-            self.bias.activate(num_heads)
-
     def extract(self) -> Attention:
         """Copy the active part into a plain module."""
         return Attention(
@@ -165,12 +156,6 @@ class ElasticFeedForward(FeedForward):
     def into_neurons(self) -> list[ElasticLinear]:
         """The layers whose outputs are the neurons."""
         return [self.fc1] if self.gate is None else [self.fc1, self.gate]
-
-    def activate(self, embed_dim: int, hidden_dim: int) -> None:
-        """Use the first `hidden_dim` neurons on a stream of width `embed_dim`."""
-        for layer in self.into_neurons:
-            layer.activate(embed_dim, hidden_dim)
-        self.fc2.activate(hidden_dim, embed_dim)
 
     def extract(self) -> FeedForward:
         """Copy the active part into a plain module."""

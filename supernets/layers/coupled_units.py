@@ -19,9 +19,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Units:
-    """Interchangeable units (heads, neurons): permuting all parts alike changes nothing."""
+    """Interchangeable units (heads, neurons): permuting all parts alike changes nothing.
 
-    name: str
+    gene: of the size that says how many are used, the first ones; several units may share it.
+    """
+
+    gene: str
     count: int
     parts: tuple[Part, ...]
 

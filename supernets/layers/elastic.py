@@ -1,7 +1,7 @@
 """Leaf layers that work at any smaller size: the first rows and columns of their weights.
 
-Each subclasses the torch layer, keeps its active sizes as plain attributes and has three verbs:
-`activate` sets the sizes, `forward` computes with slices, `extract` returns the plain torch layer.
+Each subclasses the torch layer, keeps its active sizes as plain attributes and has two verbs:
+`forward` computes with slices, `extract` returns the plain torch layer.
 Layers with a weight matrix also have a `precision`, which `forward` imitates.
 """
 
@@ -30,17 +30,22 @@ class Quantizable:
     scheme: QuantScheme = QuantScheme()
 
 
-class ElasticLinear(nn.Linear, Quantizable):
+class Elastic(nn.Module):
+    """A layer that can use the first part of its tensors alone.
+
+    Along their first axis that are `active_out` entries, along the second `active_in`. Which they
+    are a super-network's `units` decide.
+    """
+
+    active_out: int
+    active_in: int
+
+
+class ElasticLinear(nn.Linear, Elastic, Quantizable):
     """A linear layer that can use its first inputs and first outputs only."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias)
-        self.activate(in_features, out_features)
-
-    def activate(self, in_features: int, out_features: int) -> None:
-        """Use the first `in_features` columns and `out_features` rows."""
-        assert 0 < in_features <= self.in_features
-        assert 0 < out_features <= self.out_features
         self.active_in, self.active_out = in_features, out_features
 
     def active_parameters(self) -> tuple[Tensor, Tensor | None]:
@@ -82,32 +87,27 @@ class ElasticEmbedding(nn.Embedding, Quantizable):
         return nn.Embedding(self.num_embeddings, self.embedding_dim, _weight=weight)
 
 
-class ElasticLayerNorm(nn.LayerNorm):
+class ElasticLayerNorm(nn.LayerNorm, Elastic):
     """Layer normalisation over the first features only."""
 
     def __init__(self, features: int, eps: float) -> None:
         super().__init__(features, eps=eps)
-        self.activate(features)
-
-    def activate(self, features: int) -> None:
-        """Normalise over `features` values."""
-        assert 0 < features <= self.normalized_shape[0]
-        self.active = features
+        self.active_out = features
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `(..., active)` over its last axis."""
-        weight, bias = self.weight[: self.active], self.bias[: self.active]
-        return F.layer_norm(x, (self.active,), weight, bias, self.eps)
+        n = self.active_out
+        return F.layer_norm(x, (n,), self.weight[:n], self.bias[:n], self.eps)
 
     def extract(self) -> nn.LayerNorm:
         """Copy the active part into a plain layer."""
-        plain = nn.LayerNorm(self.active, eps=self.eps)
-        _copy(plain.weight, self.weight[: self.active])
-        _copy(plain.bias, self.bias[: self.active])
+        plain = nn.LayerNorm(self.active_out, eps=self.eps)
+        _copy(plain.weight, self.weight[: self.active_out])
+        _copy(plain.bias, self.bias[: self.active_out])
         return plain
 
 
-class ElasticConv2d(nn.Conv2d, Quantizable):
+class ElasticConv2d(nn.Conv2d, Elastic, Quantizable):
     """A square convolution that can use its first input and output channels only.
 
     With `groups` it uses the first of them: a group keeps its channels.
@@ -133,29 +133,20 @@ class ElasticConv2d(nn.Conv2d, Quantizable):
             groups=groups,
             bias=bias,
         )
-        self.activate(in_channels, out_channels)
-
-    def activate(self, in_channels: int, out_channels: int) -> None:
-        """Use the first `in_channels` and `out_channels`, of as many groups."""
-        assert 0 < in_channels <= self.in_channels
-        assert 0 < out_channels <= self.out_channels
-        if self.groups > 1:
-            assert in_channels % self.weight.shape[1] == 0
-            assert in_channels * self.out_channels == out_channels * self.in_channels
-        self.active_in, self.active_out = in_channels, out_channels
+        self.active_in, self.active_out = in_channels // groups, out_channels
 
     @property
     def active_groups(self) -> int:
         """Groups that the active channels make."""
-        return 1 if self.groups == 1 else self.active_in // self.weight.shape[1]
+        return max(1, self.active_out * self.groups // self.out_channels)
 
     def active_parameters(self) -> tuple[Tensor, Tensor | None]:
         """Weight `(out, in / groups, height, width)` and bias `(out,)` at the active size."""
         bias = None if self.bias is None else self.bias[: self.active_out]
-        return self.weight[: self.active_out, : self.active_in // self.active_groups], bias
+        return self.weight[: self.active_out, : self.active_in], bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve `(B, active_in, H, W)` to `(B, active_out, H', W')`."""
+        """Convolve the active channels of `(B, C, H, W)` to `(B, active_out, H', W')`."""
         weight, bias = self.active_parameters()
         stride, padding = self.stride[0], int(self.padding[0])
         if self.precision is FP32:
@@ -176,7 +167,7 @@ class ElasticConv2d(nn.Conv2d, Quantizable):
         weight, bias = self.active_parameters()
         plain: nn.Conv2d = nn.utils.skip_init(
             nn.Conv2d,
-            self.active_in,
+            self.active_in * self.active_groups,
             self.active_out,
             self.kernel_size[0],
             self.stride[0],
@@ -189,7 +180,7 @@ class ElasticConv2d(nn.Conv2d, Quantizable):
         return plain
 
 
-class ElasticBatchNorm2d(nn.BatchNorm2d):
+class ElasticBatchNorm2d(nn.BatchNorm2d, Elastic):
     """Batch normalisation of the first channels only.
 
     In training only the full network moves the running statistics: those of a sub-network are
@@ -198,17 +189,11 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__(channels, eps)
-        self.activate(channels)
-
-    def activate(self, channels: int) -> None:
-        """Normalise the first `channels`."""
-        assert 0 < channels <= self.num_features
-        self.active = channels
-        self.track = True
+        self.active_out, self.track = channels, True
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `(B, active, H, W)` per channel."""
-        n = self.active
+        n = self.active_out
         mean, var = self.running_mean, self.running_var
         assert mean is not None
         assert var is not None
@@ -226,7 +211,7 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
 
     def extract(self) -> nn.BatchNorm2d:
         """Copy the active part into a plain layer."""
-        plain = nn.BatchNorm2d(self.active, eps=self.eps)
+        plain = nn.BatchNorm2d(self.active_out, eps=self.eps)
         for name in ("weight", "bias", "running_mean", "running_var"):
-            _copy(getattr(plain, name), getattr(self, name)[: self.active])
+            _copy(getattr(plain, name), getattr(self, name)[: self.active_out])
         return plain

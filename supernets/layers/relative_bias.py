@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from supernets.layers.elastic import Elastic
+
 
 class RelativeBias(nn.Module):
     """A number per head and relative place."""
@@ -28,21 +30,16 @@ class RelativeBias(nn.Module):
         return bias.unsqueeze(0)
 
 
-class ElasticRelativeBias(RelativeBias):
+class ElasticRelativeBias(RelativeBias, Elastic):
     """A table of which the first heads alone can be used."""
 
     def __init__(self, rows: int, num_heads: int) -> None:
         super().__init__(torch.zeros(rows, num_heads))
-        self.activate(num_heads)
-
-    def activate(self, num_heads: int) -> None:
-        """Use the first `num_heads` columns."""
-        assert 0 < num_heads <= self.table.shape[1]
-        self.active_heads = num_heads
+        self.active_in = num_heads
 
     def active_table(self) -> Tensor:
         """The first columns, `(R, N)`."""
-        return self.table[:, : self.active_heads]
+        return self.table[:, : self.active_in]
 
     def extract(self) -> RelativeBias:
         """Copy the active part into a plain module."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from supernets.layers.elastic import Elastic
+
 EPS = 1e-6
 
 
@@ -29,23 +31,18 @@ class ResponseNorm(nn.Module):
         return _normalised(x_BHWC, self.weight, self.bias)
 
 
-class ElasticResponseNorm(ResponseNorm):
+class ElasticResponseNorm(ResponseNorm, Elastic):
     """Response norm of the first channels only; it begins as the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(torch.zeros(channels), torch.zeros(channels))
-        self.activate(channels)
-
-    def activate(self, channels: int) -> None:
-        """Weigh the first `channels`."""
-        assert 0 < channels <= len(self.weight)
-        self.active = channels
+        self.active_out = channels
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Weigh channels-last feature maps of the active channels."""
-        return _normalised(x_BHWC, self.weight[: self.active], self.bias[: self.active])
+        return _normalised(x_BHWC, self.weight[: self.active_out], self.bias[: self.active_out])
 
     def extract(self) -> ResponseNorm:
         """Copy the active part into a plain module."""
-        parameters = (self.weight[: self.active], self.bias[: self.active])
+        parameters = (self.weight[: self.active_out], self.bias[: self.active_out])
         return ResponseNorm(*(p.detach().clone() for p in parameters))

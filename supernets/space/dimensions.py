@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
-from supernets.space.space import Architecture, Gene
+from supernets.space.space import Architecture, Gene, size_in
 
 Values = Sequence[float | str]
 """What the `space` section gives for a dimension: sizes, fractions or names."""
@@ -89,7 +89,19 @@ class SizeDimension(Dimension):
                 yield f"space.{self.name}: {width} is no multiple of {multiple}"
 
     def activate(self, network: Any, architecture: Architecture) -> None:
-        """Nothing: a layer's sizes are of several dimensions, so that the network sets them."""
+        """Use the first units of every place alone; the network's `units` say where they lie."""
+        for gene, full in self.places(network.config).items():
+            network.use_units(gene, size_in(architecture, gene, full))
+
+
+@dataclass(frozen=True)
+class DepthDimension(SizeDimension):
+    """Numbers of blocks."""
+
+    def activate(self, network: Any, architecture: Architecture) -> None:
+        """Run the most important blocks alone."""
+        for gene, full in self.places(network.config).items():
+            network.use_blocks(gene, size_in(architecture, gene, full))
 
 
 @dataclass(frozen=True)

@@ -92,13 +92,6 @@ class ElasticConvNextBlock(Block):
             ElasticLinear(inner_width, width),
         )
 
-    def activate(self, inner_width: int) -> None:
-        """Use the first neurons."""
-        self.fc1.activate(self.fc1.in_features, inner_width)
-        self.fc2.activate(inner_width, self.fc2.out_features)
-        if self.response_norm is not None:
-            self.response_norm.activate(inner_width)
-
     def extract(self) -> Block:
         """Copy the active part into a plain block."""
         return Block(

@@ -21,7 +21,7 @@ from supernets.families.staged import StagedSuperNetwork
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticConv2d, ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
-from supernets.space.space import Architecture, Genomes, SearchSpace, size_in
+from supernets.space.space import Genomes, SearchSpace
 
 
 class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
@@ -56,7 +56,7 @@ class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
             ElasticLayerNorm(widths[-1], config.layer_norm_eps),
             ElasticLinear(widths[-1], num_labels),
         )
-        self.start(config, num_labels, config.depths)
+        self.start(config, num_labels)
 
     def block(self, path: str) -> ElasticConvNextBlock:
         """One block by its module path."""
@@ -68,13 +68,8 @@ class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
         """The active blocks of every stage, in order."""
         return [
             [self.block(f"stages.{stage}.{index}") for index in kept]
-            for stage, kept in enumerate(self.active)
+            for stage, kept in enumerate(self.active.values())
         ]
-
-    def resize_layers(self, architecture: Architecture) -> None:
-        """Use so many neurons of every block."""
-        for path, full in self.config.elastic_inner_widths.items():
-            self.block(path).activate(size_in(architecture, f"{path}.inner_width", full))
 
     def extract(self) -> ConvNext:
         """Copy the active sub-network into a plain ConvNeXt, in evaluation mode."""
@@ -84,7 +79,7 @@ class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
             [Downsample(_plain(module.norm), _plain(module.conv)) for module in downsamples],
             [
                 {index: self.block(f"stages.{stage}.{index}").extract() for index in kept}
-                for stage, kept in enumerate(self.active)
+                for stage, kept in enumerate(self.active.values())
             ],
             self.norm.extract(),
             self.head.extract(),

@@ -83,18 +83,6 @@ class ElasticResidualBlock(ResidualBlock):
         """Each convolution of the branch with its norm, in order."""
         return cast("list[tuple[ElasticConv2d, ElasticBatchNorm2d]]", self.pairs())
 
-    def activate(self, in_width: int, inner_width: int, out_width: int) -> None:
-        """Use the first channels before, inside and after the block."""
-        widths = [in_width, *[inner_width] * (self.n_convs - 1), out_width]
-        for (conv, norm), before, after in zip(
-            self.elastic_pairs(), widths, widths[1:], strict=False
-        ):
-            conv.activate(before, after)
-            norm.activate(after)
-        if self.shortcut is not None and self.shortcut_norm is not None:
-            self.shortcut.activate(in_width, out_width)
-            self.shortcut_norm.activate(out_width)
-
     def extract(self) -> ResidualBlock:
         """Copy the active part into a plain block."""
         pairs = self.elastic_pairs()

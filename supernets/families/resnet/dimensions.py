@@ -122,6 +122,6 @@ def _read(layer: nn.Conv2d | nn.Linear) -> Part:
 
 def _inner_units(path: str, block: ElasticResidualBlock) -> Iterator[Units]:
     pairs = block.elastic_pairs()
-    for number, ((conv, norm), (reader, _)) in enumerate(pairwise(pairs), start=1):
+    for (conv, norm), (reader, _) in pairwise(pairs):
         parts = (*_written(conv, norm), _read(reader))
-        yield Units(f"{path}.conv{number}.inner_width", conv.out_channels, parts)
+        yield Units(f"{path}.inner_width", conv.out_channels, parts)

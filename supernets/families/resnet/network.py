@@ -8,7 +8,6 @@ from supernets.families.resnet.blocks import ElasticResidualBlock, ResNet, Stem
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.dimensions import ResNetDimensions
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
-from supernets.space.space import Architecture, size_in
 
 
 class ResNetSuperNetwork(ResNetDimensions):
@@ -34,34 +33,14 @@ class ResNetSuperNetwork(ResNetDimensions):
             for stage in range(config.stages)
         ]
         ResNet.__init__(self, stem, stages, ElasticLinear(config.stage_widths[-1], num_labels))
-        self.start(config, num_labels, config.depths)
-
-    def resize_layers(self, architecture: Architecture) -> None:
-        """Use channels of these numbers."""
-        config = self.config
-        widths = [
-            size_in(architecture, f"stages.{stage}.width", full)
-            for stage, full in enumerate(config.stage_widths)
-        ]
-        before = widths[0] if self.stem_tied else config.stem_width
-        conv, norm = self.stem_layers()
-        conv.activate(config.channels, before)
-        norm.activate(before)
-        for stage, width in enumerate(widths):
-            for index in self.active[stage]:
-                inner = size_in(
-                    architecture, f"stages.{stage}.{index}.inner_width", config.inner_widths[stage]
-                )
-                self.block(stage, index).activate(before, inner, width)
-                before = width
-        self.head.activate(before, self.num_labels)
+        self.start(config, num_labels)
 
     def extract(self) -> ResNet:
         """Copy the active sub-network into a plain ResNet, in evaluation mode."""
         conv, norm = self.stem_layers()
         stages = [
             {index: self.block(stage, index).extract() for index in kept}
-            for stage, kept in enumerate(self.active)
+            for stage, kept in enumerate(self.active.values())
         ]
         stem = Stem(conv.extract(), norm.extract(), self.config.stem_pool)
         return ResNet(stem, stages, self.head.extract()).eval()

@@ -4,7 +4,8 @@ On a busy machine the slower of two models is interrupted more often, and a medi
 says more about the machine than about the models. Every run is therefore timed on the thread's
 own processor clock beside the wall clock, and involuntary context switches are counted: a run
 counts where none happened and the two clocks agree. Where too few are left more rounds follow for
-a stated time, and then the figures are marked as disturbed.
+a stated time, and then the figures are marked as disturbed. Short models run more often, since a
+single run of theirs scatters more.
 
 Every run begins with a fresh share of the processor, as the process sleeps first: where runs
 follow each other without a pause, rounds about as long as the scheduler's share fall into step
@@ -33,16 +34,25 @@ Flags = NDArray[np.bool_]
 
 PAUSE_S = 1e-4
 """Sleep before a run: whoever was waiting for the processor has it then, not within the run."""
-COUNTED = 1 / 3
-"""Part of the runs that count: every second one is timed, and two thirds of those are calmest."""
-PATIENCE_S = 0.5
-"""Time spent, for every run that has to count, on further rounds where too many were disturbed."""
+COUNTED = 2 / 3
+"""Part of the rounds that count: the calmest."""
+TIMED_S, MOST = 0.1, 10
+"""Timed seconds that all rounds together come to at least, within so many times the rounds asked.
+
+Ratios of a model of 0.3 ms to one of 0.1 ms scatter by 10 % over 15 rounds, by 3 % over 150.
+"""
+PATIENCE_S = 1 / 3
+"""Time spent, for every round asked for, on further ones where too many were disturbed."""
 WAIT_S = 0.05
 """Sleep before each further round: what disturbs may be over soon."""
-METHOD = "uninterrupted runs, each behind an untimed one"
+METHOD = "uninterrupted runs, each behind an untimed one, more of short models"
 """How latencies are taken, where they are remembered: those taken in another way are not reused."""
 DISTURBED = "disturbed"
 """The mark of a figure that other work had a part in."""
+DISTURBED_NOTE = (
+    "disturbed: other work interrupted too many of the runs to rely on these figures; "
+    "measure again once the machine is idle"
+)
 
 
 @dataclass(frozen=True)
@@ -171,21 +181,25 @@ def run_times(
     warmup: int = 3,
     watch: RunWatch | None = None,
 ) -> Rounds:
-    """Run every session in turn, `repeats` times, every second run timed.
+    """Run every session in turn, `repeats` times or more, every second run timed.
 
-    A third of the runs has to count. Where of some two models fewer rounds were left
-    uninterrupted, further rounds follow for up to `PATIENCE_S` per run that has to count.
+    Two thirds of the timed rounds have to count. Where of some two models fewer were left
+    uninterrupted, further rounds follow for up to `PATIENCE_S` per round asked for.
     """
     runs = [partial(session.run, None, dict(inputs[name])) for name, session in sessions.items()]
     with one_line_errors(CANNOT_RUN):
         for run in runs:
             for _ in range(warmup):
                 run()
-    counted = math.ceil(repeats * COUNTED)
+    asked = math.ceil(repeats / 2)
     watching = RunWatch.of(sessions.values()) if watch is None else nullcontext(watch)
     with watching as watch, _no_garbage_collection(), one_line_errors(CANNOT_RUN):
-        rounds = [_round(runs, watch) for _ in range(math.ceil(repeats / 2))]
-        deadline = watch.wall() + PATIENCE_S * counted
+        rounds = [_round(runs, watch) for _ in range(asked)]
+        timed = sum(seconds for row in rounds for seconds, _ in row)
+        often = math.ceil(asked * TIMED_S / max(timed, TIMED_S / MOST))
+        rounds += [_round(runs, watch) for _ in range(often - asked)]
+        counted = math.ceil(len(rounds) * COUNTED)
+        deadline = watch.wall() + PATIENCE_S * asked
         while not _enough(rounds, counted) and watch.wall() < deadline:
             watch.sleep(WAIT_S)
             rounds.append(_round(runs, watch))

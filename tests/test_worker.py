@@ -90,10 +90,11 @@ def test_a_board_without_torch_measures_latency(tmp_path: Path, artifacts: Artif
     board = start("worker", file, "--measure", "latency", code=WITHOUT_TORCH)
     try:
         rounds, device = queue.rounds("good")
-        assert rounds.counted == 3
         assert len(rounds.seconds["tiny"]) >= 4
         assert (rounds.seconds["tiny"] > 0).all()
-        assert rounds.latency("tiny").disturbed == ((~rounds.interrupted["tiny"]).sum() < 3)
+        assert rounds.latency("tiny").disturbed == (
+            (~rounds.interrupted["tiny"]).sum() < rounds.counted
+        )
         assert device == Target().describe()
         with pytest.raises(ValueError, match="latency on the other device"):
             queue.rounds("bad")

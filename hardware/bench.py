@@ -14,17 +14,13 @@ import onnxruntime
 from rich.table import Table
 
 from hardware.bench_inputs import random_inputs, refuse_unknown
-from hardware.latency import Latency, Ratio, run_times
+from hardware.latency import DISTURBED_NOTE, Latency, Ratio, run_times
 from hardware.run_watch import RunWatch
 from hardware.session import Arrays, one_line_errors, open_session
 from hardware.target import Target
 
 ORT_FORMAT = b"ORTM"
 """What stands at byte 4 of a model in ONNX Runtime's own format."""
-DISTURBED = (
-    "disturbed: other work interrupted too many of the runs to rely on these figures; "
-    "measure again once the machine is idle"
-)
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def render(result: Bench) -> Table:
             "" if compared is None else _ratio_text(compared),
         )
     if any(row.latency.disturbed for row, _ in rows) or (result.ratio and result.ratio.disturbed):
-        table.caption = f"* {DISTURBED}"
+        table.caption = f"* {DISTURBED_NOTE}"
     return table
 
 

@@ -19,7 +19,7 @@ from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import Floats
 from hardware.graph.static_activations import Ranges
 from hardware.graph.template import DOMAIN, Template
-from hardware.latency import Latency, measure
+from hardware.latency import DISTURBED_NOTE, Latency, measure
 from hardware.providers import names_with_marks
 from hardware.run_watch import RunWatch
 from hardware.session import open_session
@@ -168,10 +168,13 @@ def render(machine: Machine, table: Mapping[str, Mapping[str, Latency]]) -> Rend
     for probe, row in table.items():
         cells = [_cell(row.get(name), row.get("fp32")) for name in formats]
         speeds.add_row(probe, *cells)
+    if any(latency.disturbed for row in table.values() for latency in row.values()):
+        speeds.caption = f"* {DISTURBED_NOTE}"
     return Group(facts, speeds)
 
 
 def _cell(latency: Latency | None, fp32: Latency | None) -> str:
     if latency is None or fp32 is None:
         return "-"
-    return f"{latency.median_ms:.3f} ({fp32.median_ms / latency.median_ms:.1f}x)"
+    figure = f"{latency.median_ms:.3f} ({fp32.median_ms / latency.median_ms:.1f}x)"
+    return figure + "*" * (latency.disturbed or fp32.disturbed)

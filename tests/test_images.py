@@ -273,6 +273,15 @@ def test_pictures_are_turned_as_the_camera_was(orientation: int, tmp_path: Path)
     assert torch.equal(read(file, tmp_path), expected)
 
 
+def test_deep_pictures_are_turned_too(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 5
+    values = RNG.integers(0, 256, (24, 30))
+    file = content(Image.fromarray(values.astype(np.uint16)), exif=exif.tobytes())
+    expected = bytes_of(Image.fromarray(values.T.astype(np.uint8)))
+    assert torch.equal(read(file, tmp_path), expected)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # what Pillow says of such files
 def test_damaged_exif_data_does_not_matter(tmp_path: Path) -> None:
     exif = Image.Exif()

@@ -112,12 +112,12 @@ def loaded(image: Image.Image, shorter_side: int = 0) -> Image.Image:
     short, long = sorted(image.size)
     if shorter_side**2 * long / short > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
         raise UnreadableImageError(_too_large())
-    if image.mode in DEEP_MODES:
-        image = _eight_bits(np.asarray(image))
     try:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # EXIF data that cannot be read says nothing about the pixels
         turn = None
+    if image.mode in DEEP_MODES:
+        image = _eight_bits(np.asarray(image))
     return image if turn is None else image.transpose(turn)
 
 

@@ -280,6 +280,12 @@ def test_a_damaged_file_is_one_line_that_names_it(
     assert "\n" not in str(caught.value)
 
 
+def test_a_packed_file_damaged_behind_its_header_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(b"text,label")[:10] + b"\2" * 9)
+    with pytest.raises(ValueError, match=r"train\.csv\.gz cannot be unpacked \(.*; pack it again"):
+        opened(tmp_path)
+
+
 def test_columns_are_found_in_any_capitals_and_with_blanks(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(csv_of(["a", "b"]).replace("text,label", " Text , LABEL"))
     (tmp_path / "test.csv").write_text(csv_of(["a", "b"], n=8).replace("text,label", "text,Label"))
@@ -516,3 +522,11 @@ def test_a_data_set_saved_by_the_library_opens(tmp_path: Path) -> None:
     both["train"].save_to_disk(tmp_path / "one")
     assert sizes(opened(tmp_path / "two")) == [18, 2, 20]
     assert sizes(opened(tmp_path / "one")) == [16, 2, 2]
+
+
+def test_bytes_that_are_no_text_in_a_parquet_file_are_one_line(tmp_path: Path) -> None:
+    half = pa.array([b"caf\xe9"] * 30, pa.binary()).view(pa.string())
+    table = pa.table({"text": half, "label": ["a", "b"] * 15})
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match=r"train.parquet cannot be read as parquet \(.*UTF8"):
+        opened(tmp_path)

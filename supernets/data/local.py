@@ -126,12 +126,13 @@ def _count_unnamed(files: Files, splits: Mapping[str, Dataset]) -> None:
 def _parquet(paths: list[Path]) -> Dataset:
     try:
         data = Dataset.from_parquet([glob.escape(str(p)) for p in paths], cache_dir=table_cache())
+        assert isinstance(data, Dataset)
+        data.data.table.validate(full=True)  # texts that are none would be met on the way
     except Exception as error:  # datasets raises a dozen unrelated classes
         reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
             f"data.name: {', '.join(map(str, paths[:3]))} cannot be read as parquet ({reason[0]})"
         ) from error
-    assert isinstance(data, Dataset)
     return data
 
 

@@ -13,6 +13,7 @@ import io
 import json
 import lzma
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def read_text(path: Path, encoding: str | None) -> str:
     opener = OPENERS.get(path.suffix.lower())
     try:
         content = content if opener is None else opener(content)
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         raise ValueError(f"data: {path} cannot be unpacked ({error}); pack it again") from error
     marked = next((name for mark, name in MARKS if content.startswith(mark)), None)
     name = marked or encoding or "utf-8"

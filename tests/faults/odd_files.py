@@ -104,11 +104,15 @@ def _parquet(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> bytes:
         try:
             made[name] = pa.array(values, from_pandas=True)
         except (pa.ArrowException, UnicodeEncodeError, OverflowError):
-            plain = [None if v is None or v != v else ascii(v) for v in values]
+            plain = [None if v is None or v != v else _plain(v) for v in values]
             made[name] = pa.array(plain, pa.string())
     file = io.BytesIO()
     pq.write_table(pa.table(made), file)
     return file.getvalue()
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) and value.isascii() else ascii(value)
 
 
 @st.composite

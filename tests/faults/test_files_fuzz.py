@@ -67,7 +67,7 @@ def plan(experiment: Experiment, tally: Tally) -> TaskData | None:
     """The data of a plan, after all that `check` asks before it exports; None if it is refused."""
     try:
         data = load_data(experiment.data, experiment.model)
-        for _ in takewhile(lambda part: not isinstance(part, Table), check(experiment, data)):
+        for _ in takewhile(lambda part: not isinstance(part, Table), check(experiment, data, None)):
             pass
     except (ValueError, OSError) as error:
         message = cli._message(error)
@@ -194,7 +194,7 @@ def assert_computes_what_transformers_does(made: Experiment, data: TaskData, fol
     network, images = start.network, isinstance(data.train, ImageSplit)
     kind: Any = AutoModelForImageClassification if images else AutoModelForSequenceClassification
     try:
-        model, info = kind.from_pretrained(folder, output_loading_info=True)
+        model, info = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     except Exception:  # what transformers cannot load is no reference
         return
     if network.config != checkpoint_sizes(open_checkpoint(str(folder))):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from supernets.data.data import TaskData
 from supernets.data.image_preprocessor import ImagePreprocessor
@@ -21,7 +22,7 @@ from supernets.families.sizes import Sizes
 from supernets.families.super_network import CONFIG_FILE, WEIGHTS_FILE, SuperNetwork
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
-from supernets.pretrained.weights import initialise, load_weights, model_config
+from supernets.pretrained.weights import initialise, model_config, read_weights
 from supernets.tasks import load_data
 
 __all__ = ["Start", "load_data", "load_saved", "load_supernet", "supernet"]
@@ -49,13 +50,15 @@ def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
     ValueError for a checkpoint that cannot be used.
     """
     config = _fitted(model_config(settings), data, settings.checkpoint is None)
-    _require_memory(config, len(data.label_names))
-    network = supernet(config, len(data.label_names))
-    initialise(network, torch.Generator().manual_seed(seed))
+    outline = _outline(config, len(data.label_names))
+    tensors: Mapping[str, Tensor] = {}
     notes: list[str] = []
     if settings.checkpoint is not None:
         checkpoint = open_checkpoint(settings.checkpoint)
-        notes = load_weights(network, checkpoint, data.label_names, settings.head)
+        tensors, notes = read_weights(outline, checkpoint, data.label_names, settings.head)
+    network = supernet(config, len(data.label_names))
+    initialise(network, torch.Generator().manual_seed(seed))
+    network.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
     return Start(network.eval(), tuple(notes))
 
 
@@ -66,17 +69,21 @@ def parameter_count(settings: ModelSettings, data: TaskData) -> int:
         return sum(p.numel() for p in supernet(config, len(data.label_names)).parameters())
 
 
-def _require_memory(config: Sizes, num_labels: int) -> None:
-    """Raise ValueError for sizes whose weights alone are more than this machine can hold."""
+def _outline(config: Sizes, num_labels: int) -> SuperNetwork:
+    """The network without memory for its weights.
+
+    Raises ValueError where the weights alone are more than this machine can hold.
+    """
     with torch.device("meta"):
-        tensors = supernet(config, num_labels).state_dict().values()
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        network = supernet(config, num_labels)
+    needed = network.weight_bytes
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise ValueError(
             f"model: weights of these sizes take {needed:,} bytes, but this machine has {there:,} "
             f"of memory; give smaller sizes ({config.family})"
         )
+    return network
 
 
 def _fitted(config: Sizes, data: TaskData, from_scratch: bool) -> Sizes:

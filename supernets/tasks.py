@@ -133,8 +133,8 @@ def _texts(settings: DataSettings, model: ModelSettings, config: TextSizes) -> T
     preprocessor = TextPreprocessor(tokenizer, length)
     if preprocessor.vocab_size > config.vocab_size:
         raise ValueError(
-            f"model.checkpoint: the tokenizer has {preprocessor.vocab_size} entries, the model's "
-            f"vocabulary only {config.vocab_size}; they do not belong together"
+            f"model.checkpoint: the tokenizer gives ids up to {preprocessor.vocab_size - 1}, but "
+            f"the model's vocabulary has {config.vocab_size} entries; they do not belong together"
         )
     splits, sources = {}, {}
     for name, rows in texts.splits.items():

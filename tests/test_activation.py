@@ -39,7 +39,7 @@ from supernets.layers.fake_quantize import fake_quantize
 from supernets.load import load_saved, supernet
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.config_json import export_config
-from supernets.pretrained.weights import load_weights
+from supernets.pretrained.weights import read_weights
 from supernets.settings import SpaceSettings
 from supernets.space.space import SearchSpace
 from tests import sample_supernets as families
@@ -160,7 +160,8 @@ def test_all_relu_is_transformers_own(tmp_path: Path) -> None:
     config = TheirConfig(**export_config(families.VIT, {}, names))
     ViTForImageClassification(config).save_pretrained(tmp_path)
     network = supernet(families.VIT, len(names)).eval()
-    load_weights(network, open_checkpoint(str(tmp_path)), names, "auto")
+    tensors, _ = read_weights(network, open_checkpoint(str(tmp_path)), names, "auto")
+    network.load_state_dict(tensors)
     chosen = dict.fromkeys(PLACES, "relu")
     config = TheirConfig(**export_config(families.VIT, chosen, names))
     theirs = ViTForImageClassification.from_pretrained(tmp_path, config=config).eval()

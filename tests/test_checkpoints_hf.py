@@ -281,3 +281,32 @@ def test_weights_beyond_the_memory_are_refused_before_they_are_made() -> None:
     model = ModelSettings.model_validate({"bert": sizes})
     with pytest.raises(ValueError, match=r"model: weights of these sizes take [\d,]+ bytes"):
         load_supernet(model, task(), seed=0)
+
+
+def test_blocks_without_number_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    make("resnet-basic").save_pretrained(tmp_path)
+    break_config(tmp_path, depths=[1000] * 1000, hidden_sizes=[8] * 1000)
+    with pytest.raises(CheckpointError, match=r"1,000,000 blocks; a network has at most 1000"):
+        load(tmp_path)
+
+
+def test_missing_weights_are_told_before_a_network_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("bert").save_pretrained(tmp_path)
+    break_config(tmp_path, num_hidden_layers=300)
+
+    def never(*_: object) -> None:
+        raise AssertionError("weights of 300 blocks were made")
+
+    monkeypatch.setattr("supernets.load.initialise", never)
+    with pytest.raises(CheckpointError, match="no weights for"):
+        load(tmp_path)
+
+
+def test_a_classifier_that_is_a_number_is_one_line(tmp_path: Path) -> None:
+    make("bert").save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, "classifier.bias": torch.tensor(0.5)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"no classifier for .* labels in classifier\.bias"):
+        load(tmp_path)

@@ -131,8 +131,7 @@ def resumable(trainer: Trainer, name: str, folder: RunFolder, reporter: Reporter
 
     The checkpoints go when the body, which keeps the trained network, has ended.
     """
-    weights = sum(p.numel() * p.element_size() for p in trainer.network.parameters())
-    folder.require_room(ROOM * weights, name)
+    folder.require_room(ROOM * trainer.network.weight_bytes, name)
     checkpoints = Checkpoints(folder.supernet / f"{name}-checkpoints")
     for path in checkpoints.restore(trainer):
         reporter.say(f"{path} is damaged; continuing from the checkpoint before it")

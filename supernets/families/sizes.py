@@ -15,7 +15,8 @@ from supernets.space.space import Architecture, size_in
 Size = Annotated[int, Field(gt=0, le=2**24)]
 """Rows or columns of a tensor; what is larger is no size but a mistake."""
 
-Depth = Annotated[int, Field(gt=0, le=1000)]
+MOST_BLOCKS = 1000
+Depth = Annotated[int, Field(gt=0, le=MOST_BLOCKS)]
 """A number of blocks."""
 
 
@@ -85,6 +86,10 @@ class StagedSizes(ImageSizes):
             raise ValueError(
                 f"{', '.join(self.per_stage[:-1])} and {self.per_stage[-1]} must have one entry "
                 f"per stage; given {', '.join(map(str, lists))}"
+            )
+        if sum(self.depths) > MOST_BLOCKS:
+            raise ValueError(
+                f"depths add up to {sum(self.depths):,} blocks; a network has at most {MOST_BLOCKS}"
             )
         return self
 

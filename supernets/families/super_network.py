@@ -82,6 +82,11 @@ class SuperNetwork(nn.Module, ABC):
         self.activate({})
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights, of batch statistics too."""
+        return sum(t.numel() * t.element_size() for t in self.state_dict().values())
+
+    @property
     @abstractmethod
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
         """Input or output name -> axis -> symbol, for the ONNX graph."""

@@ -42,7 +42,7 @@ def classifier(
         for name in heads
         for kind, ndim in (("weight", 2), ("bias", 1))
         if (tensor := tensors.get(f"{name}.{kind}")) is None
-        or (tensor.ndim, len(tensor)) != (ndim, size)
+        or (tensor.ndim, tensor.shape[:1]) != (ndim, (size,))
     ]
     if wrong:
         raise CheckpointError(

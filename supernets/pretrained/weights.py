@@ -67,10 +67,12 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
                 nn.init.trunc_normal_(parameter, std=INITIAL_STD, generator=generator)
 
 
-def load_weights(
+def read_weights(
     network: SuperNetwork, checkpoint: Checkpoint, label_names: Sequence[str], head: str
-) -> list[str]:
-    """Fill a network from a checkpoint; returns what the user should know.
+) -> tuple[dict[str, Tensor], list[str]]:
+    """A checkpoint's tensors by our names, and what the user should know.
+
+    network: for its names and shapes; it may be on torch's device without memory.
 
     Raises CheckpointError for missing tensors, wrong shapes, numbers that are not finite, tensors
     that compute what our network does not, or labels that are not the data's.
@@ -91,8 +93,9 @@ def load_weights(
     given.require_numbers(used)
     notes += _left_over(given, used)
     translated = {ours: ready[theirs] for ours, theirs in wanted.items() if theirs in ready}
-    _copy(network, {**translated, **fresh})
-    return notes
+    tensors = {**translated, **fresh}
+    _refuse_shapes(network, tensors)
+    return tensors, notes
 
 
 def _refuse_missing(
@@ -141,7 +144,7 @@ def _left_over(given: Given, used: Collection[str]) -> list[str]:
     return [f"model.checkpoint: {len(rest)} tensors are not needed, such as {shown}"]
 
 
-def _copy(network: SuperNetwork, tensors: Mapping[str, Tensor]) -> None:
+def _refuse_shapes(network: SuperNetwork, tensors: Mapping[str, Tensor]) -> None:
     own = network.state_dict()
     wrong = [
         f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
@@ -153,4 +156,3 @@ def _copy(network: SuperNetwork, tensors: Mapping[str, Tensor]) -> None:
             f"model.checkpoint: sizes of the weights are not those of config.json: {wrong[0]}"
             + (f" and {len(wrong) - 1} more" if wrong[1:] else "")
         )
-    network.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)

@@ -18,7 +18,6 @@ from nas.search.feasibility import refuse_unreachable
 from nas.search.problem import History, SearchProblem
 from nas.search.strategy import make_strategy
 from nas.workers.executors import Executor
-from supernets.space.space import Genomes
 
 FAILED_SHARE = 0.2
 """Share of failed candidates above which a run stops; a continued run judges only new ones."""
@@ -113,13 +112,12 @@ def _stop_if_failing(known: Sequence[Evaluation]) -> None:
 
 def history_of(evaluations: Sequence[Evaluation], problem: SearchProblem) -> History:
     """What a strategy sees of the ledger: every candidate that the space can express."""
-    genomes: list[Genomes] = []
-    values: list[list[float]] = []
-    for evaluation in evaluations:
-        candidate = evaluation.candidate
-        if problem.space.holds(candidate.values):
-            genomes.append(candidate.genome(problem.space))
-            values.append([evaluation.metrics.get(m.name, np.nan) for m in problem.metrics])
-    if not genomes:
+    known = [e for e in evaluations if problem.space.holds(e.candidate.values)]
+    if not known:
         return History.empty(problem)
-    return History.empty(problem).append(np.array(genomes), np.array(values))
+    timed = any(metric.timed for metric in problem.metrics)
+    return History.empty(problem).append(
+        np.array([e.candidate.genome(problem.space) for e in known]),
+        np.array([[e.metrics.get(m.name, np.nan) for m in problem.metrics] for e in known]),
+        np.array([timed and e.disturbed for e in known]),
+    )

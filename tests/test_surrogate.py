@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from nas.experiment.objectives import FloatArray, parse_constraint
-from nas.search.problem import History, SearchProblem
+from nas.search.problem import FEWEST, History, SearchProblem
 from nas.search.surrogate import Surrogate
 from supernets.space.space import Genomes
 from tests.sample_problems import block_problem, measure
@@ -78,3 +78,23 @@ def test_latency_is_learnt_from_the_structure_alone() -> None:
     assert np.allclose(told.values(unseen)[:, column], true, rtol=0.02)
     assert not np.allclose(untold.values(unseen)[:, column], true, rtol=0.02)
     assert np.array_equal(told.values(unseen)[:, 0], untold.values(unseen)[:, 0])  # accuracy
+
+
+def test_disturbed_latencies_are_not_learnt_from_nor_ranked_by() -> None:
+    problem, rng = block_problem(4), np.random.default_rng(0)
+    calm, busy = problem.space.sample(20, rng), problem.space.sample(10, rng)
+    values = measure(problem, busy)
+    wrong = values * [1.0, 0.01]  # a hundred times too fast
+    without = History.empty(problem).append(calm, measure(problem, calm))
+    history = without.append(busy, wrong, np.ones(10, bool))
+    true = Surrogate.fit(problem, without, 0).values(busy)[:, 1]
+    both = Surrogate.fit(problem, history, 0)
+    assert np.array_equal(both.values(busy)[:, 1], true)
+    measured_accuracy = History.empty(problem).append(
+        np.concatenate([calm, busy]), np.concatenate([measure(problem, calm), values])
+    )
+    told = Surrogate.fit(problem, measured_accuracy, 0)
+    assert np.array_equal(both.values(busy)[:, 0], told.values(busy)[:, 0])
+    assert np.array_equal(history.ranked.genomes, calm)
+    few = History.empty(problem).append(busy, wrong, np.arange(10) >= FEWEST - 1)
+    assert np.array_equal(few.ranked.genomes, busy)  # too few others to go by

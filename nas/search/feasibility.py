@@ -6,13 +6,12 @@ import numpy as np
 
 from nas.experiment.objectives import Constraint, FloatArray
 from nas.search.initial_design import covering_start
-from nas.search.problem import History, SearchProblem, enumerate_space
+from nas.search.problem import FEWEST, History, SearchProblem, enumerate_space
 from nas.search.pymoo_operators import evolve
 from nas.search.surrogate import Surrogate
 from supernets.space.space import Genomes
 
 _BENEFIT_OF_DOUBT = 3.0  # standard deviations a prediction may be wrong in the constraint's favour
-_FEWEST = 8
 _POPULATION, _GENERATIONS = 100, 40
 
 
@@ -26,9 +25,9 @@ def refuse_unreachable(problem: SearchProblem, history: History, seed: int) -> N
     Says nothing while a measured candidate keeps all constraints, while fewer than 8 candidates
     are measured, or where the predictor of a constraint's metric is no better than its baselines.
     """
-    good = history.good
+    good = history.ranked
     kept = (problem.violations(good.values) == 0).all(axis=1)
-    if not problem.constraints or kept.any() or len(good) < _FEWEST:
+    if not problem.constraints or kept.any() or len(good) < FEWEST:
         return
     surrogate = Surrogate.fit(problem, history, seed)
     judged = [c for c in problem.constraints if _is_judged(surrogate, c)]

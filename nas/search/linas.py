@@ -17,13 +17,12 @@ from nas.experiment.search_settings import LinasOptions, SearchSettings
 from nas.search.acquisition import EvenScale, pick_round
 from nas.search.initial_design import covering_start, leaning_rows
 from nas.search.pareto import front, reference_point
-from nas.search.problem import History, SearchProblem, enumerate_space, new_rows
+from nas.search.problem import FEWEST, History, SearchProblem, enumerate_space, new_rows
 from nas.search.pymoo_operators import evolve
 from nas.search.strategy import Strategy
 from nas.search.surrogate import Surrogate
 from supernets.space.space import Genomes
 
-_FEWEST = 8  # measured candidates below which a predictor is not worth fitting
 _SETTLED = 100  # measured candidates after which a round also looks beyond the front
 _BOLD = 5  # then one candidate of so many does, and counts the whole deviation
 _CAUTION = 0.3  # share of the predicted standard deviation that counts; 1 explores too much
@@ -41,8 +40,8 @@ class Linas(Strategy):
     def suggest(self, history: History, n: int, rng: np.random.Generator) -> Genomes:
         """Candidates of the start while it lasts, then by the predictors."""
         plain = self.options.acquisition == "rank"
-        start = max(self.settings.round_size, _FEWEST)
-        if len(history) < start or len(history.good) < _FEWEST:
+        start = max(self.settings.round_size, FEWEST)
+        if len(history) < start or len(history.good) < FEWEST:
             return self._covering(start + n) if not plain else self.problem.space.sample(0, rng)
         contenders = _PLAIN_CONTENDERS if plain else None
         surrogate = Surrogate.fit(self.problem, history, self.seed, contenders)
@@ -66,7 +65,7 @@ class Linas(Strategy):
     def _by_hypervolume(
         self, surrogate: Surrogate, history: History, n: int, rng: np.random.Generator
     ) -> Genomes:
-        problem, good = self.problem, history.good
+        problem, good = self.problem, history.ranked
         costs = problem.costs(good.values)
         feasible = (problem.violations(good.values) == 0).all(axis=1)
         rows = new_rows(self._pool(surrogate, good.genomes[front(costs)], rng), history.genomes)

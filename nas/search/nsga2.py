@@ -23,8 +23,8 @@ class MeasuredNSGA2(Strategy):
 
     def suggest(self, history: History, n: int, rng: np.random.Generator) -> Genomes:
         """Nothing until the population is full, then children."""
-        good, size = history.good, self.settings.options(GeneticOptions).population
-        if len(good) < size:
+        good, size = history.ranked, self.settings.options(GeneticOptions).population
+        if len(history.good) < size:
             return self.problem.space.sample(0, rng)
         costs, violations = self.problem.costs(good.values), self.problem.violations(good.values)
         frame = GenomeProblem(self.problem.space, _unscored, costs.shape[1], violations.shape[1])

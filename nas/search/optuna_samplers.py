@@ -58,12 +58,13 @@ class OptunaStrategy(Strategy):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(sampler=self.sampler(seed), directions=directions)
         optuna.logging.set_verbosity(verbosity)
-        study.add_trials(self._trial(history, position) for position in range(len(history)))
+        unranked = history.unranked
+        study.add_trials(self._trial(history, row, gone) for row, gone in enumerate(unranked))
         return study
 
-    def _trial(self, history: History, position: int) -> FrozenTrial:
+    def _trial(self, history: History, position: int, unranked: bool) -> FrozenTrial:
         params = dict(zip(self.distributions, history.genomes[position].tolist(), strict=True))
-        if history.failed[position]:
+        if unranked:
             return create_trial(
                 state=TrialState.FAIL, params=params, distributions=self.distributions
             )
@@ -85,7 +86,7 @@ class OptunaStrategy(Strategy):
     ) -> None:
         """Tell a repeated candidate's known costs; nothing yet for one of this very round."""
         same = np.flatnonzero((history.genomes == genome).all(axis=1))
-        if not len(same) or history.failed[same[0]]:
+        if not len(same) or history.unranked[same[0]]:
             study.tell(trial, state=TrialState.FAIL)
         else:
             study.tell(trial, self.problem.costs(history.values[same[:1]])[0].tolist())

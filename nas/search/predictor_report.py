@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from nas.experiment.metrics import find_metric
 from nas.search.problem import History, SearchProblem
 from nas.search.surrogate import Surrogate
 from predictors.selection import Judgement
@@ -74,7 +75,7 @@ def report_predictors(problem: SearchProblem, history: History, seed: int) -> li
         PredictorReport(
             metric,
             predictor.judgement,
-            tuple(history.good.values[:, problem.column(metric)].tolist()),
+            tuple(history.of(find_metric(metric)).values[:, problem.column(metric)].tolist()),
         )
         for metric, predictor in surrogate.predictors.items()
     ]

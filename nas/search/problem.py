@@ -18,6 +18,8 @@ from supernets.space.space import Genomes, SearchSpace
 PerGenome = Callable[[Genomes], FloatArray]
 
 _ENUMERABLE = 50_000  # genomes that are quickly listed and predicted
+FEWEST = 8
+"""Measured candidates below which a predictor is not worth fitting."""
 
 
 def refuse_single(space: SearchSpace) -> None:
@@ -75,24 +77,33 @@ class SearchProblem:
 
 @dataclass(frozen=True)
 class History:
-    """Measured candidates in order: canonical genomes, values (NaN where failed), failed mask."""
+    """Measured candidates in order: canonical genomes, values (NaN where failed), two masks.
+
+    disturbed: whether other work had a part in a metric that a clock tells.
+    """
 
     genomes: Genomes
     values: FloatArray
     failed: NDArray[np.bool_]
+    disturbed: NDArray[np.bool_]
 
     @classmethod
     def empty(cls, problem: SearchProblem) -> Self:
         """A history before the first measurement."""
         width, metrics = len(problem.space.genes), len(problem.metrics)
-        return cls(np.zeros((0, width), np.int64), np.zeros((0, metrics)), np.zeros(0, bool))
+        none = np.zeros(0, bool)
+        return cls(np.zeros((0, width), np.int64), np.zeros((0, metrics)), none, none)
 
-    def append(self, genomes: Genomes, values: FloatArray) -> Self:
+    def append(
+        self, genomes: Genomes, values: FloatArray, disturbed: NDArray[np.bool_] | None = None
+    ) -> Self:
         """Add measured candidates; a row of `values` with a NaN is a failed one."""
+        calm = np.zeros(len(genomes), bool)
         return type(self)(
             np.concatenate([self.genomes, genomes]),
             np.concatenate([self.values, values]),
             np.concatenate([self.failed, np.isnan(values).any(axis=1)]),
+            np.concatenate([self.disturbed, calm if disturbed is None else disturbed]),
         )
 
     def __len__(self) -> int:
@@ -101,8 +112,26 @@ class History:
     @property
     def good(self) -> Self:
         """Only what did not fail."""
-        kept = ~self.failed
-        return type(self)(self.genomes[kept], self.values[kept], self.failed[kept])
+        return self._only(~self.failed)
+
+    @property
+    def unranked(self) -> NDArray[np.bool_]:
+        """What is not to rank by: failed, or disturbed where enough candidates are neither."""
+        wrong = self.failed | self.disturbed
+        return wrong if (~wrong).sum() >= FEWEST else self.failed
+
+    @property
+    def ranked(self) -> Self:
+        """Only what is to rank by."""
+        return self._only(~self.unranked)
+
+    def of(self, metric: Metric) -> Self:
+        """The candidates from whose values a metric can be learnt."""
+        return self.ranked if metric.timed else self.good
+
+    def _only(self, kept: NDArray[np.bool_]) -> Self:
+        rows = self.genomes[kept], self.values[kept], self.failed[kept], self.disturbed[kept]
+        return type(self)(*rows)
 
 
 def new_rows(genomes: Genomes, known: Genomes) -> Genomes:

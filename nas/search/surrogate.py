@@ -60,24 +60,24 @@ class Surrogate:
         seed: int,
         contenders: Sequence[str] | None = None,
     ) -> Surrogate:
-        """Choose and fit a predictor per metric on the candidates that did not fail.
+        """Choose and fit a predictor per metric on the candidates that tell its value.
 
         contenders: names of estimators to choose from; by default what suits the metric.
         """
-        good = history.good
-        cheap = None if problem.cheap is None else problem.cheap(good.genomes)
-        genes = gene_features(problem, good.genomes)
-        predictors = {
-            metric.name: select(
-                metric_features(problem, genes, good.genomes, metric),
-                good.values[:, column],
-                cheap,
+        predictors = {}
+        for column, metric in enumerate(problem.metrics):
+            if metric.name in problem.exact:
+                continue
+            known = history.of(metric)
+            predictors[metric.name] = select(
+                metric_features(
+                    problem, gene_features(problem, known.genomes), known.genomes, metric
+                ),
+                known.values[:, column],
+                None if problem.cheap is None else problem.cheap(known.genomes),
                 contenders or (COST_CONTENDERS if metric.adds_up else CONTENDERS),
                 seed,
             )
-            for column, metric in enumerate(problem.metrics)
-            if metric.name not in problem.exact
-        }
         return cls(problem, predictors)
 
     def values(self, genomes: Genomes) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -27,6 +28,9 @@ ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).", 
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field: search.evaluations=80. Repeatable."),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Run folder; default runs/<name>.", show_default=False)
 ]
 Storage = Annotated[
     str | None,
@@ -76,9 +80,7 @@ def simqnas(
 @app.command()
 def run(
     file: ExperimentFile,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/<name>.", show_default=False)
-    ] = None,
+    out: Out = None,
     overrides: Overrides = None,
     workers: Annotated[
         str | None,
@@ -204,20 +206,19 @@ def _remember(storage: str | None) -> None:
 
 
 @app.command()
-def check(file: ExperimentFile, overrides: Overrides = None) -> None:
+def check(
+    file: ExperimentFile, out: Out = None, overrides: Overrides = None, storage: Storage = None
+) -> None:
     """Validate an experiment file; print its genes, sizes and limits. Trains nothing."""
     from nas.experiment.load import load_experiment
+    from nas.run.run_folder import RunFolder
+    from nas.run.saved_experiment import at_storage
 
-    experiment = load_experiment(file, overrides or [])
-    from nas.dry_run import check as check_experiment
-    from nas.recipe.defaults import derive
-    from nas.recipe.facts import Facts
-    from supernets.load import load_data
+    experiment = at_storage(load_experiment(file, overrides or []), storage)
+    from nas.dry_run import admit
 
-    data = load_data(experiment.data, experiment.model)
-    recipe = derive(experiment, Facts.of(experiment, data))
-    for part in (*recipe.lines(), *check_experiment(recipe.experiment, data)):
-        console.print(part, highlight=False, markup=False)
+    folder = RunFolder(out or Path("runs") / experiment.name)
+    admit(experiment, folder, tell=partial(console.print, highlight=False, markup=False))
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +17,19 @@ from nas.cost_models import ExactCosts
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.experiment.objectives import Constraint, check_consistent
 from nas.experiment.schema import Experiment
+from nas.ledger.storage import StorageError, open_storage
+from nas.recipe.defaults import Recipe
+from nas.recipe.resolution import continued, resolved
+from nas.run.data_record import record_of
+from nas.run.run_folder import RunFolder
+from nas.run.saved_experiment import is_written, refuse_changes
 from nas.run_session import candidate_builder
 from nas.search.problem import refuse_single
-from nas.training.train_supernet import check_batches
+from nas.training.train_supernet import ROOM, check_batches
+from nas.workers.handover import open_artifacts
 from supernets.data.data import TaskData
-from supernets.load import load_supernet
+from supernets.families.super_network import WEIGHTS_FILE
+from supernets.load import load_data, load_supernet
 from supernets.space.space import Genomes, SearchSpace
 from supernets.tasks import noisy
 
@@ -33,10 +42,55 @@ class Corner(NamedTuple):
     metrics: Mapping[str, float]
 
 
-def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
+def admit(
+    experiment: Experiment,
+    folder: RunFolder,
+    tell: Callable[[Table | str], object] | None = None,
+    needs_database: bool = False,
+) -> tuple[TaskData, Recipe]:
+    """Load the data and derive what is left open.
+
+    tell: is given what a dry run finds. Without it a run that is tuned is not looked at again.
+    Raises ValueError for all that can be found out before hours of training.
+    """
+    if needs_database and experiment.storage is None:
+        raise StorageError(
+            "--workers remote, --measure accuracy: workers elsewhere need a database to meet in; "
+            "give --storage postgresql://user@host/name"
+        )
+    folder.refuse_unusable()
+    experiment = continued(experiment, folder)
+    refuse_changes(experiment, folder)
+    _open_ledger(experiment, folder)
+    data = load_data(experiment.data, experiment.model)
+    record_of(experiment, data).refuse_changes(folder)
+    recipe = resolved(experiment, folder, data)
+    experiment = recipe.experiment
+    tuned = is_written(experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()
+    if tell is None and tuned:
+        ready_runtimes(experiment.export.verify)
+        return data, recipe
+    for part in chain(recipe.lines(), check(experiment, data, None if tuned else folder)):
+        if tell is not None:
+            tell(part)
+    return data, recipe
+
+
+def _open_ledger(experiment: Experiment, folder: RunFolder) -> None:
+    """Raise StorageError for a ledger, or a place for files, that a run could not use."""
+    if experiment.storage is not None or folder.journal.exists():
+        open_storage(experiment.storage, folder.journal)
+    if experiment.storage is not None and experiment.artifacts is not None:
+        open_artifacts(experiment, folder).probe()
+
+
+def check(
+    experiment: Experiment, data: TaskData, folder: RunFolder | None
+) -> Iterator[Table | str]:
     """Validate checkpoint, space, export and constraints; yields what to print.
 
-    Raises ValueError for anything that would stop the run, unreachable constraints included.
+    folder: where there has to be room for training, if that is still to come. Raises ValueError
+    for anything that would stop the run, unreachable constraints included.
     """
     target = experiment.target
     yield f"target: {target.execution_provider}, {target.threads} thread(s)"
@@ -50,6 +104,8 @@ def check(experiment: Experiment, data: TaskData) -> Iterator[Table | str]:
     network, space = start.network, start.network.space(experiment.space)
     network.example_inputs(1, target.sequence_length)  # refuses more tokens than it has positions
     check_batches(network, len(data.train), experiment)
+    if folder is not None:
+        folder.require_room(ROOM * network.weight_bytes, "training")
     refuse_precisions(space, target)
     if experiment.export.transformers_js and getattr(network.config, "channels", 3) != 3:
         raise ValueError(

@@ -11,24 +11,22 @@ import torch
 from pydantic import ValidationError
 
 from hardware.formats.registry import find_format
-from hardware.portability.agreement import ready_runtimes
 from nas.delivery.results import Front, read_front
 from nas.delivery.selection import provisional_front
-from nas.dry_run import check
+from nas.dry_run import admit
 from nas.evaluation.baselines import NotMeasuredError
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
 from nas.experiment.schema import Experiment
-from nas.ledger.storage import StorageError, open_storage, storage_errors
+from nas.ledger.storage import storage_errors
 from nas.ledger.study import claim_study
-from nas.recipe.defaults import Recipe
 from nas.recipe.resolution import continued, keep, resolved
 from nas.reporting.report import write_reports
 from nas.run.data_record import record_of
 from nas.run.interrupts import Stopped
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, RunFolderError, write_json
-from nas.run.saved_experiment import is_written, read_experiment, refuse_changes
+from nas.run.saved_experiment import is_written, read_experiment
 from nas.run_session import RunSession
 from nas.search.predictor_report import report_predictors
 from nas.search.problem import SearchProblem
@@ -57,9 +55,7 @@ def run(
     computed is lost, and of a run that was stopped there is a report.
     """
     reporter.say(f"target: {experiment.target.execution_provider}")
-    experiment = continued(experiment, folder)
-    data = admit(experiment, folder, needs_database=workers == 0 or latency_elsewhere)
-    recipe = admit_recipe(experiment, folder, data)
+    data, recipe = admit(experiment, folder, needs_database=workers == 0 or latency_elsewhere)
     experiment = recipe.experiment
     told = () if is_written(experiment, folder) else recipe.lines()
     for line in (*data.source.account.lines(), *data.notes, *told):
@@ -89,34 +85,6 @@ def assist(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Non
     experiment = resolved(experiment, folder, data).experiment
     torch.manual_seed(experiment.seed)
     Preparation(experiment, data, folder, reporter).tune()
-
-
-def admit(experiment: Experiment, folder: RunFolder, needs_database: bool) -> TaskData:
-    """Load the data; raises ValueError for all that can be found out before hours of training."""
-    if needs_database and experiment.storage is None:
-        raise StorageError(
-            "--workers remote, --measure accuracy: workers elsewhere need a database to meet in; "
-            "give --storage postgresql://user@host/name"
-        )
-    refuse_changes(experiment, folder)
-    if experiment.storage is not None:
-        open_storage(experiment.storage, folder.journal)
-        if experiment.artifacts is not None:
-            open_artifacts(experiment, folder).probe()
-    data = load_data(experiment.data, experiment.model)
-    record_of(experiment, data).refuse_changes(folder)
-    return data
-
-
-def admit_recipe(experiment: Experiment, folder: RunFolder, data: TaskData) -> Recipe:
-    """Derive what is left open, and check the whole; raises ValueError as `admit` does."""
-    recipe = resolved(experiment, folder, data)
-    if not (is_written(recipe.experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()):
-        for _ in check(recipe.experiment, data):
-            pass
-    else:
-        ready_runtimes(recipe.experiment.export.verify)
-    return recipe
 
 
 def tune(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,19 @@ from hardware.formats.registry import find_format, ordered
 from hardware.formats.scheme import QuantScheme
 from hardware.target import Target
 from nas.cost_models import ExactCosts, StructureFeatures
-from nas.dry_run import check, check_reachable, exact_bounds, measure_corners, refuse_precisions
+from nas.dry_run import (
+    admit,
+    check,
+    check_reachable,
+    exact_bounds,
+    measure_corners,
+    refuse_precisions,
+)
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.experiment.load import load_experiment
 from nas.experiment.objectives import parse_constraint
+from nas.ledger.storage import StorageError
+from nas.run.run_folder import RunFolder, RunFolderError
 from nas.search.problem import enumerate_space
 from supernets.load import load_data
 from supernets.settings import SpaceSettings
@@ -119,7 +129,7 @@ def test_what_cannot_be_searched_is_refused_before_training(
 ) -> None:
     experiment = load_experiment(experiment_file(**sections))
     with pytest.raises(ValueError, match=told):
-        list(check(experiment, load_data(experiment.data, experiment.model)))
+        list(check(experiment, load_data(experiment.data, experiment.model), None))
 
 
 def test_a_precision_the_target_cannot_run_is_refused(builder: CandidateBuilder) -> None:
@@ -138,7 +148,7 @@ def test_batches_of_one_that_batch_norm_cannot_take_are_refused(
     path = experiment_file(model={"resnet": resnet}, space=space, tune=tune)
     experiment = load_experiment(path)
     data = load_data(experiment.data, experiment.model)
-    found = check(experiment, data)
+    found = check(experiment, data, None)
     if (side, size) == (8, 1):
         with pytest.raises(
             ValueError, match=r"^tune.batch_size: 1, but .* BatchNorm sees one pixel"
@@ -154,4 +164,39 @@ def test_an_opset_that_is_too_old_is_refused_with_layer_and_operator(tmp_path: P
     experiment = load_experiment(tmp_path / "x.yaml")
     data = load_data(experiment.data, experiment.model)
     with pytest.raises(ValueError, match=r"export\.opset: 13 .* LayerNormalization .* 17"):
-        list(check(experiment, data))
+        list(check(experiment, data, None))
+
+
+def test_a_run_folder_that_cannot_be_written_is_told_before_the_data(
+    experiment_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    experiment = load_experiment(experiment_file(data={"name": "digits"}))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for place in (tmp_path / "file", tmp_path / "file" / "runs" / "x", tmp_path / "nowhere"):
+        with pytest.raises(RunFolderError, match=r"cannot be written .* with --out"):
+            admit(experiment, RunFolder(place))
+    admit(experiment, RunFolder(tmp_path / "free" / "x"))
+    assert not (tmp_path / "free").exists()
+
+
+def test_a_disk_without_room_for_training_is_told_before_it(
+    experiment_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000))
+    experiment = load_experiment(experiment_file())
+    with pytest.raises(RunFolderError, match=r"training needs [\d,]+ bytes .* 10,000 are free"):
+        admit(experiment, RunFolder(tmp_path / "runs" / "x"))
+
+
+def test_a_ledger_that_cannot_be_opened_is_told_before_the_data(
+    experiment_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    experiment = load_experiment(experiment_file(storage=f"sqlite:///{tmp_path}/none/x.db"))
+    with pytest.raises(StorageError, match="the database failed"):
+        admit(experiment, RunFolder(tmp_path / "x"))
+    plain, folder = load_experiment(experiment_file()), RunFolder(tmp_path / "x")
+    folder.path.mkdir()
+    folder.journal.write_text('{"op_code": 0}\nno json\n{"op_code": 0}\n')
+    with pytest.raises(StorageError, match="damaged"):
+        admit(plain, folder)

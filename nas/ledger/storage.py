@@ -118,7 +118,13 @@ def _open_journal(journal: Path) -> BaseStorage:
     if journal.exists():
         lock.acquire()
         lock.release()
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+    try:
+        return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+    except (KeyError, TypeError, AttributeError) as error:  # JSON, but none of Optuna's
+        raise StorageError(
+            f"{journal}: a line is damaged ({error!r}); restore the file from a backup, or delete "
+            "the line: only what it recorded is lost"
+        ) from None
 
 
 class JournalLock(BaseJournalFileLock):

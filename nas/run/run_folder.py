@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,9 +86,28 @@ class RunFolder:
                 "(the run folder itself may be one)"
             )
 
+    @property
+    def _existing(self) -> Path:
+        """The folder, or the nearest one above it that is there."""
+        return next(p for p in (self.path, *self.path.absolute().parents) if os.path.lexists(p))
+
+    def refuse_unusable(self) -> None:
+        """Raise RunFolderError where a run could not write; nothing is left behind."""
+        kept = (self.supernet, self.models, self.polished, self.artifacts)
+        for place in (self._existing, *filter(Path.exists, kept)):
+            try:
+                tempfile.TemporaryFile(dir=place).close()
+            except OSError as error:
+                raise RunFolderError(
+                    f"{self.path}: cannot be written ({error.strerror}: {place}); choose another "
+                    "folder with --out"
+                ) from None
+        if self.path.exists():
+            self.refuse_links()
+
     def require_room(self, needed: int, stage: str) -> None:
         """Raise RunFolderError if the disk has not `needed` bytes left for a stage."""
-        free = shutil.disk_usage(self.path).free
+        free = shutil.disk_usage(self._existing).free
         if free < needed:
             raise RunFolderError(
                 f"{self.path}: {stage} needs {needed:,} bytes on this disk, {free:,} are free; "

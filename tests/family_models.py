@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -71,6 +72,12 @@ CONVNEXT_SIZES: dict[str, Any] = {
     "num_labels": 5,
 }
 
+
+def tower(**more: Any) -> dict[str, Any]:
+    """Fields of a model whose image tower has sizes of its own."""
+    return {"vision_config": {**VIT_SIZES, **more}, "num_labels": 5}
+
+
 LABELS = ("a", "b", "c", "d", "e")
 
 MODELS: dict[str, Callable[[], Any]] = {
@@ -82,6 +89,13 @@ MODELS: dict[str, Callable[[], Any]] = {
         Dinov2WithRegistersConfig(**VIT_SIZES, use_swiglu_ffn=True, qkv_bias=False)
     ),
     "dinov2": lambda: Dinov2ForImageClassification(Dinov2Config(**VIT_SIZES)),
+    "clip": lambda: transformers.CLIPForImageClassification(transformers.CLIPConfig(**tower())),
+    "clip-gelu": lambda: transformers.CLIPForImageClassification(
+        transformers.CLIPConfig(**tower(hidden_act="gelu"))
+    ),
+    "siglip": lambda: transformers.SiglipForImageClassification(
+        transformers.SiglipConfig(**tower())
+    ),
     "bert": lambda: BertForSequenceClassification(BertConfig(**BERT_SIZES)),
     "distilbert": lambda: DistilBertForSequenceClassification(
         DistilBertConfig(**BERT_SIZES, hidden_dim=24)
@@ -125,6 +139,14 @@ BACKBONES: dict[str, tuple[Callable[[], Any], Callable[[Any], Tensor]]] = {
     "dinov2_with_registers": (
         lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**VIT_SIZES)),
         lambda x: first_and_mean(x, 5),
+    ),
+    "clip_vision_model": (
+        lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**VIT_SIZES)),
+        lambda x: x[:, 1:].mean(dim=1),
+    ),
+    "siglip_vision_model": (
+        lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**VIT_SIZES)),
+        lambda x: x.mean(dim=1),
     ),
 }
 """Models of images without a classifier -> what a new one reads of their `last_hidden_state`."""

@@ -11,7 +11,9 @@ from torch import nn
 
 from nas.experiment.schema import Experiment
 from supernets.families.bert.config import BertConfig
+from supernets.families.clip.config import ClipConfig
 from supernets.families.dinov2.config import Dinov2Config
+from supernets.families.siglip.config import SiglipConfig
 from supernets.families.sizes import Sizes
 from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
@@ -23,6 +25,8 @@ CHECKPOINTS: dict[str, Sizes] = {
     "facebook/dinov2-small": Dinov2Config(
         image_size=112, embed_dim=384, depth=12, num_heads=6, hidden_dim=1536
     ),
+    "openai/clip-vit-base-patch32": ClipConfig(image_size=224, patch_size=32, **BASE),
+    "google/siglip-base-patch16-224": SiglipConfig(image_size=224, patch_size=16, **BASE),
     "google/vit-base-patch16-224": VitConfig(image_size=224, patch_size=16, **BASE),
     "sentence-transformers/all-MiniLM-L6-v2": BertConfig(
         vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536

@@ -31,6 +31,7 @@ from tests.test_checkpoints_hf import NAMES, load
 def test_every_family_has_a_model_here() -> None:
     assert one_per_family().keys() == FAMILIES.keys()
     kinds = {make(name).config.model_type for name in MODELS}
+    kinds |= {made().config.model_type for made, _ in BACKBONES.values()}
     assert kinds == model_types().keys()
     assert all(family(name).sizes.model_validate({}).family == name for name in FAMILIES)
 

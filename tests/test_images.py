@@ -99,6 +99,17 @@ PREPROCESSORS: dict[str, dict[str, Any]] = {
         "size": {"shortest_edge": 23},
         "crop_size": {"height": 20, "width": 20},
     },
+    "clip": {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": 20},
+        "crop_size": {"height": 20, "width": 20},
+    },
+    "siglip": {
+        "image_processor_type": "SiglipImageProcessor",
+        "size": {"height": 20, "width": 20},
+        "resample": 3,
+    },
+    "beit": {"image_processor_type": "BeitImageProcessor", "size": 20, "crop_size": 20},
     "cut alone": {
         "image_processor_type": "DeiTImageProcessor",
         "do_resize": False,

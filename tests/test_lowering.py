@@ -71,9 +71,10 @@ def test_attention_of_older_operators_computes_the_same(masked: bool) -> None:
     np.testing.assert_allclose(run(older, inputs, 13), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_gelu_of_older_operators_computes_the_same() -> None:
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_of_older_operators_computes_the_same(approximate: str) -> None:
     x: Arrays = {"x": np.linspace(-6, 6, 101, dtype=np.float32)}
-    node = make_node("Gelu", ["x"], ["y"])
+    node = make_node("Gelu", ["x"], ["y"], approximate=approximate)
     older = lower([node], None, lambda _: 0)
     np.testing.assert_allclose(run(older, x, 13), run([node], x, 20), atol=1e-6)
 

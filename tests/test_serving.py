@@ -37,7 +37,7 @@ SAME = Agreement("onnxruntime", "1.32.0", 1e-6, 1e-4, 1.0, 0.1)
 OLDER = replace(SAME, runtime="onnxruntime@/old", version="1.9.2")
 OTHER = Agreement("openvino", "2026.1.0", 0.5, 1e-4, 0.75, 0.1)
 BROKEN = Agreement("onnxruntime-web", failure="onnxruntime-web: no such operator")
-CONFIG = {"num_channels": VIT.channels, "image_size": VIT.image_size}
+CONFIG = {"model_type": "vit", "num_channels": VIT.channels, "image_size": VIT.image_size}
 
 
 def image_model() -> onnx.ModelProto:
@@ -158,7 +158,7 @@ def test_the_lines_for_browsers_run_under_node(tmp_path: Path, is_text: bool) ->
 
 
 def test_the_readme_shows_the_same_lines() -> None:
-    code = browser_code({"num_channels": 3, "image_size": 224}, is_text=False)
+    code = browser_code({**CONFIG, "num_channels": 3, "image_size": 224}, is_text=False)
     assert f"```js\n{code}```" in README.read_text(encoding="utf-8")
 
 

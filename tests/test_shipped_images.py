@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import (
     AutoImageProcessor,
+    CLIPConfig,
+    CLIPForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
     ViTConfig,
@@ -47,6 +49,15 @@ VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "bytes": ("vit", 3, {**VIT, "do_rescale": False, "image_mean": 128.0, "image_std": 64.0}),
     "grey": ("vit", 1, {**VIT, "image_mean": [0.4], "image_std": [0.3], "resample": 3}),
     "deit": ("vit", 3, {"image_processor_type": "DeiTImageProcessor", "size": 18, "crop_size": 16}),
+    "clip": (
+        "clip",
+        3,
+        {
+            "image_processor_type": "CLIPImageProcessor",
+            "size": {"shortest_edge": 18},
+            "crop_size": {"height": 16, "width": 16},
+        },
+    ),
     "bit": (
         "resnet",
         3,
@@ -88,14 +99,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint(folder: Path, family: str, channels: int, preprocessor: dict[str, Any]) -> Path:
     """A checkpoint of random weights."""
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {"id2label": dict(enumerate(LABELS)), "num_channels": channels}
+    sizes: dict[str, Any] = {"id2label": dict(enumerate(LABELS))}
     model: Any
-    if family == "vit":
-        sizes |= {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-        sizes |= {"image_size": 16, "patch_size": 4, "intermediate_size": 32}
-        model = ViTForImageClassification(ViTConfig(**sizes))
+    if family in ("vit", "clip"):
+        blocks: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2}
+        blocks |= {"num_attention_heads": 2, "image_size": 16, "patch_size": 4}
+        blocks |= {"intermediate_size": 32, "num_channels": channels}
+        if family == "vit":
+            model = ViTForImageClassification(ViTConfig(**sizes, **blocks))
+        else:
+            model = CLIPForImageClassification(CLIPConfig(**sizes, vision_config=blocks))
     else:
         sizes |= {"embedding_size": 8, "depths": [1, 1], "hidden_sizes": [8, 16]}
+        sizes["num_channels"] = channels
         model = ResNetForImageClassification(ResNetConfig(**sizes, layer_type="basic"))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -159,7 +175,8 @@ def favour_no_class(builder: CandidateBuilder, candidate: Candidate, data: TaskD
 
 def by_processor(folder: Path, file: Path) -> NDArray[np.float32]:
     """Logits as a transformers pipeline comes by them, but in plain ONNX Runtime."""
-    grey = json.loads((folder / "config.json").read_text())["num_channels"] == 1
+    config = json.loads((folder / "config.json").read_text())
+    grey = {**config, **config.get("vision_config", {})}["num_channels"] == 1
     image = load_image(str(file))  # upright and in colour
     image = image.convert("L") if grey else image
     pixels = AutoImageProcessor.from_pretrained(folder)(image, return_tensors="np")["pixel_values"]
@@ -200,7 +217,8 @@ def test_the_shipped_folder_classifies_as_measured(
 ) -> None:
     family, channels, preprocessor = VARIANTS[name]
     model = checkpoint(tmp_path / "model", family, channels, preprocessor)
-    space = SpaceSettings(depth=(1, 2)) if family == "vit" else SpaceSettings(inner_width=(0.5, 1))
+    sizes = {"inner_width": (0.5, 1)} if family == "resnet" else {"depth": (1, 2)}
+    space = SpaceSettings.model_validate(sizes)
     shipped = ship(model, pictures, tmp_path / "shipped", space)
     assert_as_measured(shipped)
 

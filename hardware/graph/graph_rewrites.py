@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hardware.graph.first_tokens import FIRST_TOKENS, TOKENS
+from hardware.graph.lowering import SUMMAND
 from hardware.graph.template import DOMAIN, Alternative, within
 
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -172,7 +173,12 @@ def attention(graph: ir.Graph) -> None:
 
 
 def _square_mask(graph: ir.Graph, mask: ir.Value, known: dict[ir.Value, ir.Value]) -> ir.Value:
-    """Widen a (B, 1, 1, T) mask to (B, 1, T, T), which ONNX Runtime insists on; once for all."""
+    """Widen a (B, 1, 1, T) mask to (B, 1, T, T), which ONNX Runtime insists on; once for all.
+
+    One of floats, which are added to the scores, gets a name that says so.
+    """
+    if mask.dtype == ir.DataType.FLOAT and not (mask.name or "").startswith(SUMMAND):
+        mask.name = f"{SUMMAND}{mask.name}"
     if mask.shape is None or len(mask.shape) != 4 or mask.shape[2] != 1:
         return mask
     if mask not in known:

@@ -25,6 +25,9 @@ INTRODUCED = {"Gelu": 20, "Attention": 23}
 """First opset of the operators that can be written with older ones."""
 
 SQRT_2, ONE, HALF, ZERO, NEVER = "sqrt2", "1.0", "0.5", "0.0", "-inf"
+THREE, CUBIC, SQRT_2_PI = "3.0", "cubic", "sqrt2pi"
+SUMMAND = "summand_"
+"""What names of masks begin with that are floats, to be added to the scores."""
 SPLIT, MERGED, SCALE = "heads", "merged", "heads_scale"
 
 
@@ -77,6 +80,9 @@ def constant(name: str) -> NDArray[np.generic] | None:
     known: Constants = {
         MERGED: np.array([0, 0, -1], np.int64),
         SQRT_2: np.array(2**0.5, np.float32),
+        SQRT_2_PI: np.array((2 / np.pi) ** 0.5, np.float32),
+        CUBIC: np.array(0.044715, np.float32),
+        THREE: np.array(3, np.float32),
         ONE: np.array(1, np.float32),
         HALF: np.array(0.5, np.float32),
         ZERO: np.array(0, np.float32),
@@ -95,10 +101,22 @@ def _inside(source: onnx.NodeProto, nodes: Iterable[onnx.NodeProto]) -> Iterator
 
 
 def _gelu(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """x (1 + erf(x / sqrt 2)) / 2, which sessions fuse to one kernel again."""
+    """x (1 + erf(x / sqrt 2)) / 2, or its approximation; sessions fuse either to one kernel again.
+
+    The approximation is x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+    """
     attributes = {entry.name: get_attribute_value(entry) for entry in node.attribute}
-    assert attributes.get("approximate", b"none") == b"none", "families use the exact one"
     (x,), (y,) = node.input, node.output
+    if attributes.get("approximate") == b"tanh":
+        yield make_node("Pow", [x, THREE], [f"{y}/a"])
+        yield make_node("Mul", [f"{y}/a", CUBIC], [f"{y}/b"])
+        yield make_node("Add", [x, f"{y}/b"], [f"{y}/c"])
+        yield make_node("Mul", [f"{y}/c", SQRT_2_PI], [f"{y}/d"])
+        yield make_node("Tanh", [f"{y}/d"], [f"{y}/e"])
+        yield make_node("Add", [f"{y}/e", ONE], [f"{y}/f"])
+        yield make_node("Mul", [x, HALF], [f"{y}/g"])
+        yield make_node("Mul", [f"{y}/g", f"{y}/f"], [y])
+        return
     yield make_node("Div", [x, SQRT_2], [f"{y}/a"])
     yield make_node("Erf", [f"{y}/a"], [f"{y}/b"])
     yield make_node("Add", [f"{y}/b", ONE], [f"{y}/c"])
@@ -126,8 +144,8 @@ def _attention(node: onnx.NodeProto, head_size: int, masks: set[str]) -> Iterato
     yield make_node("Mul", [f"{y}/s", f"{SCALE}{head_size}"], [f"{y}/t"])
     scores = f"{y}/t"
     for allowed in mask:
-        summand = f"{allowed}/sum"
-        if summand not in masks:
+        summand = allowed if allowed.startswith(SUMMAND) else f"{allowed}/sum"
+        if summand != allowed and summand not in masks:
             masks.add(summand)
             yield make_node("Where", [allowed, ZERO, NEVER], [summand])
         yield make_node("Add", [scores, summand], [f"{y}/u"])

@@ -10,6 +10,7 @@ from nas.delivery.markdown import markdown_text
 from nas.delivery.results import ValidatedModel, mark
 from nas.delivery.serving import runs_in, serve_section
 from nas.evaluation.candidate import Candidate
+from supernets.pretrained.config_json import network_fields
 
 PILLOW_CODE = """\
 import json
@@ -94,7 +95,7 @@ def _code(config: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) ->
     """Pillow and NumPy where the images are only resized, scaled and normalised."""
     if preprocessing is None:
         return TEXT_CODE
-    mode = "L" if config["num_channels"] == 1 else "RGB"
+    mode = "L" if network_fields(config)["num_channels"] == 1 else "RGB"
     resized = preprocessing["do_resize"] and {"height", "width"} == set(preprocessing["size"])
     cut = preprocessing.get("do_center_crop") or preprocessing.get("do_pad")
     if preprocessing["image_processor_type"] != "ViTImageProcessor" or not resized or cut:

@@ -15,6 +15,7 @@ from hardware.portability.agreement import Agreement
 from hardware.portability.triton import CONFIG_FILE, VERSION, triton_config
 from hardware.target import Target
 from nas.experiment.schema import ExportSettings
+from supernets.pretrained.config_json import network_fields
 
 TRANSFORMERS_JS_FILE = "onnx/model_quantized.onnx"
 """What transformers.js loads for `dtype: "q8"`, beside config.json and the preprocessor's files."""
@@ -82,7 +83,8 @@ def browser_code(config: Mapping[str, Any], is_text: bool) -> str:
     """JavaScript that runs a model in onnxruntime-web, in a browser or under node."""
     if is_text:
         return BROWSER_CODE.format(inputs=TEXT_INPUTS)
-    shape = [1, config["num_channels"], config["image_size"], config["image_size"]]
+    fields = network_fields(config)
+    shape = [1, fields["num_channels"], fields["image_size"], fields["image_size"]]
     length = " * ".join(map(str, shape[1:]))
     return BROWSER_CODE.format(inputs=IMAGE_INPUTS.format(length=length, shape=shape))
 

@@ -9,6 +9,8 @@ from supernets.families.family import Family
 FAMILIES = {
     "vit": "supernets.families.vit:FAMILY",
     "dinov2": "supernets.families.dinov2:FAMILY",
+    "clip": "supernets.families.clip:FAMILY",
+    "siglip": "supernets.families.siglip:FAMILY",
     "bert": "supernets.families.bert:FAMILY",
     "distilbert": "supernets.families.distilbert:FAMILY",
     "roberta": "supernets.families.roberta:FAMILY",

@@ -57,13 +57,18 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, **read, "model_type": kind}
 
 
+def network_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of config.json, those of the part with the network's sizes before the others."""
+    section = hugging_face(model_types()[config["model_type"]]).variant(config).section
+    return {**config, **(config[section] if section else {})}
+
+
 def read_config(config: Mapping[str, Any]) -> Sizes:
     """Sizes of a checkpoint. Raises CheckpointError for a family or variant we do not have."""
     whole = complete(config)
     name = model_types()[whole["model_type"]]
     known = hugging_face(name)
-    variant = known.variant(whole)
-    part = {**whole, **(whole[variant.section] if variant.section else {})}
+    part = network_fields(whole)
     for key, allowed in {**OF_ALL, **known.fixed}.items():
         if part.get(key, allowed[0]) not in allowed:
             raise CheckpointError(
@@ -72,7 +77,7 @@ def read_config(config: Mapping[str, Any]) -> Sizes:
             )
     sizes = {ours: field.value(part) for ours, field in known.fields.items()}
     try:
-        return family(name).sizes.model_validate({**sizes, **variant.sizes})
+        return family(name).sizes.model_validate({**sizes, **known.variant(whole).sizes})
     except ValidationError as error:
         reasons = "; ".join(_reason(known, entry) for entry in error.errors())
         raise CheckpointError(f"model.checkpoint: config.json is not usable: {reasons}") from error

@@ -1,0 +1,14 @@
+"""The image tower of CLIP, as a classifier of images."""
+
+from supernets.families.clip.config import ClipConfig
+from supernets.families.family import Family
+from supernets.families.image_dimensions import IMAGE_DIMENSIONS
+
+FAMILY = Family(
+    sizes=ClipConfig,
+    model_types=("clip", "clip_vision_model"),
+    network="supernets.families.image_transformer:ImageSuperNetwork",
+    hugging_face="supernets.families.clip.hugging_face:HUGGING_FACE",
+    title="The image tower of a CLIP",
+    dimensions=IMAGE_DIMENSIONS,
+)

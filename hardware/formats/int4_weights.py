@@ -44,10 +44,6 @@ class Int4Weight(NamedTuple):
         """Input size, padding included."""
         return int(self.values.shape[1] * self.values.shape[2])
 
-    def rows(self, count: int) -> Int4Weight:
-        """The first outputs: exact, since every row is quantized on its own."""
-        return Int4Weight(self.values[:count], self.multiplier[:count], self.scale[:count])
-
 
 @dataclass(frozen=True)
 class Int4Quantizer:
@@ -94,10 +90,6 @@ class BlockInt4Weight(NamedTuple):
 
     values: Int8s
     scale: Floats
-
-    def rows(self, count: int) -> BlockInt4Weight:
-        """The first outputs: exact, since every row is quantized on its own."""
-        return BlockInt4Weight(self.values[:count], self.scale[:count])
 
     @property
     def packed(self) -> NDArray[np.uint8]:

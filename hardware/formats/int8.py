@@ -36,10 +36,6 @@ class Int8Weight(NamedTuple):
     values: Int8s
     scale: Floats
 
-    def rows(self, count: int) -> Int8Weight:
-        """The first outputs: exact, since every row is quantized on its own."""
-        return Int8Weight(self.values[:count], self.scale[:count])
-
 
 @dataclass(frozen=True)
 class Int8Quantizer:

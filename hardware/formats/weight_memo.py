@@ -7,7 +7,7 @@ wants them: transposing one costs nothing.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,9 @@ CHUNK_WEIGHTS = 1 << 16
 """Weights worked on at a time, so that temporaries stay in the processor's cache."""
 
 
-class Quantized(Protocol):
-    """Integers and scales of a weight, every row of which is quantized on its own."""
-
-    def rows(self, count: int) -> Self:
-        """The first outputs."""
-
-
-WeightT = TypeVar("WeightT", bound=Quantized)
-MadeT = TypeVar("MadeT", bound=Quantized, covariant=True)
+WeightT = TypeVar("WeightT", bound=tuple[NDArray[Any], ...])
+"""A named tuple of integers and scales, the outputs of each along the first axis."""
+MadeT = TypeVar("MadeT", bound=tuple[NDArray[Any], ...], covariant=True)
 
 
 class Quantizer(Hashable, Protocol[MadeT]):
@@ -57,8 +51,13 @@ class WeightMemo:
         known = self._entries.get(key)
         if known is None or len(known[0]) < count or not np.array_equal(known[0][:count], matrix):
             known = self._entries[key] = (matrix, quantizer.quantize(matrix))
-        weight: WeightT = known[1].rows(count)
+        weight: WeightT = first_rows(known[1], count)
         return weight
+
+
+def first_rows(weight: Any, count: int) -> Any:
+    """The first outputs of a quantized weight: exact, since every row is quantized on its own."""
+    return weight._make(array[:count] for array in weight)
 
 
 class ShapeMemo(WeightMemo):

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from hardware.formats.format import Format
 from hardware.formats.scheme import QuantScheme
 from supernets.layers.twins.rounding import Range
-from supernets.layers.twins.twin import Stride, twin_of
+from supernets.layers.twins.twin import twin_of
+
+Stride = int | tuple[int, int]
 
 
 def linear(
@@ -29,7 +31,7 @@ def linear(
     `x_range` is the calibrated range of static activations; without it the range is that of every
     `served` batch entries together (all of them by default), as dynamic quantization takes it.
     """
-    return twin_of(precision).linear(x, weight, bias, scheme, x_range, served)
+    return F.linear(*twin_of(precision).linear_operands(x, weight, scheme, x_range, served), bias)
 
 
 def conv2d(
@@ -46,8 +48,11 @@ def conv2d(
 ) -> Tensor:
     """Two-dimensional convolution as the exported layer computes it; INT4 multipliers are shared
     along the flattened input channels and kernel positions of an output channel."""
-    twin = twin_of(precision)
-    return twin.conv2d(x, weight, bias, scheme, x_range, stride, padding, groups)
+    twin, matrix = twin_of(precision), weight.flatten(1)
+    if bias is not None:
+        bias = twin.conv_bias(bias, x, matrix, scheme, x_range)
+    x, matrix = twin.operands(x, matrix, scheme, x_range, None)
+    return F.conv2d(x, matrix.view_as(weight), bias, stride, padding, groups=groups)
 
 
 def embedding(ids: Tensor, weight: Tensor, precision: Format, scheme: QuantScheme) -> Tensor:

@@ -28,20 +28,18 @@ class _Int4(IntegerTwin):
         decoded = _least_error(scaled, tried) * scale
         return decoded.flatten(1)[:, : weight.shape[1]]
 
-    def linear(
+    def linear_operands(
         self,
         x: Tensor,
         weight: Tensor,
-        bias: Tensor | None,
         scheme: QuantScheme,
         x_range: Range | None,
         served: int | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         if not scheme.blocks:
-            return super().linear(x, weight, bias, scheme, x_range, served)
+            return self.operands(x, weight, scheme, x_range, served)
         blocks = block_weight(weight.detach(), scheme.group_size)
-        x = block_activation(x, scheme.group_size)
-        return F.linear(x, straight_through(weight, blocks), bias)
+        return block_activation(x, scheme.group_size), straight_through(weight, blocks)
 
 
 def block_weight(weight: Tensor, group_size: int | None) -> Tensor:

@@ -6,13 +6,10 @@ from abc import abstractmethod
 from importlib import import_module
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from hardware.formats.format import Format
 from hardware.formats.scheme import QuantScheme
 from supernets.layers.twins.rounding import Range, activation, row_scale, steps, straight_through
-
-Stride = int | tuple[int, int]
 
 
 class Twin:
@@ -26,32 +23,33 @@ class Twin:
         """The same, with a gradient."""
         return straight_through(weight, self.rounded(weight.detach(), scheme))
 
-    def linear(
+    def operands(
         self,
         x: Tensor,
         weight: Tensor,
-        bias: Tensor | None,
         scheme: QuantScheme,
         x_range: Range | None,
         served: int | None,
-    ) -> Tensor:
-        """See `fake_quant.linear`."""
-        return F.linear(x, self.weight(weight, scheme), bias)
+    ) -> tuple[Tensor, Tensor]:
+        """Input and weight matrix as the kernel multiplies them; see `fake_quant.linear`."""
+        return x, self.weight(weight, scheme)
 
-    def conv2d(
+    def linear_operands(
         self,
         x: Tensor,
         weight: Tensor,
-        bias: Tensor | None,
         scheme: QuantScheme,
         x_range: Range | None,
-        stride: Stride,
-        padding: Stride,
-        groups: int,
+        served: int | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same of a linear layer, where it differs from a convolution's."""
+        return self.operands(x, weight, scheme, x_range, served)
+
+    def conv_bias(
+        self, bias: Tensor, x: Tensor, weight: Tensor, scheme: QuantScheme, x_range: Range | None
     ) -> Tensor:
-        """See `fake_quant.conv2d`."""
-        rounded = self.weight(weight.flatten(1), scheme).view_as(weight)
-        return F.conv2d(x, rounded, bias, stride, padding, groups=groups)
+        """A convolution's bias as the kernel adds it."""
+        return bias
 
 
 class IntegerTwin(Twin):
@@ -61,37 +59,24 @@ class IntegerTwin(Twin):
     def largest(self, scheme: QuantScheme) -> int:
         """Integer that a row's largest weight becomes."""
 
-    def linear(
+    def operands(
         self,
         x: Tensor,
         weight: Tensor,
-        bias: Tensor | None,
         scheme: QuantScheme,
         x_range: Range | None,
         served: int | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         x = activation(x, x_range, symmetric=scheme.linear == "qdq", served=served)
-        return super().linear(x, weight, bias, scheme, x_range, served)
+        return x, self.weight(weight, scheme)
 
-    def conv2d(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        scheme: QuantScheme,
-        x_range: Range | None,
-        stride: Stride,
-        padding: Stride,
-        groups: int,
+    def conv_bias(
+        self, bias: Tensor, x: Tensor, weight: Tensor, scheme: QuantScheme, x_range: Range | None
     ) -> Tensor:
         """The kernel adds the bias to integer sums, so it is rounded to their step."""
-        symmetric = scheme.linear == "qdq"
-        if bias is not None:
-            step, _ = steps(x.detach(), x_range, symmetric)
-            step = step * row_scale(weight.detach().flatten(1), self.largest(scheme))[:, 0]
-            bias = straight_through(bias, (bias.detach() / step).round() * step)
-        x = activation(x, x_range, symmetric=symmetric)
-        return super().conv2d(x, weight, bias, scheme, x_range, stride, padding, groups)
+        step, _ = steps(x.detach(), x_range, scheme.linear == "qdq")
+        step = step * row_scale(weight.detach(), self.largest(scheme))[:, 0]
+        return straight_through(bias, (bias.detach() / step).round() * step)
 
 
 def twin_of(precision: Format) -> Twin:

@@ -197,6 +197,8 @@ def test_another_size_is_the_same_steps(name: str, tmp_path: Path) -> None:
         ({"do_normalize": "false"}, "do_normalize is 'false'; give true or false"),
         ({"image_mean": [0.5]}, r"image_mean is \[0.5\], but the network reads 3 channel"),
         ({"image_std": 0.0}, "not finite"),
+        ({"image_std": 1e-30}, "of which no network learns"),
+        ({"rescale_factor": 0}, r"values of -1 to -1 of a picture, of which no network learns"),
         ({"image_processor_type": "NoSuchProcessor"}, "Name one of transformers' own classes"),
         ({"image_processor_type": None}, "Name one of transformers' own classes"),
     ],

@@ -36,6 +36,8 @@ BACKEND: dict[str, Any] = (
 )
 SIZES = ("size", "crop_size", "pad_size")
 GEOMETRY = ("do_resize", "do_center_crop", "do_pad")
+LARGEST_VALUE = 1e4
+"""Beyond what pictures give without any scaling, by far."""
 LARGEST_SIDE = 4096
 """Pixels; a checkpoint that asks for more has a mistake in its sizes."""
 
@@ -256,6 +258,14 @@ def _final_size(preprocessor: ImagePreprocessor, file: Path) -> int:
         shapes.add(tuple(bytes_CHW.shape))
         if not np.isfinite(given).all():
             raise ValueError(f"model.checkpoint: {file} gives values that are not finite")
+        if (
+            not np.ptp(preprocessor.values.numpy(), axis=1).all()
+            or abs(given).max() > LARGEST_VALUE
+        ):
+            raise ValueError(
+                f"model.checkpoint: {file} makes values of {given.min():.3g} to {given.max():.3g} "
+                "of a picture, of which no network learns; look at rescale_factor and image_std"
+            )
         if not np.array_equal(given, expected):
             raise ValueError(
                 f"model.checkpoint: {file}: of {type(processor).__name__}'s steps only resizing, "

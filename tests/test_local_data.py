@@ -146,7 +146,8 @@ def test_a_whole_split_of_minus_one_has_no_labels_though_minus_one_is_a_class(
             "label 'NEG' of the test split (6 rows) is taken as 'neg'",
         ),
         (["no_score", "x"], ["no score", "X"], "'no score' of the test split (6 rows)"),
-        (["Pos", "pos"], ["pos", "Pos"], "differ in capitals or blanks alone and are 2 classes"),
+        (["Pos", "pos"], ["pos", "Pos"], "in capitals, blanks or invisible signs alone and are 2"),
+        (["a", "a\u200b"], ["a", "a\u200b"], "blanks or invisible signs alone and are 2 classes"),
     ],
 )
 def test_names_that_differ_in_capitals_or_blanks(

@@ -142,8 +142,9 @@ def _numbered(
 
 
 def _folded(name: str) -> str:
-    """A name but for capitals, and blanks, hyphens or underscores between its words."""
-    return " ".join(re.split(r"[\s_-]+", unicodedata.normalize("NFC", name).casefold().strip()))
+    """A name but for capitals, invisible signs, and blanks, hyphens or underscores in between."""
+    seen = "".join(sign for sign in name if unicodedata.category(sign) != "Cf")
+    return " ".join(re.split(r"[\s_-]+", unicodedata.normalize("NFC", seen).casefold().strip()))
 
 
 def _alike(names: Collection[str]) -> list[str]:
@@ -152,8 +153,8 @@ def _alike(names: Collection[str]) -> list[str]:
     for name in names:
         groups.setdefault(_folded(name), []).append(name)
     return [
-        f"data: labels {', '.join(map(repr, group))} differ in capitals or blanks alone and are "
-        f"{len(group)} classes"
+        f"data: labels {', '.join(map(repr, group))} differ in capitals, blanks or invisible signs "
+        f"alone and are {len(group)} classes"
         for group in groups.values()
         if len(group) > 1
     ]

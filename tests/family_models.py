@@ -32,6 +32,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
     ResNetConfig,
     ResNetForImageClassification,
     RobertaConfig,
@@ -108,6 +110,9 @@ MODELS: dict[str, Callable[[], Any]] = {
     "camembert": lambda: CamembertForSequenceClassification(CamembertConfig(**ROBERTA_SIZES)),
     "data2vec-text": lambda: Data2VecTextForSequenceClassification(
         Data2VecTextConfig(**ROBERTA_SIZES)
+    ),
+    "mpnet": lambda: MPNetForSequenceClassification(
+        MPNetConfig(**{**BERT_SIZES, "max_position_embeddings": 22})
     ),
     "electra": lambda: ElectraForSequenceClassification(
         ElectraConfig(**BERT_SIZES, embedding_size=8)

@@ -19,7 +19,7 @@ from hardware.formats.int4 import INT4
 from hardware.formats.int8 import INT8
 from hardware.formats.policy import QuantPolicy
 from hardware.formats.scheme import QuantScheme
-from hardware.graph.lowering import OpsetError, constant, least_opset, lower
+from hardware.graph.lowering import SUMMAND, OpsetError, constant, least_opset, lower
 from hardware.graph.template import Template
 from hardware.writing.materialize import arrays, materialize
 from tests.sample_networks import bert, random_vit, vit
@@ -68,6 +68,20 @@ def test_attention_of_older_operators_computes_the_same(masked: bool) -> None:
     expected = run([node], inputs, 23)
     older = lower([node], None, lambda _: HEAD_SIZE)
     assert least_opset(older) == 13
+    np.testing.assert_allclose(run(older, inputs, 13), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_with_summands_and_a_scale_of_its_own_computes_the_same() -> None:
+    node, inputs = attention(True)
+    rng = np.random.default_rng(1)
+    allowed = inputs.pop("mask")
+    inputs["padding"] = np.where(allowed, 0, -np.inf).astype(np.float32)
+    inputs["bias"] = rng.normal(size=(1, HEADS, TOKENS, TOKENS)).astype(np.float32)
+    node.attribute.append(onnx.helper.make_attribute("scale", (3 * HEAD_SIZE) ** -0.5))
+    node.input[3] = f"{SUMMAND}mask"
+    nodes = [make_node("Add", ["padding", "bias"], [f"{SUMMAND}mask"]), node]
+    expected = run(nodes, inputs, 23)
+    older = lower(nodes, None, lambda _: HEAD_SIZE)
     np.testing.assert_allclose(run(older, inputs, 13), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -86,7 +86,7 @@ def _export(
 ) -> ir.Model:
     axes = {name: dynamic_axes.get(name, {}) for name in inputs}
     dims = {label: torch.export.Dim(label) for table in axes.values() for label in table.values()}
-    with _quiet():
+    with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             network.eval(),
             (),

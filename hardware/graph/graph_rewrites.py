@@ -73,13 +73,16 @@ def shapes(graph: ir.Graph) -> None:
     """Replace computed shapes of Reshape and Expand by constants that survive slicing.
 
     A dimension that stays in its place becomes 0 (Reshape) or 1 (Expand), one other unknown -1.
+    Further unknowns of a Reshape stay computed.
     """
     for node in tuple(graph):
         if node.op_type == "Reshape":
             target = _reshape_target(node.inputs[0], node.outputs[0])
             if target is not None:
                 _constant_input(graph, node, 1, target)
-                node.attributes.pop("allowzero", None)
+            else:
+                _slim_reshape(graph, node)
+            node.attributes.pop("allowzero", None)
         elif node.op_type == "Expand":
             _slim_expand(graph, node)
 
@@ -96,6 +99,19 @@ def _reshape_target(source: ir.Value | None, result: ir.Value) -> list[int] | No
     if unmatched and -1 not in target:
         target[unmatched[0]] = -1
     return target if target.count(-1) <= 1 else None
+
+
+def _slim_reshape(graph: ir.Graph, node: ir.Node) -> None:
+    """Copy the axes that stay in their place, so that no width stays in the shape's Concat."""
+    source, shape, result = node.inputs[0], node.inputs[1], node.outputs[0].shape
+    concat = shape.producer() if shape is not None else None
+    if source is None or source.shape is None or concat is None or concat.op_type != "Concat":
+        return
+    if result is None or len(concat.inputs) != len(result):
+        return
+    for place, (before, after) in enumerate(zip(source.shape, result, strict=False)):
+        if before == after:
+            _constant_input(graph, concat, place, [0])
 
 
 def _slim_expand(graph: ir.Graph, node: ir.Node) -> None:

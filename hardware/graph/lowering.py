@@ -125,12 +125,13 @@ def _gelu(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 
 
 def _attention(node: onnx.NodeProto, head_size: int, masks: set[str]) -> Iterator[onnx.NodeProto]:
-    """softmax(Q K^T / sqrt(H) + mask) V for every head, from projections (B, T, N*H).
+    """softmax(scale Q K^T + mask) V for every head, from projections (B, T, N*H).
 
     masks: boolean masks that have been turned into summands; the new ones are added.
     """
-    attributes = {entry.name for entry in node.attribute}
-    assert not attributes & {"scale", "is_causal"}, "families scale as usual and look both ways"
+    attributes = {entry.name: get_attribute_value(entry) for entry in node.attribute}
+    assert "is_causal" not in attributes, "families look both ways"
+    scale = f"{SCALE}{round(attributes.get('scale', head_size**-0.5) ** -2)}"
     query, key, value, *mask = node.input
     y, split = node.output[0], f"{SPLIT}{head_size}"
     for name, source, perm in (
@@ -141,7 +142,7 @@ def _attention(node: onnx.NodeProto, head_size: int, masks: set[str]) -> Iterato
         yield make_node("Reshape", [source, split], [f"{y}/{name.upper()}"])
         yield make_node("Transpose", [f"{y}/{name.upper()}"], [f"{y}/{name}"], perm=perm)
     yield make_node("MatMul", [f"{y}/q", f"{y}/k"], [f"{y}/s"])
-    yield make_node("Mul", [f"{y}/s", f"{SCALE}{head_size}"], [f"{y}/t"])
+    yield make_node("Mul", [f"{y}/s", scale], [f"{y}/t"])
     scores = f"{y}/t"
     for allowed in mask:
         summand = allowed if allowed.startswith(SUMMAND) else f"{allowed}/sum"

@@ -19,7 +19,7 @@ from supernets.layers.activations import ACTIVATIONS
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
-from supernets.space.cost import Cost, Counts, Extent, Values, collect
+from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 
 
@@ -306,7 +306,7 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
         placed, most = (count * config.absolute_positions for count in (tokens, self._tokens))
         depth = values.sizes("depth", config.depth)
         vectors = 4 * depth + 2 * len(self.norms) + config.prefix
-        biases, unused = self._relative_biases(values)
+        biases, unused = self.relative_biases(values)
         others = width * (vectors + placed) + biases
         narrowed = config.embed_dim * (vectors + most) - width * (vectors + placed) + unused
         return collect(self.layers, extents, values, others, macs, narrowed)
@@ -315,17 +315,3 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
     def _tokens(self) -> int:
         """All tokens at the full resolution."""
         return self.config.grid**2 + self.config.prefix
-
-    def _relative_biases(self, values: Values) -> tuple[Counts, Counts]:
-        """Numbers in the tables of relative places: of the heads in use, and of the others."""
-        config = self.config
-        used, unused = np.zeros(len(values), np.int64), np.zeros(len(values), np.int64)
-        depth = values.sizes("depth", config.depth)
-        for index in range(config.depth):
-            bias, kept = self.block(index).attention.bias, depth >= self.rank("depth", index)
-            if bias is not None:
-                gene = f"blocks.{index}.attention.num_heads"
-                heads = values.sizes(gene, config.num_heads)
-                used += len(bias.table) * heads * kept
-                unused += len(bias.table) * (config.num_heads - heads) * kept
-        return used, unused

@@ -15,6 +15,7 @@ FAMILIES = {
     "distilbert": "supernets.families.distilbert:FAMILY",
     "roberta": "supernets.families.roberta:FAMILY",
     "electra": "supernets.families.electra:FAMILY",
+    "mpnet": "supernets.families.mpnet:FAMILY",
     "resnet": "supernets.families.resnet:FAMILY",
     "convnext": "supernets.families.convnext:FAMILY",
 }

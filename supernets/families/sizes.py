@@ -167,6 +167,11 @@ class TextTransformerSizes(TextSizes, TransformerSizes):
         return self.embed_dim
 
     @property
+    def relative_buckets(self) -> int:
+        """Rows of the table by which every block adds numbers to the scores of pairs of tokens."""
+        return 0
+
+    @property
     def pooled(self) -> Literal["gelu", "relu", "tanh"]:
         """The activation between pooler and classifier."""
         return "tanh"

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supernets.families.sizes import TextTransformerSizes, TransformerSizes
+from supernets.families.sizes import TextTransformerSizes
+from supernets.families.text_positions import bucket_rows
 from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
 from supernets.layers.activations import ACTIVATIONS
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
@@ -39,9 +40,20 @@ class Block(nn.Module):
         self.attention, self.attention_norm = attention, attention_norm
         self.mlp, self.mlp_norm = mlp, mlp_norm
 
-    def forward(self, x_BTD: Tensor, mask_B11T: Tensor, read: int | None = None) -> Tensor:
-        """Add attention, normalise, add the feed-forward part, normalise; of the `read` tokens."""
-        mixed_BTD = self.attention(x_BTD, mask_B11T, read)
+    def forward(
+        self,
+        x_BTD: Tensor,
+        mask_B11T: Tensor,
+        read: int | None = None,
+        rows_TT: Tensor | None = None,
+    ) -> Tensor:
+        """Add attention, normalise, add the feed-forward part, normalise; of the `read` tokens.
+
+        rows_TT: rows of the table of relative places, where attention has one.
+        """
+        bias = self.attention.bias
+        mask = mask_B11T if bias is None or rows_TT is None else mask_B11T + bias(rows_TT[:read])
+        mixed_BTD = self.attention(x_BTD, mask, read)
         x_BTD = self.attention_norm(x_BTD[:, :read] + mixed_BTD)
         out: Tensor = self.mlp_norm(x_BTD + self.mlp(x_BTD))
         return out
@@ -55,11 +67,13 @@ class ElasticTextBlock(ElasticBlock, Block):
     attention_norm: ElasticLayerNorm
     mlp_norm: ElasticLayerNorm
 
-    def __init__(self, config: TransformerSizes) -> None:
+    def __init__(self, config: TextTransformerSizes) -> None:
         width, eps = config.embed_dim, config.layer_norm_eps
         Block.__init__(
             self,
-            ElasticAttention(width, config.num_heads, config.head_dim),
+            ElasticAttention(
+                width, config.num_heads, config.head_dim, bias_rows=config.relative_buckets
+            ),
             ElasticLayerNorm(width, eps),
             ElasticFeedForward(width, config.hidden_dim),
             ElasticLayerNorm(width, eps),
@@ -89,6 +103,7 @@ class TextTransformer(nn.Module):
 
     def __init__(
         self,
+        config: TextTransformerSizes,
         embeddings: TextEmbeddings,
         blocks: Mapping[int, Block],
         pooler: nn.Linear,
@@ -96,7 +111,7 @@ class TextTransformer(nn.Module):
         activation: nn.Module,
     ) -> None:
         super().__init__()
-        self.embeddings = embeddings
+        self.config, self.embeddings = config, embeddings
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
         self.pooler, self.activation, self.head = pooler, activation, head
 
@@ -128,10 +143,17 @@ class TextTransformer(nn.Module):
     ) -> Tensor:
         """What the blocks make of the tokens, `(B, T, D)`; at least of the first `read`."""
         x_BTD: Tensor = self.embeddings(input_ids, token_type_ids)
-        mask_B11T = (attention_mask > 0)[:, None, None, :]
+        mask_B11T, rows_TT = (attention_mask > 0)[:, None, None, :], None
+        if self.config.relative_buckets:
+            mask_B11T = torch.where(mask_B11T, 0.0, -torch.inf)
+            rows_TT = self._relative_rows(x_BTD)
         for block, count in reading(self.path(), read):
-            x_BTD = block(x_BTD, mask_B11T, count)
+            x_BTD = block(x_BTD, mask_B11T, count, rows_TT)
         return x_BTD
+
+    def _relative_rows(self, x_BTD: Tensor) -> Tensor:
+        config, tokens = self.config, x_BTD.shape[1]
+        return bucket_rows(tokens, config.relative_buckets, config.max_positions, x_BTD.device)
 
 
 class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
@@ -146,6 +168,7 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         width = config.embed_dim
         TextTransformer.__init__(
             self,
+            config,
             ElasticTextEmbeddings(
                 config.vocab_size,
                 width,
@@ -166,6 +189,7 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         """Copy the active sub-network into a plain network, in evaluation mode."""
         blocks = {index: self.block(index).extract() for index in self.active_blocks}
         return TextTransformer(
+            self.config,
             self.embeddings.extract(),
             {index: block for index, block in blocks.items() if isinstance(block, Block)},
             self.pooler.extract(),
@@ -220,4 +244,5 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
                 sizes = once * layer.shape[1], once * layer.shape[0]
                 extents[layer.name] = Extent(*sizes, uses, always)
         norms = 4 * values.sizes("depth", config.depth) * width + 2 * config.word_dim
-        return collect(self.layers, extents, values, norms, macs)
+        biases, unused = self.relative_biases(values)
+        return collect(self.layers, extents, values, norms + biases, macs, unused)

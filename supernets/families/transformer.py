@@ -121,3 +121,17 @@ class TransformerSuperNetwork(SuperNetwork):
             macs += attention
             is_last &= ~kept
         return extents, macs
+
+    def relative_biases(self, values: Values) -> tuple[Counts, Counts]:
+        """Numbers in the tables of relative places: of the heads in use, and of the others."""
+        config = self.config
+        used, unused = np.zeros(len(values), np.int64), np.zeros(len(values), np.int64)
+        depth = values.sizes("depth", config.depth)
+        for index in range(config.depth):
+            bias, kept = self.block(index).attention.bias, depth >= self.rank("depth", index)
+            if bias is not None:
+                gene = f"blocks.{index}.attention.num_heads"
+                heads = values.sizes(gene, config.num_heads)
+                used += len(bias.table) * heads * kept
+                unused += len(bias.table) * (config.num_heads - heads) * kept
+        return used, unused

@@ -11,6 +11,8 @@ from supernets.families.hugging_face import Field, HuggingFace, Tensors, Variant
 from supernets.families.roberta.config import RobertaConfig
 
 POSITIONS, TYPES = (f"embeddings.{kind}_embeddings.weight" for kind in ("position", "token_type"))
+TOKENS = Field("max_position_embeddings", lambda rows: rows - 2, lambda tokens: tokens + 2)
+"""Positions are counted from the one after padding's, which is 1."""
 CLASSES = {
     "roberta": ("RobertaForSequenceClassification", "roberta"),
     "xlm-roberta": ("XLMRobertaForSequenceClassification", "roberta"),
@@ -29,11 +31,7 @@ def prepare(theirs: Mapping[str, Tensor], own: RobertaConfig, wanted: RobertaCon
 
 HUGGING_FACE = HuggingFace(
     names={**EMBEDDINGS, **BLOCKS, "pooler": "classifier.dense"},
-    fields={
-        **FIELDS,
-        # Positions are counted from the one after padding's, which is 1.
-        "max_positions": Field("max_position_embeddings", lambda rows: rows - 2, lambda n: n + 2),
-    },
+    fields={**FIELDS, "max_positions": TOKENS},
     variants=tuple(
         Variant(kind, name, ("classifier.out_proj",), {"kind": kind}, prefix)
         for kind, (name, prefix) in CLASSES.items()

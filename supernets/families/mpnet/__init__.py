@@ -1,0 +1,14 @@
+"""MPNet for text classification."""
+
+from supernets.families.family import Family
+from supernets.families.mpnet.config import MPNetConfig
+from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+
+FAMILY = Family(
+    sizes=MPNetConfig,
+    model_types=("mpnet",),
+    network="supernets.families.text_transformer:TextSuperNetwork",
+    hugging_face="supernets.families.mpnet.hugging_face:HUGGING_FACE",
+    title="An MPNet",
+    dimensions=TRANSFORMER_DIMENSIONS,
+)

@@ -23,7 +23,7 @@ from nas.run.progress import RichReporter, rich_reporter
 from nas.run.run_folder import RunFolder
 from nas.run_session import RunSession
 from nas.search.problem import enumerate_space
-from supernets.tasks import load_data
+from supernets.open_data import load_data
 
 HERE = Path(__file__).parent
 METRICS = ("accuracy", "latency_ms", "size_bytes")
@@ -37,7 +37,7 @@ def enumerate_digits(folder: Path, deadline: float, table: Path, reporter: RichR
     """
     experiment = load_experiment(table.with_suffix(".yaml"))
     folder.mkdir(parents=True, exist_ok=True)
-    data = load_data(experiment.data, experiment.model)
+    data = load_data(experiment.data, experiment.model, experiment.task)
     session = RunSession.prepare(experiment, RunFolder(folder), data, reporter)
     genomes = enumerate_space(session.builder.space)
     assert genomes is not None

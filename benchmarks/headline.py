@@ -46,9 +46,9 @@ from hardware.latency import run_times
 from hardware.session import open_session
 from nas.delivery.results import Front
 from nas.delivery.selection import costs_of, resolved_constraints, searched
-from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references
 from nas.evaluation.record import Evaluation
+from nas.evaluation.score_meter import RuntimeScore
 from nas.experiment.load import load_experiment
 from nas.experiment.objectives import FloatArray, parse_constraint
 from nas.experiment.schema import Experiment
@@ -64,6 +64,7 @@ from nas.workers.executors import InProcess
 from supernets.data.data import Split, TaskData, calibration_batches
 from supernets.families.super_network import WEIGHTS_FILE, SuperNetwork
 from supernets.load import load_data, load_supernet
+from supernets.metrics.classes import ACCURACY
 from supernets.settings import TrainSettings
 from supernets.space.space import Choice, SearchSpace
 from supernets.training.train import Trainer
@@ -156,9 +157,9 @@ class Trial:
         target = bench.target
         paths, inputs = dict(files), dict.fromkeys(files, bench.example(full))
         accuracies = {
-            name: RuntimeAccuracy(bench, self.data.test).of_session(
-                open_session(path, target), full
-            )
+            name: RuntimeScore(bench, self.data.test)
+            .of_session(open_session(path, target), full)
+            .score(ACCURACY)
             for name, path in files.items()
         }
         for model in found.models:
@@ -329,7 +330,7 @@ def run(
         overrides = [f"seed={seed}", f"data.name={data}"]
         overrides += [f"model.checkpoint={checkpoint}"] if checkpoint else []
         experiment = load_experiment(TASKS / f"{task}.yaml", overrides)
-        task_data = load_data(experiment.data, experiment.model)
+        task_data = load_data(experiment.data, experiment.model, experiment.task)
         folder.mkdir(parents=True, exist_ok=True)
         with rich_reporter(Console()) as reporter:
             trial = Trial(experiment, folder, task_data, reporter)

@@ -30,8 +30,8 @@ from nas.workers.handover import open_artifacts
 from supernets.data.data import TaskData
 from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data, load_supernet
+from supernets.open_data import noisy
 from supernets.space.space import Genomes, SearchSpace
-from supernets.tasks import noisy
 
 
 class Corner(NamedTuple):
@@ -62,7 +62,7 @@ def admit(
     experiment = continued(experiment, folder)
     refuse_changes(experiment, folder)
     _open_ledger(experiment, folder)
-    data = load_data(experiment.data, experiment.model)
+    data = load_data(experiment.data, experiment.model, experiment.task)
     record_of(experiment, data).refuse_changes(folder)
     recipe = resolved(experiment, folder, data)
     experiment = recipe.experiment

@@ -81,7 +81,7 @@ def run(
 def assist(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> None:
     """Help to train, as a process of torchrun other than the leading one, which does the rest."""
     experiment = continued(experiment, folder)
-    data = load_data(experiment.data, experiment.model)
+    data = load_data(experiment.data, experiment.model, experiment.task)
     experiment = resolved(experiment, folder, data).experiment
     torch.manual_seed(experiment.seed)
     Preparation(experiment, data, folder, reporter).tune()
@@ -167,7 +167,7 @@ def export(
         raise RunFolderError(
             f"{folder.path}: the super-network is not tuned yet; `simqnas run` does that first"
         )
-    data = load_data(experiment.data, experiment.model)
+    data = load_data(experiment.data, experiment.model, experiment.task)
     record_of(experiment, data).refuse_changes(folder)
     session = RunSession.prepare(experiment, folder, data, reporter)
     if architecture is not None:

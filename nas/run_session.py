@@ -15,15 +15,15 @@ from nas.delivery.exporter import Exporter
 from nas.delivery.results import Front
 from nas.delivery.selection import pick_models, recommend
 from nas.delivery.validator import VALIDATION_REPEATS, Validator
-from nas.evaluation.accuracy_meter import AccuracyMeter, RuntimeAccuracy
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references, reference_candidates
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.evaluation.evaluator import Evaluator
-from nas.evaluation.fake_quant_accuracy import FakeQuantAccuracy
+from nas.evaluation.fake_quant_score import FakeQuantScore
 from nas.evaluation.latency_cache import LatencyCache
 from nas.evaluation.latency_meter import LATENCY_REPEATS, LatencyMeter, LocalLatency
 from nas.evaluation.record import Evaluation
+from nas.evaluation.score_meter import RuntimeScore, ScoreMeter
 from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.ledger.study import open_ledger
@@ -38,14 +38,14 @@ from nas.workers.remote_latency import LatencyQueue
 from nas.workers.remote_meter import RemoteLatency
 from supernets.data.data import TaskData, calibration_batches
 from supernets.families.super_network import SuperNetwork
+from supernets.open_data import noisy
 from supernets.space.space import SearchSpace
-from supernets.tasks import noisy
 
-ACCURACY_METERS: dict[str, type[RuntimeAccuracy | FakeQuantAccuracy]] = {
-    "onnxruntime": RuntimeAccuracy,
-    "torch": FakeQuantAccuracy,
+SCORE_METERS: dict[str, type[RuntimeScore | FakeQuantScore]] = {
+    "onnxruntime": RuntimeScore,
+    "torch": FakeQuantScore,
 }
-"""Who measures accuracy, by the experiment's `evaluate`."""
+"""Who asks candidates for answers, by the experiment's `evaluate`."""
 
 
 def candidate_builder(
@@ -118,10 +118,10 @@ class RunSession:
     @cached_property
     def evaluator(self) -> Evaluator:
         """Measures candidates on the validation split."""
-        accuracy: AccuracyMeter = ACCURACY_METERS[self.experiment.evaluate](
+        meter: ScoreMeter = SCORE_METERS[self.experiment.evaluate](
             self.builder, self.data.validation
         )
-        return Evaluator(self.builder, accuracy, self.latency)
+        return Evaluator(self.builder, meter, self.latency, self.experiment.qualities)
 
     @cached_property
     def latency(self) -> LatencyMeter:
@@ -168,7 +168,7 @@ class RunSession:
         validation, train = self.data.validation, noisy(self.data, settings.token_noise)
         return FineTuner(
             settings, self.builder, full, train, validation,
-            self.folder, self.experiment.seed, self.reporter,
+            self.folder, self.experiment.seed, self.reporter, self.experiment.quality,
         )  # fmt: skip
 
     def _runtimes(self) -> list[Runtime]:
@@ -191,11 +191,13 @@ class RunSession:
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
         fine_tuner = self._fine_tuner(measured_references(evaluations)[PLAIN])
         seed, runtimes = self.experiment.seed, self._runtimes()
-        validator = Validator(self.exporter, self.latency, seed, fine_tuner, runtimes)
+        metric = self.experiment.quality
+        validator = Validator(self.exporter, self.latency, seed, fine_tuner, runtimes, metric)
         models = tuple(validator.validate(picks, self.folder.models, self.reporter))
         return Front(
             models=models,
-            recommended=recommend(models, self.experiment.export.accuracy_drop),
+            recommended=recommend(models, self.experiment.export.accuracy_drop, metric),
+            metric=metric.name,
             evaluations=len(evaluations),
             conditions={
                 **self.front_settings,

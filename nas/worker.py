@@ -46,7 +46,7 @@ def work(place: Path, reporter: Reporter, request: StopRequest) -> int:
                 return 0
             experiment = filled(experiment, Experiment.model_validate(ledger.state.experiment))
             fetch_supernet(ledger.state.supernet, experiment, folder)
-        data = load_data(experiment.data, experiment.model)
+        data = load_data(experiment.data, experiment.model, experiment.task)
         session = RunSession.prepare(experiment, folder, data, reporter)
         if driver is None:
             record = record_of(experiment, data)

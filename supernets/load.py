@@ -21,9 +21,9 @@ from supernets.families.registry import family
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import CONFIG_FILE, WEIGHTS_FILE, SuperNetwork
 from supernets.model_settings import ModelSettings
+from supernets.open_data import load_data
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import initialise, model_config, read_weights
-from supernets.tasks import load_data
 
 __all__ = ["Start", "load_data", "load_saved", "load_supernet", "supernet"]
 

@@ -42,6 +42,7 @@ from supernets.pretrained.config_json import export_config
 from supernets.pretrained.weights import read_weights
 from supernets.settings import SpaceSettings
 from supernets.space.space import SearchSpace
+from supernets.tasks.classification import Classification
 from tests import sample_supernets as families
 from tests.conftest import TINY
 from tests.test_pipeline import Silent
@@ -157,13 +158,13 @@ def test_static_ranges_are_those_of_the_choice(network: SuperNetwork, template: 
 
 def test_all_relu_is_transformers_own(tmp_path: Path) -> None:
     names = ["a", "b", "c"]
-    config = TheirConfig(**export_config(families.VIT, {}, names))
+    config = TheirConfig(**export_config(families.VIT, {}, Classification(names)))
     ViTForImageClassification(config).save_pretrained(tmp_path)
     network = supernet(families.VIT, len(names)).eval()
     tensors, _ = read_weights(network, open_checkpoint(str(tmp_path)), names, "auto")
     network.load_state_dict(tensors)
     chosen = dict.fromkeys(PLACES, "relu")
-    config = TheirConfig(**export_config(families.VIT, chosen, names))
+    config = TheirConfig(**export_config(families.VIT, chosen, Classification(names)))
     theirs = ViTForImageClassification.from_pretrained(tmp_path, config=config).eval()
     assert theirs.config.hidden_act == "relu"
     network.activate(chosen)
@@ -175,7 +176,7 @@ def test_all_relu_is_transformers_own(tmp_path: Path) -> None:
 
 def test_config_json_says_what_it_can() -> None:
     def described(architecture: Mapping[str, str]) -> Mapping[str, object]:
-        return export_config(families.VIT, architecture, ["a", "b"])
+        return export_config(families.VIT, architecture, Classification(["a", "b"]))
 
     assert described({})["hidden_act"] == "gelu"
     assert described(dict.fromkeys(PLACES[:2], "relu"))["hidden_act"] == "relu"

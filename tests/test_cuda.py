@@ -26,7 +26,7 @@ from supernets.load import load_data, load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, SpaceSettings, TuneSettings
 from supernets.training.order_by_importance import order_by_importance
-from supernets.training.train import accuracy
+from supernets.training.train import score
 from supernets.training.tune import InstaTuner
 from tests.sample_networks import (
     bert,
@@ -101,7 +101,7 @@ def test_tuning_on_a_gpu_agrees_with_the_cpu(digits: tuple[ModelSettings, TaskDa
         space = network.space(SpaceSettings())
         InstaTuner(network, space, data.train, settings, seed=5).run()
         tuned.append(network.state_dict())
-        accuracies.append(accuracy(network.to(name), data.validation))
+        accuracies.append(score(network.to(name), data.validation))
     assert abs(accuracies[0] - accuracies[1]) < 0.01
     for name, tensor in tuned[0].items():
         torch.testing.assert_close(tuned[1][name].cpu(), tensor, rtol=1e-2, atol=1e-3, msg=name)

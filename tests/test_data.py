@@ -36,8 +36,8 @@ from supernets.data.text import (
 from supernets.families.bert.config import BertConfig
 from supernets.families.vit.config import VitConfig
 from supernets.model_settings import ModelSettings
+from supernets.open_data import load_data, noisy
 from supernets.settings import DataSettings
-from supernets.tasks import load_data, noisy
 
 VIT = ModelSettings.from_scratch(VitConfig(image_size=16))
 BERT = ModelSettings.from_scratch(BertConfig(vocab_size=200, max_positions=16))

@@ -27,8 +27,8 @@ from supernets.data.fingerprint import Contents
 from supernets.families.bert.config import BertConfig
 from supernets.families.vit.config import VitConfig
 from supernets.model_settings import ModelSettings
+from supernets.open_data import load_data
 from supernets.settings import DataSettings
-from supernets.tasks import load_data
 
 BERT = ModelSettings.from_scratch(BertConfig(vocab_size=200, max_positions=8))
 VIT = ModelSettings.from_scratch(VitConfig(image_size=8))

@@ -16,17 +16,18 @@ from hardware.formats.scheme import QuantScheme
 from hardware.latency import Latency
 from hardware.run_watch import RunWatch
 from hardware.target import Target
-from nas.evaluation.accuracy_meter import RuntimeAccuracy, _served
 from nas.evaluation.built_candidate import graph_digest
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.evaluation.evaluator import Evaluator
-from nas.evaluation.fake_quant_accuracy import FakeQuantAccuracy
+from nas.evaluation.fake_quant_score import FakeQuantScore
 from nas.evaluation.latency_cache import LatencyCache
 from nas.evaluation.latency_meter import LocalLatency
+from nas.evaluation.score_meter import RuntimeScore, _served
 from supernets.data import digits
 from supernets.data.data import TaskData, calibration_batches
 from supernets.data.image_preprocessor import ImagePreprocessor
+from supernets.metrics.classes import ACCURACY
 from supernets.settings import DataSettings, SpaceSettings
 from tests import sample_networks
 
@@ -57,7 +58,7 @@ def evaluator_of(
     baseline = builder.uniform(builder.space.largest(), FP32)
     watch = None if clock is None else RunWatch(clock, None, lambda: 0)
     latency = LocalLatency(builder, baseline, LatencyCache(folder), watch)
-    return Evaluator(builder, RuntimeAccuracy(builder, data.validation), latency)
+    return Evaluator(builder, RuntimeScore(builder, data.validation), latency, [ACCURACY])
 
 
 @pytest.fixture(scope="module")
@@ -167,12 +168,13 @@ def test_the_fast_evaluator_sees_the_accuracy_of_the_exported_model(
 ) -> None:
     """397 validation images, served one by one and in sevens (the last batch has five)."""
     served = replace(builder, target=Target(batch_size=batch_size))
-    exact, fast = (meter(served, data.validation) for meter in (RuntimeAccuracy, FakeQuantAccuracy))
+    exact, fast = (meter(served, data.validation) for meter in (RuntimeScore, FakeQuantScore))
     rng = np.random.default_rng(0)
     for genome in builder.space.sample(3, rng):
         built = served.build(Candidate.from_genome(builder.space, genome))
         allowed = 2 / len(data.validation)
-        assert exact.accuracy(built) == pytest.approx(fast.accuracy(built), abs=allowed)
+        ours, theirs = (meter.predictions(built).score(ACCURACY) for meter in (exact, fast))
+        assert ours == pytest.approx(theirs, abs=allowed)
 
 
 def test_a_candidate_does_not_depend_on_what_was_built_before(builder: CandidateBuilder) -> None:

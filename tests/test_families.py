@@ -15,6 +15,7 @@ from supernets.families.sizes import Sizes
 from supernets.load import supernet
 from supernets.pretrained.config_json import export_config, hugging_face, read_config
 from supernets.settings import SpaceSettings
+from supernets.tasks.classification import Classification
 from tests.family_models import (
     BACKBONES,
     MODELS,
@@ -72,7 +73,7 @@ def test_a_backbone_gives_transformers_features_at_any_resolution(
 @pytest.mark.parametrize("name", MODELS)
 def test_names_and_sizes_there_and_back(name: str) -> None:
     config, model = config_of(name), make(name)
-    assert read_config(export_config(config, {}, NAMES)) == config
+    assert read_config(export_config(config, {}, Classification(NAMES))) == config
     known = hugging_face(config.family)
     theirs = known.renaming(supernet(config, 5).state_dict())
     assert len(set(theirs.values())) == len(theirs)
@@ -93,7 +94,7 @@ def test_sub_network_equals_the_transformers_model_that_config_json_describes(
     genes = network.space(SpaceSettings()).genes
     sizes = {g.name: g.choices[0] for g in genes if g.name.endswith(("depth", ".hidden_dim"))}
     network.activate(sizes)
-    config = export_config(network.config, sizes, NAMES)
+    config = export_config(network.config, sizes, Classification(NAMES))
     (tmp_path / "config.json").write_text(json.dumps(config))
     read = transformers.AutoConfig.from_pretrained(tmp_path)
     small = getattr(transformers, config["architectures"][0])(read).eval()

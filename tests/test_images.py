@@ -24,8 +24,8 @@ from supernets.data.hf_datasets import Table
 from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
 from supernets.data.images import ImageSplit
 from supernets.model_settings import ModelSettings
+from supernets.open_data import load_data
 from supernets.settings import DataSettings
-from supernets.tasks import load_data
 
 VIT = ModelSettings.model_validate({"vit": {"image_size": 16}})
 TO_16 = ImagePreprocessor.plain(16)

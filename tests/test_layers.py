@@ -33,13 +33,17 @@ INSIDE: dict[str, dict[str, set[str]]] = {
     },
     "supernets": {
         "settings": {"presets"},
+        "metrics": set(),
+        "tasks": {"settings", "metrics"},
         "model_settings": {"settings", "families"},
         "space": {"settings"},
-        "data": {"settings"},
-        "layers": {"settings", "space", "data"},
-        "families": {"settings", "space", "data", "layers"},
-        "pretrained": {"settings", "space", "data", "layers", "families", "model_settings"},
-        "training": {"settings", "space", "data", "layers", "families"},
+        "data": {"settings", "tasks"},
+        "layers": {"settings", "space", "data", "tasks"},
+        "families": {"settings", "space", "data", "layers", "tasks"},
+        "pretrained": {
+            *("settings", "space", "data", "layers", "families", "model_settings", "tasks")
+        },
+        "training": {"settings", "space", "data", "layers", "families", "metrics", "tasks"},
     },
     "hardware": {
         "files": set(),

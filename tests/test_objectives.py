@@ -74,7 +74,7 @@ def test_a_metric_is_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> N
     sample = {"name": "x", "model": {"vit": {}}, "data": {"name": "digits"}}
     experiment = Experiment.model_validate({**sample, "objectives": ["accuracy", "energy"]})
     assert experiment.parsed_objectives()[1] == metric
-    with pytest.raises(ValueError, match=r"'enrgy' is no metric .* 'energy'"):
+    with pytest.raises(ValueError, match=r"'enrgy' is no metric .*\['energy'"):
         Experiment.model_validate({**sample, "objectives": ["enrgy"]})
 
 

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnx
@@ -26,11 +25,11 @@ from hardware.portability.runtimes import Runtime
 from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.results import Front
 from nas.delivery.selection import searched
-from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.baselines import measured_references
 from nas.evaluation.built_candidate import BuiltCandidate
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
+from nas.evaluation.score_meter import RuntimeScore
 from nas.experiment.load import load_experiment
 from nas.ledger.study import read_evaluations
 from nas.pipeline import export, run
@@ -39,11 +38,11 @@ from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, RunFolderError
 from nas.run_session import RunSession
 from nas.search_loop import SearchError
-from nas.training.finetune import FineTuner
-from supernets.data.data import Split
+from nas.training.finetune import FineTuner, Score
 from supernets.data.images import ImageSplit
 from supernets.load import load_data
 from supernets.settings import PolishSettings, TeacherSettings
+from supernets.tasks.predictions import Predictions
 from tests.conftest import TINY
 
 Write = Callable[..., Path]
@@ -397,7 +396,9 @@ def test_a_polished_full_network_teaches_if_it_is_better(
         told = replace(polish, settings=polish.settings.model_copy(update={"teacher": teacher}))
         reached = {chosen.candidate: 1.0}
         monkeypatch.setattr(
-            FineTuner, "accuracy", lambda _, __, candidate: reached.get(candidate, teacher_score)
+            FineTuner,
+            "score",
+            lambda _, __, candidate: Score(reached.get(candidate, teacher_score), 0.01),
         )
         told.train(chosen)
         weight = told.shipped(chosen)[0].supernet.state_dict()["head.weight"]
@@ -421,13 +422,11 @@ def test_a_polished_network_is_shipped_unless_a_standard_error_worse(
     polished: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 400 samples with 80 % right a standard error is 2 points."""
     found = replace(chosen, metrics={**chosen.metrics, "accuracy": 0.8})
-    told = replace(polish, validation=cast(Split, range(400)))
-    monkeypatch.setattr(FineTuner, "accuracy", lambda *_: 0.8 + points / 100)
-    told.train(found)
-    bench, accuracy = told.shipped(found)
-    assert (bench is not told.builder) == polished
+    monkeypatch.setattr(FineTuner, "score", lambda *_: Score(0.8 + points / 100, 0.02))
+    polish.train(found)
+    bench, accuracy = polish.shipped(found)
+    assert (bench is not polish.builder) == polished
     assert accuracy == pytest.approx(0.8 + points / 100 * polished)
 
 
@@ -435,7 +434,7 @@ def test_a_network_polished_under_other_settings_is_not_taken(
     polish: FineTuner, chosen: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [0.97, 0.98]
-    monkeypatch.setattr(FineTuner, "accuracy", lambda *_: given.pop())
+    monkeypatch.setattr(FineTuner, "score", lambda *_: Score(given.pop(), 0.01))
     short = polish
     other = replace(short, settings=PolishSettings(epochs=1, batch_size=256))
     for told in (short, short, other, other):
@@ -533,21 +532,21 @@ def test_unreachable_constraints_are_refused_before_training(
 def test_a_run_whose_candidates_fail_stops_with_a_summary(
     experiment_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = RuntimeAccuracy.accuracy
+    real = RuntimeScore.predictions
 
-    def failing(meter: RuntimeAccuracy, built: BuiltCandidate) -> float:
+    def failing(meter: RuntimeScore, built: BuiltCandidate) -> Predictions:
         if any(p.name == "int4" for p in built.candidate.policy.values()):
             raise MemoryError("no room")
         return real(meter, built)
 
-    monkeypatch.setattr(RuntimeAccuracy, "accuracy", failing)
+    monkeypatch.setattr(RuntimeScore, "predictions", failing)
     settings = {"epochs": 1, "batch_size": 250}
     model = {**TINY["model"], "training": settings}  # type: ignore[dict-item] # a dict in a dict
     path = experiment_file(model=model, tune=dict(settings))
     folder = RunFolder(tmp_path / "out")
     with pytest.raises(SearchError, match=r"MemoryError: no room"):
         run(load_experiment(path), folder, Silent())
-    monkeypatch.setattr(RuntimeAccuracy, "accuracy", real)
+    monkeypatch.setattr(RuntimeScore, "predictions", real)
     assert run(load_experiment(path), folder, Silent()).evaluations > 20  # the cause is removed
 
 

@@ -33,11 +33,12 @@ from hardware.session import open_session
 from hardware.target import Target
 from nas.delivery.exporter import Exporter
 from nas.delivery.model_card import model_card
-from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
+from nas.evaluation.score_meter import RuntimeScore
 from supernets.data.data import TaskData, calibration_batches
 from supernets.load import load_data, load_supernet
+from supernets.metrics.classes import ACCURACY
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, SpaceSettings
 
@@ -151,7 +152,7 @@ def ship(
     favour_no_class(builder, candidate, data)
     Exporter(builder, data).write(candidate, out)
     session = open_session(out / "model.onnx", Target())
-    accuracy = RuntimeAccuracy(builder, data.test).of_session(session, candidate)
+    accuracy = RuntimeScore(builder, data.test).of_session(session, candidate).score(ACCURACY)
     config, prep = (
         json.loads((out / name).read_text()) for name in ("config.json", "preprocessor_config.json")
     )

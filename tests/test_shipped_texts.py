@@ -29,11 +29,12 @@ from hardware.session import open_session
 from hardware.target import Target
 from nas.delivery.exporter import Exporter
 from nas.delivery.model_card import model_card
-from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
+from nas.evaluation.score_meter import RuntimeScore
 from supernets.data.data import calibration_batches
 from supernets.data.text import train_tokenizer
 from supernets.load import load_data, load_supernet
+from supernets.metrics.classes import ACCURACY
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, SpaceSettings
 
@@ -122,7 +123,7 @@ def test_the_shipped_folder_classifies_as_measured(family: str, tmp_path: Path) 
     config = json.loads((out / "config.json").read_text())
     (out / "README.md").write_text(model_card("a", candidate, config, None, None))
     session = open_session(out / "model.onnx", Target())
-    measured = RuntimeAccuracy(builder, data.test).of_session(session, candidate)
+    measured = RuntimeScore(builder, data.test).of_session(session, candidate).score(ACCURACY)
     rows = texts(24, 2)
     found = {
         way.__name__: np.concatenate([way(out, text) for text, _ in rows])

@@ -12,8 +12,8 @@ from supernets.data.data import TaskData
 from supernets.data.text import TextPreprocessor, TextSplit, train_tokenizer
 from supernets.families.bert.config import BertConfig as BertSizes
 from supernets.model_settings import ModelSettings
+from supernets.open_data import load_data
 from supernets.settings import DataSettings
-from supernets.tasks import load_data
 
 TEXTS = [f"the {animal} number {i} sat" for i in range(20) for animal in ("cat", "dog")]
 

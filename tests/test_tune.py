@@ -42,12 +42,12 @@ from supernets.settings import (
     TrainSettings,
     TuneSettings,
 )
-from supernets.training.train import NonFiniteLossError, Trainer, accuracy, schedule
+from supernets.tasks.task import divergence
+from supernets.training.train import NonFiniteLossError, Trainer, schedule, score
 from supernets.training.tune import (
     Answers,
     InstaTuner,
     Polisher,
-    distillation,
     feature_distance,
     unexplained,
 )
@@ -95,8 +95,8 @@ def test_distillation_is_the_kullback_leibler_divergence() -> None:
     student, teacher = torch.randn(2, 4, 3)
     p, q = (F.softmax(x / 2, dim=1) for x in (teacher, student))
     expected = (p * (p / q).log()).sum(1).mean() * 4
-    torch.testing.assert_close(distillation(student, teacher, 2.0), expected)
-    assert distillation(teacher, teacher, 2.0).abs() < 1e-6
+    torch.testing.assert_close(divergence(student, teacher, 2.0), expected)
+    assert divergence(teacher, teacher, 2.0).abs() < 1e-6
 
 
 def test_gradient_is_that_of_the_written_loss() -> None:
@@ -111,7 +111,7 @@ def test_gradient_is_that_of_the_written_loss() -> None:
     trainer._draw(0)
     small = network(**batch.inputs)
     ce = [F.cross_entropy(x, batch.labels, label_smoothing=0.1) for x in (full, small)]
-    loss = 0.3 * sum(ce) + 0.7 * distillation(small, full.detach(), 1.0)
+    loss = 0.3 * sum(ce) + 0.7 * divergence(small, full.detach(), 1.0)
     loss.backward()
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(given[name], parameter.grad, msg=name)
@@ -203,7 +203,7 @@ def test_polishing_teaches_the_sub_network_under_its_policy() -> None:
     hard = F.cross_entropy(logits, batch.labels, label_smoothing=0.1)
     features = reference.features(**batch.inputs)
     cosine = (features * seen).sum(1) / features.norm(dim=1) / seen.norm(dim=1)
-    (0.3 * hard + 0.7 * distillation(logits, teacher, 1.0) + 0.5 * (1 - cosine).mean()).backward()
+    (0.3 * hard + 0.7 * divergence(logits, teacher, 1.0) + 0.5 * (1 - cosine).mean()).backward()
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(given[name], parameter.grad, msg=name)
     polish.run()
@@ -379,7 +379,7 @@ def test_training_learns() -> None:
     network = fresh()
     settings = TrainSettings(epochs=8, batch_size=50, learning_rate=3e-3)
     Trainer(network, DATA.train, settings, 0).run()
-    assert accuracy(network, DATA.validation) > 0.6
+    assert score(network, DATA.validation) > 0.6
 
 
 def test_sub_networks_are_drawn_all_over_the_space() -> None:

@@ -69,7 +69,7 @@ class Exporter:
         told = {"key": candidate.key, "coverage": coverage, "fallbacks": list(ran.fallbacks)}
         write_json(part / "policy.json", {**candidate.to_json(), **told})
         config = export_config(
-            self.builder.supernet.config, dict(candidate.architecture), self.data.label_names
+            self.builder.supernet.config, dict(candidate.architecture), self.data.task
         )
         write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
         self.data.preprocessor.save(part, candidate.image_size)

@@ -66,15 +66,16 @@ def model_card(
     preprocessing: Mapping[str, Any] | None,
     measured: ValidatedModel | None,
     folder: Path | None = None,
+    metric: str = "accuracy",
 ) -> str:
     """Markdown: what the model is, what was measured, how to run it in plain ONNX Runtime.
 
     config, preprocessing: what config.json and preprocessor_config.json hold; the latter is None
-    for texts. folder: of the model, which says for which servers it is laid out.
+    for texts. folder: of the model, which says for which servers it is laid out. metric: in words.
     """
     lines = [f"# {markdown_text(name)}", "", _composition(candidate), ""]
     if measured is not None:
-        lines += [*_measurements(measured), ""]
+        lines += [*_measurements(measured, metric), ""]
     lines += [
         "## Run it",
         "",
@@ -113,13 +114,13 @@ def _composition(candidate: Candidate) -> str:
     return f"An ONNX classifier found by simqnas (candidate `{candidate.key}`). Layers: {parts}."
 
 
-def _measurements(model: ValidatedModel) -> list[str]:
+def _measurements(model: ValidatedModel, metric: str) -> list[str]:
     median, low, high = model.latency_ms
     lines = [
         "| measured | |",
         "|---|---|",
-        f"| test accuracy | {model.test_accuracy:.4f} |",
-        f"| validation accuracy | {model.validation_accuracy:.4f} |",
+        f"| test {metric} | {model.test_accuracy:.4f} |",
+        f"| validation {metric} | {model.validation_accuracy:.4f} |",
         f"| latency | {median:.3f} ms (quartiles {low:.3f} to {high:.3f})"
         f"{mark(model.latency_disturbed)} |",
         f"| file | {model.size_bytes:,} bytes |",
@@ -129,6 +130,6 @@ def _measurements(model: ValidatedModel) -> list[str]:
         lines.append(
             f"| against {markdown_text(name)} | {versus.latency_ratio:.2f}x faster"
             f"{mark(versus.latency_disturbed)}, "
-            f"{versus.size_ratio:.2f}x smaller, test accuracy {versus.accuracy_difference:+.4f} |"
+            f"{versus.size_ratio:.2f}x smaller, test {metric} {versus.accuracy_difference:+.4f} |"
         )
     return lines

@@ -8,7 +8,9 @@ from typing import Any, Literal, Self
 
 from hardware.portability.agreement import Agreement, problems
 from nas.evaluation.candidate import Candidate
+from nas.experiment.metrics import find_quality
 from nas.run.run_folder import RunFolder, read_json
+from supernets.metrics.metric import Quality
 
 
 def mark(disturbed: bool) -> str:
@@ -20,7 +22,8 @@ def mark(disturbed: bool) -> str:
 class Versus:
     """A model beside a reference, measured alternately.
 
-    accuracy_difference: test accuracy minus the reference's; validation accuracy before export.
+    accuracy_difference: the metric's value on test minus the reference's; on validation before
+    export.
     latency_ratio: the reference's latency over the model's, with its 95 % interval.
     latency_disturbed: other work interrupted too many runs for the ratio to be relied on.
     size_ratio: the reference's bytes over the model's.
@@ -40,8 +43,9 @@ class ValidatedModel:
 
     latency_ms: (median, first quartile, third quartile).
     latency_disturbed: other work interrupted too many runs; nothing is ranked by the figure.
-    unpolished_accuracy: validation accuracy before polishing, None where nothing was polished.
-    test_accuracy, coverage: None and empty before the model is exported.
+    validation_accuracy, test_accuracy: values of the front's metric, whatever it is; the latter is
+    None, and coverage empty, before the model is exported.
+    unpolished_accuracy: the former before polishing, None where nothing was polished.
     coverage: one sentence on which layers are really quantized in the written graph.
     agreements: its stored samples in each runtime that was asked for, beside the measured model.
     """
@@ -97,13 +101,19 @@ class Front:
     models: the front, fastest first, then the references.
     recommended: name of the fastest model within the accepted accuracy drop.
     evaluations: how many candidates had been measured when the front was taken.
-    conditions: target, processor, versions, repeats.
+    conditions: target, processor, versions, repeats. metric: what says how good a model is.
     """
 
     models: tuple[ValidatedModel, ...]
     recommended: str
     evaluations: int
     conditions: Mapping[str, Any]
+    metric: str = "accuracy"
+
+    @property
+    def quality(self) -> Quality:
+        """The metric itself."""
+        return find_quality(self.metric)
 
     @property
     def front(self) -> tuple[ValidatedModel, ...]:
@@ -131,6 +141,7 @@ class Front:
         """Plain values, read back by `from_json`."""
         return {
             "recommended": self.recommended,
+            "metric": self.metric,
             "evaluations": self.evaluations,
             "conditions": dict(self.conditions),
             "models": [model.to_json() for model in self.models],
@@ -140,7 +151,8 @@ class Front:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_json`."""
         models = tuple(ValidatedModel.from_json(entry) for entry in data["models"])
-        return cls(models, data["recommended"], data["evaluations"], data["conditions"])
+        known = {name: data[name] for name in ("recommended", "evaluations", "conditions")}
+        return cls(models, **known, metric=data.get("metric", "accuracy"))
 
 
 def read_front(folder: RunFolder) -> Front | None:

@@ -13,6 +13,8 @@ from nas.evaluation.record import Evaluation
 from nas.experiment.objectives import Constraint, FloatArray, to_costs
 from nas.experiment.schema import Experiment
 from nas.search.pareto import spread
+from supernets.metrics.classes import ACCURACY
+from supernets.metrics.metric import Quality
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,16 @@ def pick_models(evaluations: Sequence[Evaluation], experiment: Experiment) -> li
     """References first, then the front candidates to ship, fastest first.
 
     At most `export.models` that keep the constraints, spread over the front; the fastest within
-    the accepted accuracy drop is always among them. Candidates whose latency was disturbed come
+    the accepted drop is always among them. Candidates whose latency was disturbed come
     last. Raises ValueError before the references are measured.
     """
     references = measured_references(evaluations)
-    settings, bar = experiment.export, _accuracy_bar(references, experiment)
+    settings = experiment.export
     kept = _within_constraints(searched(evaluations), experiment, references)
     picked = _spread(_calm(kept), experiment)
     others = [e for e in _spread(kept, experiment) if e not in picked]
     picked += others[: settings.models - len(picked)]
-    fastest = _fastest(kept, bar)
+    fastest = _fastest(kept, references, experiment)
     if fastest is not None and fastest not in picked:
         picked[settings.models - 1 :] = [fastest]
     picked.sort(key=lambda e: e.metrics["latency_ms"])
@@ -56,27 +58,35 @@ def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> st
     except NotMeasuredError:
         return ""
     kept = _within_constraints(searched(evaluations), experiment, references)
-    fastest = _fastest(kept, _accuracy_bar(references, experiment))
+    fastest = _fastest(kept, references, experiment)
     if fastest is None:
         return "best: none yet within the constraints and the accepted accuracy drop"
-    low = low_reference(references)
+    low, metric = low_reference(references), experiment.quality
     ours, theirs = fastest.metrics, references[low].metrics
     return (
-        f"best: {ours['accuracy']:.4f}, {ours['latency_ms']:.3f} ms "
+        f"best: {_called(metric)}{ours[metric.name]:.4f}, {ours['latency_ms']:.3f} ms "
         f"({theirs['latency_ms'] / ours['latency_ms']:.2f}x as fast as {low}), "
         f"{ours['size_bytes'] / 1000:.0f} kB"
     )
 
 
-def recommend(models: Sequence[ValidatedModel], accuracy_drop: float) -> str:
-    """Name of the fastest model whose validation accuracy the accepted drop allows.
+def _called(metric: Quality) -> str:
+    """Its name before a value, where it is not the usual one."""
+    return "" if metric is ACCURACY else f"{metric.name} "
+
+
+def recommend(
+    models: Sequence[ValidatedModel], accuracy_drop: float, metric: Quality = ACCURACY
+) -> str:
+    """Name of the fastest model whose score on validation the accepted drop allows.
 
     A latency that was disturbed is believed only where all of them were. A model that a runtime
     answers otherwise for is recommended only where that is so of all.
     """
     names = [model.name for model in models if model.role == "reference"]
     low = next(model for model in models if model.name == low_reference(names))
-    good = [m for m in models if m.validation_accuracy >= low.validation_accuracy - accuracy_drop]
+    bar = low.validation_accuracy
+    good = [m for m in models if _keeps(metric, m.validation_accuracy, bar, accuracy_drop)]
 
     def rank(model: ValidatedModel) -> tuple[bool, bool, float]:
         return model.differs, model.latency_disturbed, model.latency_ms[0]
@@ -84,8 +94,20 @@ def recommend(models: Sequence[ValidatedModel], accuracy_drop: float) -> str:
     return min(good, key=rank).name
 
 
-def _fastest(evaluations: Sequence[Evaluation], bar: float) -> Evaluation | None:
-    good = [e for e in evaluations if e.metrics["accuracy"] >= bar]
+def _keeps(metric: Quality, value: float, bar: float, drop: float) -> bool:
+    """Whether a score is at most so much worse; said so that the bar itself is kept exactly."""
+    return value >= bar - drop if metric.direction == "maximize" else value <= bar + drop
+
+
+def _fastest(
+    evaluations: Sequence[Evaluation],
+    references: Mapping[str, Evaluation],
+    experiment: Experiment,
+) -> Evaluation | None:
+    """The fastest within the accepted drop below the reference in low precision."""
+    metric, drop = experiment.quality, experiment.export.accuracy_drop
+    bar = references[low_reference(references)].metrics[metric.name]
+    good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
     return min(good, key=lambda e: (e.disturbed, e.metrics["latency_ms"]), default=None)
 
 
@@ -100,11 +122,6 @@ def _spread(evaluations: Sequence[Evaluation], experiment: Experiment) -> list[E
         return []
     positions = spread(costs_of(evaluations, experiment), experiment.export.models)
     return [evaluations[i] for i in positions]
-
-
-def _accuracy_bar(references: Mapping[str, Evaluation], experiment: Experiment) -> float:
-    low = references[low_reference(references)]
-    return low.metrics["accuracy"] - experiment.export.accuracy_drop
 
 
 def _within_constraints(
@@ -142,21 +159,25 @@ def costs_of(evaluations: Sequence[Evaluation], experiment: Experiment) -> Float
 
 def provisional_front(evaluations: Sequence[Evaluation], experiment: Experiment) -> Front:
     """The best so far by what the search has measured; nothing is exported, no test score."""
-    picks = pick_models(evaluations, experiment)
+    picks, metric = pick_models(evaluations, experiment), experiment.quality
     references = [pick for pick in picks if pick.evaluation.role == "reference"]
     models = [
-        replace(unscored(pick), versus={r.name: _by_search(pick, r) for r in references})
+        replace(
+            unscored(pick, metric), versus={r.name: _by_search(pick, r, metric) for r in references}
+        )
         for pick in picks
     ]
     return Front(
         models=tuple(models),
-        recommended=recommend(models, experiment.export.accuracy_drop),
+        recommended=recommend(models, experiment.export.accuracy_drop, metric),
         evaluations=len(evaluations),
         conditions={"target": experiment.target.describe()},
+        metric=metric.name,
     )
 
 
-def unscored(pick: Pick) -> ValidatedModel:
+def unscored(pick: Pick, metric: Quality) -> ValidatedModel:
+    """What the search knows of a model."""
     evaluation = pick.evaluation
     latency = evaluation.details.latency
     assert latency is not None, "it was measured"
@@ -164,7 +185,7 @@ def unscored(pick: Pick) -> ValidatedModel:
         name=pick.name,
         role="reference" if evaluation.role == "reference" else "front",
         candidate=evaluation.candidate,
-        validation_accuracy=evaluation.metrics["accuracy"],
+        validation_accuracy=evaluation.metrics[metric.name],
         test_accuracy=None,
         latency_ms=(latency.median_ms, latency.q1_ms, latency.q3_ms),
         size_bytes=int(evaluation.metrics["size_bytes"]),
@@ -174,11 +195,11 @@ def unscored(pick: Pick) -> ValidatedModel:
     )
 
 
-def _by_search(pick: Pick, reference: Pick) -> Versus:
+def _by_search(pick: Pick, reference: Pick, metric: Quality) -> Versus:
     ours, theirs = pick.evaluation.metrics, reference.evaluation.metrics
     faster = theirs["latency_ms"] / ours["latency_ms"]
     return Versus(
-        accuracy_difference=ours["accuracy"] - theirs["accuracy"],
+        accuracy_difference=ours[metric.name] - theirs[metric.name],
         latency_ratio=faster,
         latency_ratio_low=np.nan,
         latency_ratio_high=np.nan,

@@ -19,11 +19,13 @@ from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.model_card import model_card
 from nas.delivery.results import ValidatedModel, Versus
 from nas.delivery.selection import Pick, unscored
-from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.latency_meter import LatencyMeter
+from nas.evaluation.score_meter import RuntimeScore
 from nas.run.progress import Reporter
 from nas.run.run_folder import read_json, remove_others
 from nas.training.finetune import FineTuner
+from supernets.metrics.classes import ACCURACY
+from supernets.metrics.metric import Quality
 
 VALIDATION_REPEATS = 90
 REFUSED = (ExportError, FallbackError, PolicyError)
@@ -34,7 +36,8 @@ REFUSED = (ExportError, FallbackError, PolicyError)
 class Validator:
     """Exports chosen candidates and measures the files that were written.
 
-    runtimes: where every model is run once more, and its answers compared.
+    runtimes: where every model is run once more, and its answers compared. metric: by which models
+    are scored.
     """
 
     exporter: Exporter
@@ -42,6 +45,7 @@ class Validator:
     seed: int
     fine_tuner: FineTuner | None = None
     runtimes: Sequence[Runtime] = ()
+    metric: Quality = ACCURACY
 
     def validate(
         self, picks: Sequence[Pick], models: Path, reporter: Reporter
@@ -68,7 +72,9 @@ class Validator:
             file = folder / "preprocessor_config.json"
             preprocessing = read_json(file) if file.exists() else None
             config = read_json(folder / "config.json")
-            card = model_card(model.name, model.candidate, config, preprocessing, model, folder)
+            card = model_card(
+                model.name, model.candidate, config, preprocessing, model, folder, self.metric.title
+            )
             write_atomically(folder / "README.md", card)
         remove_others(models, {model.name for model in validated})
         if self.fine_tuner is not None:
@@ -77,7 +83,7 @@ class Validator:
         return validated
 
     def _export(self, pick: Pick, folder: Path) -> ValidatedModel:
-        exporter, model = self.exporter, unscored(pick)
+        exporter, model = self.exporter, unscored(pick, self.metric)
         if self.fine_tuner is not None and pick.evaluation.role == "search":
             builder, accuracy = self.fine_tuner.shipped(pick.evaluation)
             exporter = replace(exporter, builder=builder)
@@ -86,11 +92,11 @@ class Validator:
         coverage = exporter.write(pick.evaluation.candidate, folder)
         path = folder / "model.onnx"
         session = open_session(path, exporter.builder.target)
-        meter = RuntimeAccuracy(exporter.builder, exporter.data.test)
-        test_accuracy = meter.of_session(session, pick.evaluation.candidate)
+        meter = RuntimeScore(exporter.builder, exporter.data.test)
+        found = meter.of_session(session, pick.evaluation.candidate)
         return replace(
             model,
-            test_accuracy=test_accuracy,
+            test_accuracy=found.score(self.metric),
             size_bytes=path.stat().st_size,
             coverage=coverage,
             agreements=tuple(verify_folder(folder, self.runtimes)),

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nas.evaluation.accuracy_meter import AccuracyMeter
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.evaluation.latency_meter import LatencyMeter
 from nas.evaluation.record import Details, Measured
+from nas.evaluation.score_meter import ScoreMeter, scores
+from supernets.metrics.metric import Quality
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Measures candidates of one run."""
+    """Measures candidates of one run, their answers by these metrics."""
 
     builder: CandidateBuilder
-    accuracy: AccuracyMeter
+    meter: ScoreMeter
     latency: LatencyMeter
+    metrics: Sequence[Quality]
     clock: Callable[[], float] = time.perf_counter
 
     def __call__(self, candidate: Candidate) -> Measured:
@@ -27,10 +29,10 @@ class Evaluator:
         started = self.clock()
         built = self.builder.build(candidate)
         outcome = self.latency.begin(built)  # another device measures while this one goes on
-        accuracy = self.accuracy.accuracy(built)
+        found = scores(self.meter.predictions(built), self.metrics)
         latency, device = outcome()
         metrics = {
-            "accuracy": accuracy,
+            **found,
             "latency_ms": latency.median_ms,
             "size_bytes": float(len(built.content)),
             **self.builder.costs(candidate),

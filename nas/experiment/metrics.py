@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from supernets.metrics.metric import Quality
+from supernets.metrics.registry import QUALITIES
 
 Direction = Literal["minimize", "maximize"]
 
@@ -19,7 +23,8 @@ class Metric:
     scales: units a constraint may use, with their factor. exact: computed from the genome by the
     method of that name of `nas.cost_models.ExactCosts`, not measured. adds_up: it sums over the
     layers, so it is predicted from the structure and without warping. timed: a clock tells it, so
-    that other work on the machine disturbs it.
+    that other work on the machine disturbs it. quality: how it is scored, of what says how good the
+    answers are.
     """
 
     name: str
@@ -29,6 +34,7 @@ class Metric:
     exact: bool = False
     adds_up: bool = True
     timed: bool = False
+    quality: Quality | None = None
 
     @property
     def sign(self) -> float:
@@ -39,7 +45,7 @@ class Metric:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "maximize", adds_up=False),
+        *(Metric(q.name, q.direction, adds_up=False, quality=q) for q in QUALITIES.values()),
         Metric("latency_ms", "minimize", "ms", {"us": 1e-3, "ms": 1, "s": 1e3}, timed=True),
         Metric(
             "size_bytes",
@@ -57,5 +63,15 @@ METRICS: dict[str, Metric] = {
 def find_metric(name: str) -> Metric:
     """Look a metric up by its name. Raises ValueError for an unknown one."""
     if name not in METRICS:
-        raise ValueError(f"{name!r} is no metric that is measured; allowed are {list(METRICS)}")
+        near = difflib.get_close_matches(name, METRICS, n=len(METRICS), cutoff=0)
+        raise ValueError(f"{name!r} is no metric that is measured; allowed are {near}")
     return METRICS[name]
+
+
+def find_quality(name: str) -> Quality:
+    """Look up what says how good a model is. Raises ValueError for anything else."""
+    metric = METRICS.get(name)
+    if metric is None or metric.quality is None:
+        near = difflib.get_close_matches(name, QUALITIES, n=len(QUALITIES), cutoff=0)
+        raise ValueError(f"{name!r} says nothing of how good a model is; allowed are {near}")
+    return metric.quality

@@ -10,13 +10,20 @@ from hardware.formats.scheme import QuantScheme
 from hardware.portability.runtimes import runtime_named
 from hardware.settings import Settings
 from hardware.target import Target
-from nas.experiment.metrics import METRICS, Metric, find_metric
+from nas.experiment.metrics import METRICS, Metric, find_metric, find_quality
 from nas.experiment.objectives import Constraint, check_consistent, parse_constraint
 from nas.experiment.search_settings import SearchSettings
 from supernets.families.registry import FAMILIES, family
+from supernets.metrics.metric import Quality
+from supernets.metrics.registry import QUALITIES
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
 from supernets.space.dimensions import unknown
+from supernets.tasks.registry import TASKS, task_named
+
+TaskName = Annotated[
+    str, Field(json_schema_extra={"enum": list(TASKS)}), AfterValidator(task_named)
+]
 
 
 class TargetSettings(Target):
@@ -43,8 +50,8 @@ class ExportSettings(Settings):
         0.005,
         ge=0,
         le=1,
-        description="The recommended model is the fastest whose validation accuracy is at most "
-        "this far below the fully INT8 reference's.",
+        description="The recommended model is the fastest that is at most this much worse on "
+        "validation than the fully INT8 reference, in the metric's own unit.",
     )
     opset: int | None = Field(
         None,
@@ -84,6 +91,15 @@ class Experiment(Settings):
     )
     model: ModelSettings = Field(description="The checkpoint to start from.")
     data: DataSettings = Field(description="The data set.")
+    task: TaskName | None = Field(
+        None, description="What is asked about a sample; null: told by the data and the checkpoint."
+    )
+    metric: Annotated[str, AfterValidator(lambda name: find_quality(name).name)] | None = Field(
+        None,
+        json_schema_extra={"examples": list(QUALITIES)},
+        description="What says how good a model is: by it models are recommended. Null: the first "
+        "such objective, or the task's own.",
+    )
     space: SpaceSettings = Field(
         default_factory=SpaceSettings, description="What the search may change."
     )
@@ -215,6 +231,21 @@ class Experiment(Settings):
         for text in self.constraints:
             parse_constraint(text, rows)
         return self
+
+    @property
+    def quality(self) -> Quality:
+        """What says how good a model is."""
+        if self.metric is not None:
+            return find_quality(self.metric)
+        named = (metric.quality for metric in self.parsed_objectives())
+        return next((metric for metric in named if metric is not None), QUALITIES["accuracy"])
+
+    @property
+    def qualities(self) -> tuple[Quality, ...]:
+        """Everything of that kind that is measured: also what objectives and constraints name."""
+        limited = (find_metric(constraint.metric) for constraint in self.parsed_constraints())
+        named = (metric.quality for metric in (*self.parsed_objectives(), *limited))
+        return tuple(dict.fromkeys([self.quality, *(m for m in named if m is not None)]))
 
     def parsed_objectives(self) -> tuple[Metric, ...]:
         """The objectives with direction and unit."""

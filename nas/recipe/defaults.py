@@ -60,7 +60,7 @@ def derive(experiment: Experiment, facts: Facts, factor: float | None = None) ->
     if factor is None:
         factor = EFFORTS[experiment.effort]
     reasons = {}
-    for section in (_target, _training, _tune, _search, _polish, _export):
+    for section in (_goal, _target, _training, _tune, _search, _polish, _export):
         for derived in section(experiment, facts, factor):
             if not is_given(experiment, derived.where):
                 experiment = with_values(experiment, {derived.where: derived.value})
@@ -74,6 +74,18 @@ def value_at(experiment: Experiment, where: str) -> Any:
     for key in where.split("."):
         value = getattr(value, key, None)
     return value
+
+
+def _goal(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    yield Derived("task", facts.task, "what the data and the checkpoint ask")
+    metric, reason = facts.metric, f"what tasks of {facts.task} are scored by"
+    stated = [m.quality.name for m in experiment.parsed_objectives() if m.quality is not None]
+    if is_given(experiment, "objectives") and stated:
+        metric, reason = stated[0], "the first such objective"
+    yield Derived("metric", metric, reason)
+    metric = experiment.metric or metric
+    if metric != "accuracy":
+        yield Derived("objectives", (metric, "latency_ms", "size_bytes"), "the metric")
 
 
 def _target(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:

@@ -27,7 +27,7 @@ class Facts:
     width: of a transformer's residual stream; None for other families. tokens: the 95th percentile
     of the training texts' lengths, and the most that the model takes; None where there are no
     texts. noisy: whether tokens can be replaced at random. bf16: whether the device that trains is
-    faster in bfloat16.
+    faster in bfloat16. task, metric: what the data asks, and its usual metric.
     """
 
     pretrained: bool
@@ -37,6 +37,8 @@ class Facts:
     tokens: tuple[int, int] | None
     noisy: bool
     bf16: bool
+    task: str = "classification"
+    metric: str = "accuracy"
 
     @classmethod
     def of(cls, experiment: Experiment, data: TaskData) -> Facts:
@@ -50,6 +52,8 @@ class Facts:
             tokens=_tokens(data, sizes),
             noisy=isinstance(data.train, TextSplit),
             bf16=_fast_in_bf16(experiment.tune.device),
+            task=data.task.name,
+            metric=data.task.metrics[0],
         )
 
 

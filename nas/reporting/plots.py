@@ -18,12 +18,12 @@ SMALL_TO_LARGE = "#0b6e4f", "#69b578", "#d9c872", "#dd8447"
 
 
 def trade_off(front: Front, evaluations: Sequence[Evaluation], cost: str, title: str) -> go.Figure:
-    """Accuracy against one cost: everything measured, the front and the references."""
+    """The metric against one cost: everything measured, the front and the references."""
     figure = go.Figure()
     measured = [e for e in evaluations if e.failure is None]
     figure.add_scatter(
         x=[e.metrics[cost] for e in measured],
-        y=[e.metrics["accuracy"] for e in measured],
+        y=[e.metrics[front.metric] for e in measured],
         text=[e.candidate.key for e in measured],
         mode="markers",
         name="measured (validation)",
@@ -43,7 +43,9 @@ def trade_off(front: Front, evaluations: Sequence[Evaluation], cost: str, title:
             marker={"color": color, "size": 11},
         )
     figure.update_layout(
-        title=f"Accuracy and {title}", xaxis_title=title, yaxis_title="validation accuracy"
+        title=f"{front.quality.title.capitalize()} and {title}",
+        xaxis_title=title,
+        yaxis_title=f"validation {front.quality.title}",
     )
     return _styled(figure)
 

@@ -70,13 +70,14 @@ def write_reports(
 
 def columns(front: Front) -> tuple[str, ...]:
     """Headers of the front's table."""
+    metric = front.quality.title
     return (
         "model",
-        "test accuracy",
+        f"test {metric}",
         "validation",
         "latency ms (quartiles)",
         "size kB",
-        *(f"vs {reference.name}: accuracy, faster, smaller" for reference in front.references),
+        *(f"vs {reference.name}: {metric}, faster, smaller" for reference in front.references),
         "layers by precision",
     )
 
@@ -151,7 +152,7 @@ def front_table(front: Front) -> Table:
     """The front and the references for a terminal of 80 columns."""
     table = Table(
         title="Pareto front, measured in ONNX Runtime",
-        caption="vs: difference in test accuracy, times faster, times smaller\n"
+        caption=f"vs: difference in test {front.quality.title}, times faster, times smaller\n"
         + disturbance(front),
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -175,7 +176,7 @@ def front_table(front: Front) -> Table:
 
 def recommendation(front: Front) -> str:
     """One sentence that names a model and says what it gains."""
-    model = front.model(front.recommended)
+    model, metric = front.model(front.recommended), front.quality.title
     if model.role == "reference":
         others = sum(other.latency_disturbed for other in front.front)
         aside = f" ({others} could not be timed undisturbed and may be faster)" if others else ""
@@ -190,13 +191,13 @@ def recommendation(front: Front) -> str:
         return (
             f"Best so far is `{model.name}`: {versus.latency_ratio:.2f}x lower latency{disturbed} "
             f"and {versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, "
-            f"validation accuracy {model.validation_accuracy:.4f} "
+            f"validation {metric} {model.validation_accuracy:.4f} "
             f"({versus.accuracy_difference:+.4f})."
         )
     return (
         f"Take `{model.name}`: {versus.latency_ratio:.2f}x lower latency (95 % interval "
         f"{versus.latency_ratio_low:.2f} to {versus.latency_ratio_high:.2f}){disturbed} and "
-        f"{versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, test accuracy "
+        f"{versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, test {metric} "
         f"{model.test_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
     )
 

@@ -15,6 +15,8 @@ FIXED = (
     "seed",
     "model",
     "data",
+    "task",
+    "metric",
     "space",
     "tune",
     "objectives",

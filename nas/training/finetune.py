@@ -5,28 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from hardware.formats.weight_memo import WeightMemo
-from nas.evaluation.accuracy_meter import RuntimeAccuracy
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.evaluation.record import Evaluation
+from nas.evaluation.score_meter import RuntimeScore
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, read_json, remove_others, sha256, write_json
 from nas.training.train_supernet import read_network, resumable
 from supernets.data.data import Split
 from supernets.families.super_network import WEIGHTS_FILE, SuperNetwork
+from supernets.metrics.classes import ACCURACY
+from supernets.metrics.metric import Quality
 from supernets.settings import PolishSettings
 from supernets.training.tune import Polisher
 
-ACCURACY_FILE = "score.json"
+SCORE_FILE = "validated.json"
+
+
+class Score(NamedTuple):
+    """A metric's value on validation, and its standard error."""
+
+    value: float
+    error: float
 
 
 @dataclass(frozen=True)
 class FineTuner:
     """Fine-tunes candidates of one run; what is finished is read back from the run folder.
 
-    full: the full network in FP32, which teaches.
+    full: the full network in FP32, which teaches. metric: by which polishing gains.
     """
 
     settings: PolishSettings
@@ -37,26 +47,28 @@ class FineTuner:
     folder: RunFolder
     seed: int
     reporter: Reporter
+    metric: Quality = ACCURACY
 
     def train(self, evaluation: Evaluation) -> None:
         """Polish one candidate and measure what that gained, unless the run folder has it."""
         self._train(evaluation, self._place(evaluation.candidate.key), self.settings, self._teacher)
 
     def shipped(self, evaluation: Evaluation) -> tuple[CandidateBuilder, float]:
-        """What builds a trained candidate, and its validation accuracy then.
+        """What builds a trained candidate, and its value of the metric on validation then.
 
-        Polished, unless that is worse by more than a standard error: as it was found its accuracy
-        is the best of many measured on the same samples, and so too high by about as much.
+        Polished, unless that is worse by more than a standard error: as it was found its score is
+        the best of many measured on the same samples, and so too good by about as much.
         """
-        place, found = self._place(evaluation.candidate.key), evaluation.metrics["accuracy"]
-        accuracy, error = _accuracy(place), (found * (1 - found) / len(self.validation)) ** 0.5
-        if accuracy >= found - error:
-            return self._polished(place), accuracy
+        place, found = self._place(evaluation.candidate.key), evaluation.metrics[self.metric.name]
+        score = _score(place)
+        if self.metric.worse_by(score.value, found) <= score.error:
+            return self._polished(place), score.value
         return self.builder, found
 
-    def accuracy(self, builder: CandidateBuilder, candidate: Candidate) -> float:
-        """Validation accuracy of a candidate's model, as the search measured it."""
-        return RuntimeAccuracy(builder, self.validation).accuracy(builder.build(candidate))
+    def score(self, builder: CandidateBuilder, candidate: Candidate) -> Score:
+        """A candidate's model on validation, as the search measured it."""
+        given = RuntimeScore(builder, self.validation).predictions(builder.build(candidate))
+        return Score(given.score(self.metric), given.standard_error(self.metric))
 
     def _teacher(self) -> SuperNetwork:
         """The full network, polished first if the settings say so and validation gains."""
@@ -66,7 +78,8 @@ class FineTuner:
         place = self._place("teacher")
         settings = self.settings.model_copy(update=own.model_dump())
         self._train(self.full, place, settings, self._tuned)
-        gained = _accuracy(place) > self.full.metrics["accuracy"]
+        before = self.full.metrics[self.metric.name]
+        gained = self.metric.worse_by(_score(place).value, before) < 0
         return read_network(place) if gained else self._tuned()
 
     def _tuned(self) -> SuperNetwork:
@@ -92,9 +105,9 @@ class FineTuner:
         teacher: Callable[[], SuperNetwork],
     ) -> None:
         """Polish a candidate into `place` and measure it, as far as that is not done."""
-        if (place / ACCURACY_FILE).exists():
+        if (place / SCORE_FILE).exists():
             return
-        candidate, found = evaluation.candidate, evaluation.metrics["accuracy"]
+        candidate, found = evaluation.candidate, evaluation.metrics[self.metric.name]
         if not (place / WEIGHTS_FILE).exists():
             polisher = Polisher(
                 self._tuned(),
@@ -109,13 +122,13 @@ class FineTuner:
             place.mkdir(parents=True, exist_ok=True)
             with resumable(polisher, f"polishing-{place.name}", RunFolder(place), self.reporter):
                 polisher.network.save(place, self.builder.space)
-        accuracy = self.accuracy(self._polished(place), candidate)
-        write_json(place / ACCURACY_FILE, {"accuracy": accuracy})
-        self.reporter.say(f"{place.name}: {found:.4f}, polished {accuracy:.4f} on validation")
+        score = self.score(self._polished(place), candidate)
+        write_json(place / SCORE_FILE, score._asdict())
+        self.reporter.say(f"{place.name}: {found:.4f}, polished {score.value:.4f} on validation")
 
     def _polished(self, place: Path) -> CandidateBuilder:
         return replace(self.builder, supernet=read_network(place), memo=WeightMemo(), _ranges={})
 
 
-def _accuracy(place: Path) -> float:
-    return float(read_json(place / ACCURACY_FILE)["accuracy"])
+def _score(place: Path) -> Score:
+    return Score(**read_json(place / SCORE_FILE))

@@ -24,7 +24,7 @@ from supernets.settings import TrainSettings
 from supernets.space.space import SearchSpace
 from supernets.training.distributed import Ranks
 from supernets.training.order_by_importance import order_by_importance
-from supernets.training.train import Trainer, accuracy, training_device
+from supernets.training.train import Trainer, score, training_device
 from supernets.training.tune import InstaTuner
 
 ROOM = (KEPT + 1) * 3 + 3
@@ -94,7 +94,8 @@ class Preparation:
         device = training_device(settings.device)
         generator = torch.Generator().manual_seed(self.experiment.seed)
         batches = train.batches(settings.batch_size, generator=generator, device=device)
-        order_by_importance(network.to(device), islice(batches, settings.importance_batches))
+        batches = islice(batches, settings.importance_batches)
+        order_by_importance(network.to(device), batches, train.task)
 
     def _train(self, trainer: Trainer, name: str, folder: Path, space: SearchSpace) -> None:
         """Train to the end, from the newest checkpoint if there is one, and save to `folder`."""
@@ -103,8 +104,9 @@ class Preparation:
             return
         with resumable(trainer, name, self.folder, self.reporter):
             network = trainer.network.to(training_device(trainer.settings.device))
-            reached = accuracy(network, self.data.validation)
-            self.reporter.say(f"after {name}: {reached:.4f} on validation")
+            metric = self.experiment.quality
+            reached = score(network, self.data.validation, metric)
+            self.reporter.say(f"after {name}: {metric.name} {reached:.4f} on validation")
             network.cpu().save(folder, space)
 
 

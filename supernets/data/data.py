@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from supernets.data.account import DataSource
+from supernets.tasks.task import Targets, Task
 
 CPU = torch.device("cpu")
 SORTED_BATCHES = 16
@@ -20,7 +21,8 @@ SORTED_BATCHES = 16
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs by name, each with the batch first; labels `(B,)`; rows of the split `(B,)`."""
+    """Inputs by name, each with the batch first; labels, of one class `(B,)`; rows of the split
+    `(B,)`."""
 
     inputs: Mapping[str, Tensor]
     labels: Tensor
@@ -51,6 +53,14 @@ class Batch:
 
 class Split(Protocol):
     """One part of a data set."""
+
+    @property
+    def task(self) -> Task:
+        """What is asked about its samples."""
+
+    @property
+    def labels(self) -> Targets:
+        """The target of every sample."""
 
     @property
     def augmented(self) -> bool:
@@ -91,7 +101,7 @@ class Preprocessor(Protocol):
 
 @dataclass(frozen=True)
 class TaskData:
-    """A classification task; the test split is for the final table only.
+    """The data of a task; the test split is for the final table only.
 
     `notes` tell the user what was decided in opening it, `source` knows every row that was found.
     """
@@ -103,6 +113,11 @@ class TaskData:
     preprocessor: Preprocessor
     notes: tuple[str, ...] = ()
     source: DataSource = field(default_factory=DataSource)
+
+    @property
+    def task(self) -> Task:
+        """What is asked about the samples."""
+        return self.train.task
 
 
 def calibration_batches(split: Split, samples: int = 512, batch_size: int = 64) -> list[Batch]:

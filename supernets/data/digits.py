@@ -21,6 +21,7 @@ from supernets.data.hf_datasets import BEYOND, at_most
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.data.images import Augmentation, ImageSplit, RandomAffine
 from supernets.settings import DataSettings
+from supernets.tasks.classification import Classification
 
 Rows = NDArray[np.int64]
 
@@ -66,7 +67,8 @@ def load(preprocessor: ImagePreprocessor, settings: DataSettings) -> TaskData:
 
     def part(rows: Rows, augmentation: Augmentation | None = None) -> ImageSplit:
         own = GreyPictures(pictures[rows])
-        return ImageSplit(own.prepared(preprocessor), labels[rows], preprocessor, own, augmentation)
+        pixels, task = own.prepared(preprocessor), Classification(names)
+        return ImageSplit(pixels, labels[rows], preprocessor, own, augmentation, task)
 
     return TaskData(
         part(kept["train"], RandomAffine(10, 0.06, 0.1) if settings.augment else None),

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from supernets.data.data import CPU, Batch, batch_indices
 from supernets.data.image_preprocessor import ImagePreprocessor
+from supernets.tasks.classification import CLASSIFICATION
+from supernets.tasks.task import Task
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -43,6 +45,7 @@ class ImageSplit:
     preprocessor: ImagePreprocessor
     pictures: Pictures
     augmentation: Augmentation | None = None
+    task: Task = CLASSIFICATION
     _resized: dict[int, ImageSplit] = field(default_factory=dict, repr=False)
 
     def resized_to(self, image_size: int | None) -> ImageSplit:

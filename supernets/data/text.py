@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from supernets.data.data import CPU, Batch, batch_indices
+from supernets.tasks.classification import CLASSIFICATION
+from supernets.tasks.task import Task
 
 PAD, UNKNOWN, CLASSIFY, SEPARATE = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
@@ -113,6 +115,7 @@ class TextSplit:
     pad_id: int
     inputs: Sequence[str]
     noise: TokenNoise | None = None
+    task: Task = CLASSIFICATION
 
     @property
     def augmented(self) -> bool:

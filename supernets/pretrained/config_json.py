@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any
 
@@ -14,6 +14,7 @@ from supernets.families.hugging_face import CheckpointError, HuggingFace
 from supernets.families.registry import family, model_types
 from supernets.families.sizes import Sizes
 from supernets.space.space import Architecture
+from supernets.tasks.task import Task
 
 OF_ALL: dict[str, tuple[Any, ...]] = {
     "pruned_heads": ({}, None),
@@ -91,10 +92,8 @@ def _reason(known: HuggingFace, entry: Any) -> str:
     return f"{ours if field is None else field.theirs}: {entry['msg']}"
 
 
-def export_config(
-    config: Sizes, architecture: Architecture, label_names: Sequence[str]
-) -> dict[str, Any]:
-    """The transformers configuration nearest to a sub-network, with its label names.
+def export_config(config: Sizes, architecture: Architecture, task: Task) -> dict[str, Any]:
+    """The transformers configuration nearest to a sub-network, with its task's labels.
 
     What differs between blocks has no field there: the largest size is given, of choices without
     order the full network's, and `simqnas_architecture` holds every one.
@@ -110,7 +109,6 @@ def export_config(
         "architectures": [variant.architecture],
         "model_type": variant.model_type,
         **({variant.section: described} if variant.section else described),
-        "id2label": {str(index): name for index, name in enumerate(label_names)},
-        "label2id": {name: index for index, name in enumerate(label_names)},
+        **task.config_json(),
         "simqnas_architecture": dict(architecture),
     }

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from supernets.data.data import Batch
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.coupled_units import gate_gradient, permute
+from supernets.tasks.classification import CLASSIFICATION
+from supernets.tasks.task import Task
 
 
 def _branch_gradient(parameters: Sequence[Tensor]) -> float:
@@ -23,7 +24,9 @@ def _branch_gradient(parameters: Sequence[Tensor]) -> float:
     return float(torch.stack(products).sum())
 
 
-def order_by_importance(network: SuperNetwork, batches: Iterable[Batch]) -> None:
+def order_by_importance(
+    network: SuperNetwork, batches: Iterable[Batch], task: Task = CLASSIFICATION
+) -> None:
     """Put heads, neurons and channels in falling importance and renew the block order.
 
     The full network computes the same function as before. Batches should be training data, where
@@ -36,7 +39,7 @@ def order_by_importance(network: SuperNetwork, batches: Iterable[Batch]) -> None
     network.eval()
     for batch in batches:
         network.zero_grad(set_to_none=True)
-        F.cross_entropy(network(**batch.inputs), batch.labels).backward()
+        task.importance(network(**batch.inputs), batch.labels).backward()
         for score, group in zip(unit_scores, units, strict=True):
             score += gate_gradient(group).abs()
         for gene, score in block_scores.items():

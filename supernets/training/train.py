@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from supernets.data.data import Batch, Split, batch_count
 from supernets.families.super_network import SuperNetwork
+from supernets.metrics.classes import ACCURACY
+from supernets.metrics.metric import Quality
 from supernets.settings import TrainSettings
+from supernets.tasks.predictions import Predictions
 from supernets.training.distributed import Ranks
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -93,7 +95,7 @@ class NonFiniteLossError(ValueError):
 
 
 class Trainer:
-    """Trains the full network on the labels."""
+    """Trains the full network on the targets."""
 
     def __init__(
         self,
@@ -108,6 +110,8 @@ class Trainer:
         self.network = network.to(training_device(settings.device))
         lay_out(self.network, torch.channels_last)  # ResNets train up to three times as fast
         self.split, self.settings, self.seed = split, settings, seed
+        self.task = split.task
+        self.loss = self.task.loss(settings, split.labels, network.num_labels)
         self.ranks = ranks or Ranks()
         self.step_number = 0
         self.steps_per_epoch = batch_count(len(split), settings.batch_size)
@@ -186,7 +190,7 @@ class Trainer:
         """Add the gradients of `share` times the losses of a batch; returns those."""
         with self.autocast():
             logits = self.network(**batch.inputs)
-        loss = self.cross_entropy(logits.float(), batch.labels) * share
+        loss = self.hard_loss(logits.float(), batch.labels) * share
         loss.backward()
         return [loss.detach()]
 
@@ -195,9 +199,10 @@ class Trainer:
         enabled = self.settings.precision == "bf16"
         return torch.autocast(self.network.device.type, torch.bfloat16, enabled=enabled)
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss on the labels, smoothed as the settings say."""
-        return F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+    def hard_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of a batch on its targets."""
+        rows = self.task.rows
+        return self.loss(rows(outputs, labels), rows(labels, labels))
 
     def run(
         self,
@@ -268,10 +273,13 @@ class Trainer:
 
 
 @torch.inference_mode()
-def accuracy(network: nn.Module, split: Split, batch_size: int = 128) -> float:
-    """Part of the samples classified correctly."""
+def score(
+    network: nn.Module, split: Split, metric: Quality = ACCURACY, batch_size: int = 128
+) -> float:
+    """The metric's value of a network on a split."""
     network.eval()
-    device, correct = next(network.parameters()).device, 0
+    device, found = next(network.parameters()).device, Predictions(split.task)
     for batch in split.batches(batch_size, device=device):
-        correct += int((network(**batch.inputs).argmax(dim=-1) == batch.labels).sum())
-    return correct / len(split)
+        outputs = network(**batch.inputs).float()
+        found.add(outputs.cpu().numpy(), batch.labels.cpu().numpy())
+    return found.score(metric)

@@ -26,17 +26,6 @@ LEAST_VARIANCE = 1e-6
 """Of a teacher's feature that hardly varies."""
 
 
-def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of the student from the teacher, times temperature squared."""
-    divergence = F.kl_div(
-        F.log_softmax(student / temperature, dim=-1),
-        F.log_softmax(teacher / temperature, dim=-1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return divergence * temperature**2
-
-
 def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """One minus the cosine between features `(B, width)`; a narrow student's to a wide one's first.
 
@@ -115,7 +104,7 @@ class Distiller(Trainer):
         """
         if self.teacher is None:
             return None
-        if self.split.augmented or self.compared:
+        if self.split.augmented or self.compared or not self.task.once_per_sample:
             return self._answer(self.teacher, batch.inputs, self.compared)
         if self._known is None:
             self._known = self._answer_all(self.teacher)
@@ -147,14 +136,15 @@ class Distiller(Trainer):
         share: float,
         further: Tensor | float = 0.0,
     ) -> Tensor:
-        weight = self.settings.hard_label_weight
-        loss = weight * self.cross_entropy(given.logits, labels)
+        weight, rows = self.settings.hard_label_weight, self.task.rows
+        loss = weight * self.hard_loss(given.logits, labels)
         if target is not None:
-            soft = distillation(given.logits, target.logits, self.settings.temperature)
+            own, taught = rows(given.logits, labels), rows(target.logits, labels)
+            soft = self.task.distillation(own, taught, self.settings.temperature)
             loss = loss + (1 - weight) * soft
             if self.settings.feature_weight:
-                distance = feature_distance(given.features, target.features)
-                loss = loss + self.settings.feature_weight * distance
+                own, taught = rows(given.features, labels), rows(target.features, labels)
+                loss = loss + self.settings.feature_weight * feature_distance(own, taught)
         loss = (loss + further) * share
         loss.backward()
         return loss.detach()

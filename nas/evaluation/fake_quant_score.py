@@ -1,4 +1,4 @@
-"""The fast accuracy meter: a candidate's fake-quantized twin in torch, batched."""
+"""The fast meter: a candidate's fake-quantized twin in torch, batched."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas.evaluation.accuracy_meter import EvaluationError
 from nas.evaluation.built_candidate import BuiltCandidate
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.evaluation.score_meter import required_finite
 from supernets.data.data import Batch, Split
+from supernets.tasks.predictions import Predictions
 
 BATCH = 128
 
 
 @dataclass(frozen=True)
-class FakeQuantAccuracy:
-    """Accuracy in torch, activations quantized in served batches; on the GPU where it has one."""
+class FakeQuantScore:
+    """Answers in torch, activations quantized in served batches; on the GPU where it has one."""
 
     builder: CandidateBuilder
     split: Split
 
     @torch.inference_mode()
-    def accuracy(self, built: BuiltCandidate) -> float:
-        """See `AccuracyMeter`."""
+    def predictions(self, built: BuiltCandidate) -> Predictions:
+        """See `ScoreMeter`."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         networks = {
             served: self.builder.imitation(built.candidate, served).to(device)
             for served in (self.builder.target.batch_size, None)
         }
-        correct = 0
+        found = Predictions(self.split.task)
         for batch, served in self._portions(built.candidate):
             inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
-            logits = networks[served](**inputs).cpu()
-            if not torch.isfinite(logits).all():
-                raise EvaluationError("logits are not finite")
-            correct += int((logits.argmax(dim=1) == batch.labels).sum())
-        return correct / len(self.split)
+            outputs = networks[served](**inputs).cpu()
+            found.add(outputs.numpy(), batch.labels.numpy())
+        return required_finite(found)
 
     def _portions(self, candidate: Candidate) -> Iterator[tuple[Batch, int | None]]:
         """Batches of whole served batches, then what is left over; texts as they are served.

@@ -26,13 +26,17 @@ from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import model_config
 from supernets.settings import DataSettings
+from supernets.tasks.classification import Classification
 
 SPLITS = ("train", "validation", "test")
 AUGMENTATION = RandomAffine(degrees=10, shift=0.1, scale=0.15, flip=True)
 
 
-def load_data(settings: DataSettings, model: ModelSettings) -> TaskData:
-    """Open the data set; raises ValueError if it, or it with this model, cannot be used."""
+def load_data(settings: DataSettings, model: ModelSettings, task: str | None = None) -> TaskData:
+    """Open the data set for a task, or the one that it and the checkpoint tell.
+
+    Raises ValueError if the data, or the data with this model or task, cannot be used.
+    """
     config = model_config(model)
     builtin = {"digits": "images", "pydoc": "texts"}.get(settings.name)
     wanted = "texts" if isinstance(config, TextSizes) else "images"
@@ -79,6 +83,7 @@ def _images(settings: DataSettings, model: ModelSettings, config: ImageSizes) ->
             preprocessor,
             images.pictures,
             AUGMENTATION if settings.augment and name == "train" else None,
+            task=Classification(tables.label_names),
         )
         hashes = images.pictures.hashes
         sources[name] = SplitSource(table.labels, hashes, table.found, table.left_out)
@@ -141,7 +146,8 @@ def _texts(settings: DataSettings, model: ModelSettings, config: TextSizes) -> T
         encoded = preprocessor.encode(*rows.columns)
         _refuse_token_types(encoded, config)
         labels = torch.from_numpy(rows.labels)
-        splits[name] = TextSplit(encoded, labels, tokenizer.pad_token_id, config.inputs)
+        task = Classification(texts.label_names)
+        splits[name] = TextSplit(encoded, labels, tokenizer.pad_token_id, config.inputs, task=task)
         cut = preprocessor.count_cut(encoded, *rows.columns)
         hashes = partial(hash_texts, rows.columns)
         sources[name] = SplitSource(rows.labels, hashes, rows.found, rows.left_out, cut)

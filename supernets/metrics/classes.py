@@ -1,0 +1,20 @@
+"""Metrics of one class per row: outputs are logits `(n, classes)`, targets class numbers `(n,)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from supernets.metrics.metric import Array, Quality
+
+
+def accuracy(logits: Array, classes: Array, names: Sequence[str]) -> float:
+    """Part of the samples whose largest logit is their class's."""
+    return float((logits.argmax(axis=-1) == classes).mean())
+
+
+def binomial_error(share: float, samples: int) -> float:
+    """Standard error of a share."""
+    return float((share * (1 - share) / samples) ** 0.5)
+
+
+ACCURACY = Quality("accuracy", "accuracy", accuracy, error=binomial_error)

@@ -1,0 +1,50 @@
+"""How well answers fit their targets: what a quality metric is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Rows = Array | list[Array]
+"""A row per sample: one array, or arrays of different length."""
+Score = Callable[[Any, Any, Sequence[str]], float]
+
+RESAMPLES = 200
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A quality metric.
+
+    score: of outputs and targets, a row per sample each, and the names of the labels. title: in
+    words. error: the standard error of a value over n samples, where a formula gives it.
+    """
+
+    name: str
+    title: str
+    score: Score
+    direction: Literal["maximize", "minimize"] = "maximize"
+    error: Callable[[float, int], float] | None = None
+
+    def worse_by(self, value: float, other: float) -> float:
+        """How much worse a value is than another one; negative where it is better."""
+        return other - value if self.direction == "maximize" else value - other
+
+    def standard_error(self, outputs: Rows, targets: Rows, names: Sequence[str]) -> float:
+        """By formula, or the deviation of the scores of samples drawn again with replacement."""
+        if self.error is not None:
+            return self.error(self.score(outputs, targets, names), len(targets))
+        rng = np.random.default_rng(0)
+        draws = rng.integers(len(targets), size=(RESAMPLES, len(targets)))
+        scores = [self.score(taken(outputs, d), taken(targets, d), names) for d in draws]
+        return float(np.std(scores))
+
+
+def taken(rows: Rows, places: NDArray[np.int64]) -> Rows:
+    """The rows at these places."""
+    return rows[places] if isinstance(rows, np.ndarray) else [rows[place] for place in places]

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from supernets.families.sizes import TextTransformerSizes
-from supernets.families.text_positions import bucket_rows
 from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
 from supernets.layers.activations import ACTIVATIONS
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.layers.text_embeddings import ElasticTextEmbeddings, TextEmbeddings
+from supernets.layers.text_positions import bucket_rows
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 

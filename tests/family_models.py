@@ -32,6 +32,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    MobileNetV2Config,
+    MobileNetV2ForImageClassification,
     MPNetConfig,
     MPNetForSequenceClassification,
     ResNetConfig,
@@ -79,6 +81,14 @@ def tower(**more: Any) -> dict[str, Any]:
     """Fields of a model whose image tower has sizes of its own."""
     return {"vision_config": {**VIT_SIZES, **more}, "num_labels": 5}
 
+
+MOBILENET_SIZES: dict[str, Any] = {
+    "depth_multiplier": 0.1,
+    "expand_ratio": 2.0,
+    "finegrained_output": False,
+    "image_size": 36,
+    "num_labels": 5,
+}
 
 LABELS = ("a", "b", "c", "d", "e")
 
@@ -136,6 +146,7 @@ MODELS: dict[str, Callable[[], Any]] = {
         )
     ),
     "convnext": lambda: ConvNextForImageClassification(ConvNextConfig(**CONVNEXT_SIZES)),
+    "mobilenet_v2": lambda: MobileNetV2ForImageClassification(MobileNetV2Config(**MOBILENET_SIZES)),
     "convnextv2": lambda: ConvNextV2ForImageClassification(ConvNextV2Config(**CONVNEXT_SIZES)),
 }
 

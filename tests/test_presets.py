@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from supernets.families.bert.config import BertConfig
 from supernets.families.convnext.config import ConvNextConfig
+from supernets.families.mobilenet_v2.config import MobileNetV2Config
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
 from supernets.families.vit.config import VitConfig
@@ -92,6 +93,7 @@ def test_presets_resnet_sizes() -> None:
         ("wide/transformer", VIT_BASE),
         ("wide/resnet", RESNET_50),
         ("wide/convnet", ConvNextConfig(image_size=64, depths=(3, 3, 9))),
+        ("wide/convnet", MobileNetV2Config()),
     ],
 )
 def test_wide_presets_give_every_layer_all_precisions(preset: str, config: Sizes) -> None:

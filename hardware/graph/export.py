@@ -48,6 +48,7 @@ def export_template(
     fold_constants(model, should_fold=lambda node: not _reads_parameter(node, parameters))
     passes.IdentityEliminationPass()(model)
     normalize.slices(model.graph)
+    normalize.pooling(model.graph)
     normalize.convolutions(model.graph, parameters)
     normalize.attention(model.graph)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

@@ -128,9 +128,31 @@ def _slim_expand(graph: ir.Graph, node: ir.Node) -> None:
             _constant_input(graph, concat, place, [1])
 
 
+def pooling(graph: ir.Graph) -> None:
+    """Turn means over height and width into global pooling, which every opset has and which
+    kernels for blocks of channels and for integers know."""
+    for node in tuple(graph):
+        x = node.inputs[0] if node.op_type == "ReduceMean" else None
+        if x is None or x.shape is None or len(x.shape) != 4 or len(node.inputs) < 2:
+            continue
+        axes = _integers(node.inputs[1])
+        if axes is None or {axis % 4 for axis in axes} != {2, 3}:
+            continue
+        if node.attributes.get_int("keepdims", 1):
+            _replace(graph, node, "GlobalAveragePool", [x])
+        else:
+            scopes = {"scope": scope(node)}
+            pooled = ir.Node("", "GlobalAveragePool", [x], metadata_props=scopes)
+            graph.insert_before(node, pooled)
+            _replace(graph, node, "Flatten", pooled.outputs, [ir.AttrInt64("axis", 1)])
+
+
 def convolutions(graph: ir.Graph, parameters: Mapping[str, object]) -> None:
-    """Drop the zero bias that the exporter gives to convolutions without one."""
-    for node in graph:
+    """Take the zeros that are added around an image into the convolution that alone reads it, and
+    drop the zero bias that the exporter gives to convolutions without one."""
+    for node in tuple(graph):
+        if node.op_type == "Conv":
+            _absorb_padding(graph, node)
         if node.op_type == "Conv" and len(node.inputs) > 2:
             bias = node.inputs[2]
             if bias is None or bias.name in parameters:
@@ -138,6 +160,29 @@ def convolutions(graph: ir.Graph, parameters: Mapping[str, object]) -> None:
             values = ir.convenience.get_const_tensor(bias)
             if values is not None and not values.numpy().any():
                 node.resize_inputs(2)
+
+
+def _absorb_padding(graph: ir.Graph, conv: ir.Node) -> None:
+    """Kernels pad by different numbers on both sides, torch's convolutions cannot say so."""
+    pad = conv.inputs[0].producer() if conv.inputs[0] is not None else None
+    if pad is None or pad.op_type != "Pad" or _only_user(pad.outputs[0]) is not conv:
+        return
+    pads = _integers(pad.inputs[1])
+    given = pad.inputs[2] if len(pad.inputs) > 2 else None
+    value = ir.convenience.get_const_tensor(given) if given is not None else None
+    zeros = given is None or (value is not None and not value.numpy().any())
+    constant = pad.attributes.get_string("mode", "constant") == "constant"
+    if pads is None or len(pads) != 8 or min(pads) < 0 or not zeros or not constant:
+        return
+    around = [*pads[2:4], *pads[6:]]
+    if sum(around) < sum(pads):
+        return
+    own = conv.attributes.get_ints("pads", [0] * 4)
+    conv.attributes["pads"] = ir.AttrInt64s(
+        "pads", [a + b for a, b in zip(own, around, strict=True)]
+    )
+    conv.replace_input_with(0, pad.inputs[0])
+    graph.remove(pad, safe=True)
 
 
 def slices(graph: ir.Graph) -> None:

@@ -69,9 +69,9 @@ def plan(
 ) -> Plan:
     """Follow the nodes in order; `low` tells by node name which layers are statically quantized.
 
-    A convolution's INT8 kernel writes INT8, after the ReLU that follows it; sums of two such values
-    and pooled maxima stay INT8. `constants` are values that are no activations. `gaps` tells for
-    the output of a droppable block its input, and where the block is dropped.
+    A convolution's INT8 kernel writes INT8, after the ReLU (or ReLU6) that follows it; sums of two
+    such values and pooled maxima stay INT8. `constants` are values that are no activations. `gaps`
+    tells for the output of a droppable block its input, and where the block is dropped.
     """
     nodes, fixed, found = list(nodes), set(constants), Plan()
     users = _users(nodes)
@@ -105,9 +105,9 @@ def _users(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
 
 
 def _end(node: onnx.NodeProto, users: Mapping[str, list[onnx.NodeProto]]) -> str:
-    """The node's value, or that of the ReLU which alone reads it and joins its kernel."""
+    """The node's value, or that of the ReLU or ReLU6 which alone reads it and joins its kernel."""
     readers = users.get(node.output[0], [])
-    if len(readers) == 1 and readers[0].op_type == "Relu":
+    if len(readers) == 1 and readers[0].op_type in ("Relu", "Clip"):
         return str(readers[0].output[0])
     return str(node.output[0])
 

@@ -18,6 +18,7 @@ FAMILIES = {
     "mpnet": "supernets.families.mpnet:FAMILY",
     "resnet": "supernets.families.resnet:FAMILY",
     "convnext": "supernets.families.convnext:FAMILY",
+    "mobilenet_v2": "supernets.families.mobilenet_v2:FAMILY",
 }
 """Name in an experiment file -> where its descriptor is."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,17 @@ class Units:
     gene: str
     count: int
     parts: tuple[Part, ...]
+
+
+def written_by(layer: nn.Module, norm: nn.Module) -> list[Part]:
+    """A layer's outputs, and the parameters and statistics that a norm has of them."""
+    tensors = [*layer.parameters(), *norm.parameters(), *norm.buffers()]
+    return [Part(tensor, 0) for tensor in tensors if tensor.ndim]
+
+
+def read_by(layer: nn.Conv2d | nn.Linear) -> Part:
+    """The inputs of a layer, through which its units are left."""
+    return Part(layer.weight, 1, leaves=True)
 
 
 def gate_gradient(units: Units) -> Tensor:

@@ -63,6 +63,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
                 nn.init.xavier_uniform_(parameter, generator=generator)
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(parameter, mode="fan_out", generator=generator)
+                parameter.mul_(module.groups**0.5)  # a group's outputs are its fan-out
             else:
                 nn.init.trunc_normal_(parameter, std=INITIAL_STD, generator=generator)
 

@@ -2,7 +2,7 @@
 
 from supernets.families.convnext.config import ConvNextConfig
 from supernets.families.family import Family
-from supernets.families.staged_dimensions import DROPPED_BLOCKS, INNER_WIDTH
+from supernets.families.staged.dimensions import DROPPED_BLOCKS, INNER_WIDTH
 
 FAMILY = Family(
     sizes=ConvNextConfig,

@@ -17,7 +17,7 @@ from supernets.families.convnext.blocks import (
     Stem,
 )
 from supernets.families.convnext.config import EXPANSION, ConvNextConfig
-from supernets.families.staged import StagedSuperNetwork
+from supernets.families.staged.network import StagedSuperNetwork
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticConv2d, ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect

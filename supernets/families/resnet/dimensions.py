@@ -10,8 +10,8 @@ from torch import nn
 
 from supernets.families.resnet.blocks import ElasticResidualBlock, ResNet
 from supernets.families.resnet.config import ResNetConfig
-from supernets.families.staged import StagedSuperNetwork
-from supernets.layers.coupled_units import Part, Units
+from supernets.families.staged.network import StagedSuperNetwork
+from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
@@ -54,12 +54,12 @@ class ResNetDimensions(StagedSuperNetwork, ResNet):
         parts: list[Part] = []
         blocks = [self.block(stage, index) for index in range(self.config.depths[stage])]
         for block in blocks:
-            parts += _written(*block.pairs()[-1])
+            parts += written_by(*block.pairs()[-1])
             if block.shortcut is not None and block.shortcut_norm is not None:
-                parts += _written(block.shortcut, block.shortcut_norm)
+                parts += written_by(block.shortcut, block.shortcut_norm)
         if stage == 0 and self.stem_tied:
-            parts += _written(*self.stem_layers())
-        parts += [_read(reader) for reader in self._stage_readers(stage)]
+            parts += written_by(*self.stem_layers())
+        parts += [read_by(reader) for reader in self._stage_readers(stage)]
         return Units(f"stages.{stage}.width", self.config.stage_widths[stage], tuple(parts))
 
     def _stage_readers(self, stage: int) -> Iterator[ElasticConv2d | nn.Linear]:
@@ -110,18 +110,8 @@ class ResNetDimensions(StagedSuperNetwork, ResNet):
         return collect(self.layers, extents, values, 0 * once, 0 * once)
 
 
-def _written(conv: nn.Module, norm: nn.Module) -> list[Part]:
-    """A convolution's output channels and their norm's parameters and statistics."""
-    tensors = [*conv.parameters(), *norm.parameters()]
-    return [Part(t, 0) for t in (*tensors, *(b for b in norm.buffers() if b.ndim))]
-
-
-def _read(layer: nn.Conv2d | nn.Linear) -> Part:
-    return Part(layer.weight, 1, leaves=True)
-
-
 def _inner_units(path: str, block: ElasticResidualBlock) -> Iterator[Units]:
     pairs = block.elastic_pairs()
     for (conv, norm), (reader, _) in pairwise(pairs):
-        parts = (*_written(conv, norm), _read(reader))
+        parts = (*written_by(conv, norm), read_by(reader))
         yield Units(f"{path}.inner_width", conv.out_channels, parts)

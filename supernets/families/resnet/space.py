@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supernets.families.staged_dimensions import DROPPED_BLOCKS, INNER_WIDTH
+from supernets.families.staged.dimensions import DROPPED_BLOCKS, INNER_WIDTH
 from supernets.space.dimensions import SizeDimension
 
 DIMENSIONS = (

@@ -1,0 +1,1 @@
+"""What networks of inverted residual blocks share: MobileNetV2, EfficientNet."""

@@ -1,0 +1,14 @@
+"""MobileNetV2."""
+
+from supernets.families.family import Family
+from supernets.families.mobilenet_v2.config import MobileNetV2Config
+from supernets.families.staged.dimensions import DROPPED_BLOCKS, INNER_WIDTH
+
+FAMILY = Family(
+    sizes=MobileNetV2Config,
+    model_types=("mobilenet_v2",),
+    network="supernets.families.mobilenet_v2.network:MobileNetV2SuperNetwork",
+    hugging_face="supernets.families.mobilenet_v2.hugging_face:HUGGING_FACE",
+    title="A MobileNetV2",
+    dimensions=(DROPPED_BLOCKS, INNER_WIDTH),
+)

@@ -1,0 +1,1 @@
+"""What convolutional networks of stages share: ResNet, ConvNeXt, MobileNetV2."""

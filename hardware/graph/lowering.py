@@ -127,6 +127,8 @@ def _gelu(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 def _attention(node: onnx.NodeProto, head_size: int, masks: set[str]) -> Iterator[onnx.NodeProto]:
     """softmax(scale Q K^T + mask) V for every head, from projections (B, T, N*H).
 
+    Tokens go before the batch first, which copies rows, and of one sample moves nothing: the
+    second permutation then is one that ONNX Runtime's matrix product takes as its operand's order.
     masks: boolean masks that have been turned into summands; the new ones are added.
     """
     attributes = {entry.name: get_attribute_value(entry) for entry in node.attribute}
@@ -135,12 +137,14 @@ def _attention(node: onnx.NodeProto, head_size: int, masks: set[str]) -> Iterato
     query, key, value, *mask = node.input
     y, split = node.output[0], f"{SPLIT}{head_size}"
     for name, source, perm in (
-        ("q", query, (0, 2, 1, 3)),
-        ("k", key, (0, 2, 3, 1)),
-        ("v", value, (0, 2, 1, 3)),
+        ("q", query, (1, 2, 0, 3)),
+        ("k", key, (1, 2, 3, 0)),
+        ("v", value, (1, 2, 0, 3)),
     ):
-        yield make_node("Reshape", [source, split], [f"{y}/{name.upper()}"])
-        yield make_node("Transpose", [f"{y}/{name.upper()}"], [f"{y}/{name}"], perm=perm)
+        first, heads = f"{y}/{name}/first", f"{y}/{name.upper()}"
+        yield make_node("Transpose", [source], [first], perm=(1, 0, 2))
+        yield make_node("Reshape", [first, split], [heads])
+        yield make_node("Transpose", [heads], [f"{y}/{name}"], perm=perm)
     yield make_node("MatMul", [f"{y}/q", f"{y}/k"], [f"{y}/s"])
     yield make_node("Mul", [f"{y}/s", scale], [f"{y}/t"])
     scores = f"{y}/t"

@@ -39,7 +39,8 @@ from supernets.families.super_network import SuperNetwork
 from supernets.families.vit.config import VitConfig
 from supernets.layers.batch_norm import fold
 
-PRECISIONS = ("fp32", "int8", "int4")
+PRECISIONS = ("fp32", "int8", "int4", "int8-qdq")
+"""`int8` in the target's own style; transformers, whose own is dynamic, in QDQ as well."""
 TOKENS = 16
 AT_ONCE = 50
 """Samples of one call: what a large batch of images takes stays below a few GB."""
@@ -65,12 +66,12 @@ def write(folder: Path, names: Sequence[str]) -> None:
         convolutional = isinstance(network, ResNetSuperNetwork)
         plain = fold(plain) if convolutional else plain
         template, weights = low_precision.template_of(network, plain), arrays(plain.state_dict())
-        scheme, ranges = QuantScheme(), None
-        if convolutional:
-            size = low_precision.RESNET_50.image_size
-            ranges = calibrate(template, weights, scheme, [low_precision.image(size)])
-        for precision in PRECISIONS:
-            policy = low_precision.uniform(template, precision)
+        qdq = QuantScheme(linear="qdq")
+        samples = {name: tensor.numpy() for name, tensor in network.example_inputs().items()}
+        ranges = calibrate(template, weights, qdq, [samples])
+        for precision in PRECISIONS[: 3 if convolutional else 4]:
+            policy = low_precision.uniform(template, precision.partition("-")[0])
+            scheme = qdq if precision == "int8-qdq" else QuantScheme()
             model = materialize(template, weights, policy, scheme, ranges)
             save_model(model, folder / f"{name.replace('/', '_')}-{precision}.onnx")
 

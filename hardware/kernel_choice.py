@@ -19,6 +19,8 @@ from hardware.graph.layer import Layer
 from hardware.graph.static_activations import Ranges
 from hardware.graph.template import Template
 from hardware.latency import METHOD, Latency, measure
+from hardware.portability.kernels import lacking_kernels
+from hardware.portability.runtimes import Runtime
 from hardware.run_watch import RunWatch
 from hardware.session import Arrays, open_session
 from hardware.target import Target
@@ -41,18 +43,20 @@ def choose_int4_kernel(
     inputs: Arrays,
     *,
     ranges: Ranges | None = None,
+    runtimes: Sequence[Runtime] = (),
     cache: Path | None = None,
     repeats: int = 30,
     watch: RunWatch | None = None,
 ) -> KernelChoice:
     """Measure the network with all linears in INT4 under both kernels, alternately.
 
-    `inputs` are those of one inference on the target; a provider's only kernel is not measured.
+    `inputs` are those of one inference on the target. Kernels that one of `runtimes` lacks are
+    left out; the only one that is left is not measured.
     `cache` is a JSON file of earlier answers, valid for the same layer shapes, scheme, target,
     processor, library version and way of measuring; disturbed latencies are not remembered.
-    Raises ValueError where the scheme's group size rules out one of the two.
+    Raises ValueError where the scheme's group size rules out one of the two, or the runtimes all.
     """
-    kernels = target.runs_on.int4_kernels
+    kernels = _everywhere(scheme, target.runs_on.int4_kernels, runtimes)
     if len(kernels) == 1:
         return KernelChoice(kernels[0], {})
     block_size(scheme)
@@ -65,6 +69,20 @@ def choose_int4_kernel(
     cache.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cache.with_name(cache.name + ".lock")):  # no process undoes another's entry
         return _remembered(cache, _key(_layers(template, weights), scheme, target), measured)
+
+
+def _everywhere(
+    scheme: QuantScheme, kernels: Sequence[Int4Kernel], runtimes: Sequence[Runtime]
+) -> list[Int4Kernel]:
+    """Those of the kernels that every runtime has. Raises ValueError where there is none."""
+    lacking = {
+        kernel: lacking_kernels(scheme.with_int4_kernel(kernel), [INT4], runtimes)
+        for kernel in kernels
+    }
+    found = [kernel for kernel, lines in lacking.items() if not lines]
+    if not found:
+        raise ValueError("\n".join(line for lines in lacking.values() for line in lines))
+    return found
 
 
 def _remembered(cache: Path, key: str, measured: Callable[[], KernelChoice]) -> KernelChoice:

@@ -10,8 +10,11 @@ import numpy as np
 from rich.table import Table
 
 from hardware.formats.format import Format
-from hardware.formats.registry import ordered
+from hardware.formats.registry import FORMATS, ordered
+from hardware.formats.scheme import QuantScheme
 from hardware.portability.agreement import ready_runtimes
+from hardware.portability.kernels import lacking_kernels
+from hardware.portability.runtimes import Runtime
 from hardware.target import Target
 from nas.cost_models import ExactCosts
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
@@ -96,7 +99,7 @@ def check(
     yield f"target: {target.execution_provider}, {target.threads} thread(s)"
     yield from data.source.account.lines()
     yield from data.notes
-    ready_runtimes(experiment.export.verify)
+    runtimes = ready_runtimes(experiment.export.verify)
     if experiment.polish is not None:
         noisy(data, experiment.polish.token_noise)
     start = load_supernet(experiment.model, data, experiment.seed)
@@ -107,6 +110,7 @@ def check(
     if folder is not None:
         folder.require_room(ROOM * network.weight_bytes, "training")
     refuse_precisions(space, target)
+    refuse_lacking_kernels(space, experiment.quantization, target, runtimes)
     if experiment.export.transformers_js and getattr(network.config, "channels", 3) != 3:
         raise ValueError(
             "export.transformers_js: the network reads grey images, transformers.js prepares "
@@ -137,6 +141,17 @@ def refuse_precisions(space: SearchSpace, target: Target) -> None:
             f"space.precision: {', '.join(refused)} cannot run on target {target.provider}; "
             f"allowed are {', '.join(allowed)}, for example {{'*': [{', '.join(allowed)}]}}"
         )
+
+
+def refuse_lacking_kernels(
+    space: SearchSpace, scheme: QuantScheme, target: Target, runtimes: Sequence[Runtime]
+) -> None:
+    """Raise ValueError if linears as the scheme writes them cannot run in every runtime named."""
+    choices = {c for gene in space.genes if gene.kind == "precision" for c in gene.choices}
+    written = {FORMATS[str(choice)] for choice in choices} | set(target.references)
+    lines = lacking_kernels(scheme, ordered(written), runtimes)
+    if lines:
+        raise ValueError("\n".join(lines))
 
 
 def _genes(space: SearchSpace) -> Table:

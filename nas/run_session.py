@@ -94,7 +94,8 @@ class RunSession:
         """The builder with the run's INT4 kernel: one for all its machines and resumptions."""
         if (noted := ledger.state.int4_kernel) is not None:
             return builder.with_int4_kernel(noted)
-        builder = builder.with_fastest_int4(cache_folder())
+        named = [parse_runtime(name) for name in experiment.export.verify]
+        builder = builder.with_fastest_int4(cache_folder(), named)
         ledger.note(int4_kernel=builder.scheme.int4_kernel)
         return builder
 

@@ -361,11 +361,11 @@ def test_models_are_written_run_elsewhere_and_compared(
     chosen = ("--only", "small ViT", "MiniLM", "ResNet-50")
     arguments = (tmp_path, *chosen, "--samples", 5, "--runtime", "onnxruntime")
     rows = run(portability.main, "matrix", *arguments).splitlines()[2:]
-    assert len(rows) == 9
+    assert len(rows) == 11
     for row in rows:
         _, _, where, difference, _, top1, _, _ = (cell.strip() for cell in row.split("|"))
         assert where == f"onnxruntime {onnxruntime.__version__}"
         assert difference == "0"
         assert top1 == "100.0%"
     printed = run(portability.main, "forms", tmp_path, tmp_path, *chosen, "--repeats", 6)
-    assert [row.split("|")[2].strip() for row in printed.splitlines()[2:]] == ["1.000x"] * 9
+    assert [row.split("|")[2].strip() for row in printed.splitlines()[2:]] == ["1.000x"] * 11

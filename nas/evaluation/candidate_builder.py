@@ -19,6 +19,7 @@ from hardware.formats.weight_memo import WeightMemo
 from hardware.graph.export import Template, export_template
 from hardware.graph.static_activations import Ranges
 from hardware.kernel_choice import choose_int4_kernel
+from hardware.portability.runtimes import Runtime
 from hardware.target import Target
 from hardware.writing.activation_ranges import rounding_of
 from hardware.writing.calibrate import calibrate
@@ -65,8 +66,8 @@ class CandidateBuilder:
     memo: WeightMemo = field(default_factory=WeightMemo)
     _ranges: dict[tuple[tuple[str, Choice], ...], Ranges] = field(default_factory=dict)
 
-    def with_fastest_int4(self, cache: Path) -> Self:
-        """The same with the INT4 kernel that the target runs faster.
+    def with_fastest_int4(self, cache: Path, runtimes: Sequence[Runtime] = ()) -> Self:
+        """The same with the INT4 kernel that the target runs faster, of those that `runtimes` have.
 
         Both are measured on the largest network; the answer is kept in `cache` / int4_kernel.json.
         Where the group size rules one out, or no layer may be INT4, nothing is measured.
@@ -83,6 +84,7 @@ class CandidateBuilder:
             self.target,
             self.example(largest),
             ranges=self._calibrated(largest, weights) if self._is_static(largest) else None,
+            runtimes=runtimes,
             cache=cache / "int4_kernel.json",
         )
         return self.with_int4_kernel(choice.kernel)

@@ -142,12 +142,12 @@ def one_layer(probe: Probe, rng: np.random.Generator) -> tuple[Template, dict[st
         layer = make_node("Linear", inputs, ["sums"], "layer", domain=DOMAIN)
     model = onnx.ModelProto()
     model.opset_import.add(domain="", version=23)
-    model.graph.node.extend([layer, make_node("Flatten", ["sums"], ["y"], "flat")])
+    model.graph.node.extend([layer, make_node("Flatten", ["sums"], ["logits"], "flat")])
     for node in model.graph.node:
         node.metadata_props.add(key="scope", value=node.name)
     shape = [None, None]
     model.graph.input.append(make_tensor_value_info("x", onnx.TensorProto.FLOAT, probe.x))
-    model.graph.output.append(make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape))
+    model.graph.output.append(make_tensor_value_info("logits", onnx.TensorProto.FLOAT, shape))
     weight = rng.standard_normal(probe.weight).astype(np.float32) * np.float32(0.03)
     weights = {"layer.weight": weight, bias: np.zeros(probe.weight[0], np.float32)}
     return Template(model, {name: array.shape for name, array in weights.items()}, {}), weights

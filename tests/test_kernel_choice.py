@@ -2,15 +2,23 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from numpy.typing import NDArray
 
 from hardware import doctor
+from hardware.formats.format import Format
+from hardware.formats.int4 import INT4
+from hardware.formats.int8 import INT8
 from hardware.formats.scheme import QuantScheme
 from hardware.kernel_choice import choose_int4_kernel
+from hardware.portability.kernels import lacking_kernels
+from hardware.portability.runtimes import Answer, DeploymentError, Runtime
 from hardware.run_watch import RunWatch
 from hardware.target import Target
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
@@ -86,3 +94,49 @@ def test_the_largest_network_of_the_space_is_measured(
     (entry,) = json.loads((tmp_path / "int4_kernel.json").read_text()).values()
     assert chosen.scheme.int4_kernel == entry["kernel"]
     assert entry["latencies"].keys() == {"w4a8", "matmulnbits"}
+
+
+@dataclass(frozen=True)
+class Lacking(Runtime):
+    """A runtime without kernels of ONNX Runtime's own."""
+
+    def run(self, model: Path, inputs: Mapping[str, NDArray[np.generic]]) -> Answer:
+        graph = onnx.load(str(model))
+        if any(opset.domain for opset in graph.opset_import):
+            raise DeploymentError(f"{self}: no such kernel")
+        return super().run(model, inputs)
+
+
+def test_a_kernel_that_a_named_runtime_lacks_is_not_chosen() -> None:
+    template, weights = doctor.one_layer(LAYER, np.random.default_rng(0))
+    inputs = {"x": np.zeros(LAYER.x, np.float32)}
+    here, old = Runtime("onnxruntime"), Lacking("onnxruntime")
+    ticks = clock((2.0, 1.0))  # MatMulNBits is the faster
+    arguments = (template, weights, QuantScheme(), Target(), inputs)
+    watch = watch_of(lambda: next(ticks))
+    assert choose_int4_kernel(*arguments, runtimes=[here], watch=watch).kernel == "matmulnbits"
+    assert choose_int4_kernel(*arguments, runtimes=[here, old], watch=watch).kernel == "w4a8"
+    with pytest.raises(ValueError, match=r"matmulnbits.*export\.verify.*no such kernel"):
+        choose_int4_kernel(
+            template, weights, QuantScheme(), Target(provider="cuda"), inputs, runtimes=[old]
+        )
+
+
+@pytest.mark.parametrize(
+    ("scheme", "entry", "lacks"),
+    [
+        (QuantScheme(linear="dynamic", int4_kernel="w4a8"), INT4, False),
+        (QuantScheme(linear="qdq", int4_kernel="w4a8"), INT8, False),
+        (QuantScheme(linear="static"), INT8, True),
+        (QuantScheme(int4_kernel="matmulnbits"), INT4, True),
+        (QuantScheme(int4_kernel="matmulnbits"), INT8, False),
+    ],
+    ids=str,
+)
+def test_kernels_of_onnx_runtime_alone_are_tried_in_the_runtimes_named(
+    scheme: QuantScheme, entry: Format, lacks: bool
+) -> None:
+    assert not lacking_kernels(scheme, [entry], [Runtime("onnxruntime")])
+    lines = lacking_kernels(scheme, [entry], [Lacking("onnxruntime")])
+    assert len(lines) == lacks
+    assert all(entry.name in line and "w4a8, or leave" in line for line in lines)

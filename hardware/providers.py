@@ -94,6 +94,7 @@ PROVIDERS: dict[str, Provider] = {
         low_reference=INT8,
         linears=("qdq", "dynamic"),
         int4_kernels=("w4a8",),
+        options={"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}'},
         threads_option="num_of_threads",
         plugin="onnxruntime_ep_openvino",
         names_kernels=False,

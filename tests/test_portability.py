@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -200,3 +201,26 @@ def test_every_family_and_format_runs_in_other_runtimes(
     assert row.failure is None
     assert row.agrees, f"{row.difference} > {row.tolerance}"
     assert row.top1 == 1
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])
+def test_samples_that_were_cut_are_told_in_one_line(tmp_path: Path, kept: float) -> None:
+    Samples({"x": np.ones((2, 300), np.float32)}, np.ones((2, 3), np.float32)).save(tmp_path)
+    path = tmp_path / "samples.npz"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content) if kept < 1 else kept)])
+    with pytest.raises(DeploymentError, match=r"samples\.npz: damaged .*export the model again"):
+        Samples.load(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_samples_with_a_damaged_byte_are_the_same_or_refused(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(2, 3)).astype(np.float32)
+    Samples({"x": np.ones((2, 300), np.float32)}, logits).save(tmp_path)
+    path = tmp_path / "samples.npz"
+    content = bytearray(path.read_bytes())
+    content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
+    path.write_bytes(content)
+    with contextlib.suppress(DeploymentError):
+        Samples.load(tmp_path)

@@ -112,6 +112,13 @@ def test_tensorrt_is_asked_for_what_the_graph_holds(tmp_path: Path) -> None:
     assert asked == {FP32: set(), FP16: {"trt_fp16_enable"}, INT8: {"trt_int8_enable"}}
 
 
+def test_openvino_is_asked_for_fp32() -> None:
+    """Left alone it computes in bfloat16 where the processor can."""
+    options = provider_options(b"", Target(provider="openvino", threads=2))
+    assert json.loads(options["load_config"]) == {"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}
+    assert options["num_of_threads"] == "2"
+
+
 def test_what_onnx_runtime_raises_is_one_line_of_one_kind() -> None:
     with pytest.raises(SessionError, match="cannot load it for cpu: ") as caught:
         open_session(b"no model", Target())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +66,7 @@ class Samples:
             raise DeploymentError(
                 f"{path}: missing; `simqnas export` writes a model folder with it"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DeploymentError(f"{path}: damaged ({error}); export the model again") from None
         if f"{OUTPUT}logits" not in arrays:
             raise DeploymentError(f"{path}: holds no {OUTPUT}logits; export the model again")

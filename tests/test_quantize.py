@@ -13,10 +13,11 @@ from hardware.formats.int4_weights import (
     MULTIPLIER_MAX,
     SHRINKS,
     Int4Quantizer,
+    pack,
+    unpacked,
 )
 from hardware.formats.int8 import Int8Quantizer
 from hardware.formats.weight_memo import first_rows
-from hardware.graph.graph_writer import pack, packed_shape, unpacked
 
 
 def weights(rows: int, inputs: int, seed: int = 0) -> np.ndarray:
@@ -56,7 +57,7 @@ def test_int4_multiplier_has_the_least_squared_error_of_those_tried() -> None:
             errors.append(
                 np.square(part - m * np.clip(np.rint(part / m), INT4_MIN, INT4_MAX)).sum()
             )
-        chosen = quantized.multiplier[row, group] * quantized.values[row, group].astype(np.float32)
+        chosen = quantized.integers[row, group * 16 : (group + 1) * 16].astype(np.float32)
         assert np.square(part - chosen).sum() == pytest.approx(min(errors), rel=1e-5)
 
 
@@ -96,7 +97,7 @@ def test_int4_rows_are_independent_padded_with_zeros_and_inside_int8(
 def test_packed_values_are_looked_up_again(shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(0).integers(-8, 8, shape).astype(np.int8)
     packed = pack(values)
-    assert packed.shape == packed_shape(shape)
+    assert packed.shape == (*shape[:-1], -(-shape[-1] // 2))
     read = unpacked()[packed].reshape(*shape[:-1], -1)
     assert np.array_equal(read[..., : shape[-1]], values)
     assert not read[..., shape[-1] :].any()

@@ -13,10 +13,11 @@ from hardware.formats.int4_weights import (
     BlockInt4Quantizer,
     Int4Quantizer,
     Int4Weight,
+    unpacked,
 )
 from hardware.formats.integer import IntegerFormat
 from hardware.formats.scheme import Int4Kernel, Linear, QuantScheme
-from hardware.graph.graph_writer import MICROSOFT, unpacked
+from hardware.graph.graph_writer import MICROSOFT
 from hardware.graph.layer import LayerKind
 from hardware.graph.patterns import OPERANDS, Nodes, integer_product, look_up, pattern
 
@@ -174,15 +175,14 @@ def _stored(layer: LayerValues, to: LayerWriter) -> tuple[list[str], list[str]]:
     steps = (quantized.multiplier + np.int8(MULTIPLIER_MAX)).view(np.uint8)[..., None]
     scale = quantized.scale[:, None] if layer.kind == "embedding" else quantized.scale
     weight = [
-        to.graph.packed(f"{layer.name}.weight", quantized.values),
+        to.graph.tensor(f"{layer.name}.weight", quantized.packed),
         _products(to),
         to.graph.tensor(f"{layer.name}.step", steps),
         to.graph.tensor("256", np.int32(256)),
         to.graph.tensor(f"{layer.name}.scale", scale),
     ]
-    groups, group = quantized.values.shape[1:]
     rows, columns = layer.matrix.shape
-    if groups * (group + group % 2) == columns:
+    if quantized.packed[0].size * 2 == columns:
         return weight, []
     ends = to.graph.tensor(f"to_{rows}_{columns}", np.array([rows, columns], np.int64))
     return weight, [to.graph.tensor("origin", np.zeros(2, np.int64)), ends]

@@ -22,27 +22,25 @@ from hardware.graph.graph_writer import Int8s
 INT4_MIN, INT4_MAX = -8, 7
 MULTIPLIER_MAX, MULTIPLIER_MAX_REDUCED = 15, 7
 """Largest group multiplier: 15 * -8 = -120 stays inside INT8 for both signs, 7 * -8 in half."""
+Bytes = NDArray[np.uint8]
 SHRINKS = (1.1, 1.0, 0.9, 0.8, 0.7)
 """Multipliers tried per group, relative to the one that maps the largest weight onto -8."""
 
 
 class Int4Weight(NamedTuple):
-    """weight ~ values * multiplier * scale; values (out, groups, group), multiplier (out, groups),
-    scale (out,). The last group is padded with zeros when the input size is no multiple of it."""
+    """weight ~ values * multiplier * scale; values (out, groups, group), two to a byte, multiplier
+    (out, groups), scale (out,). Where the input size is no multiple of the group, or odd, the last
+    group is padded with zeros."""
 
-    values: Int8s
+    packed: Bytes
     multiplier: Int8s
     scale: Floats
 
     @property
     def integers(self) -> Int8s:
         """The INT8 weights the kernel sees, padding included, (out, groups * group)."""
-        return (self.values * self.multiplier[..., None]).reshape(len(self.values), -1)
-
-    @property
-    def in_features(self) -> int:
-        """Input size, padding included."""
-        return int(self.values.shape[1] * self.values.shape[2])
+        values = unpacked()[self.packed].reshape(*self.packed.shape[:2], -1)
+        return (values * self.multiplier[..., None]).reshape(len(values), -1)
 
 
 @dataclass(frozen=True)
@@ -70,19 +68,20 @@ class Int4Quantizer:
     def quantize(self, matrix: Floats) -> Int4Weight:
         """From a matrix (out, in)."""
         groups, group = _groups(matrix, self.group_size)
-        values = output_last((len(matrix), groups, group))
+        packed = np.empty((len(matrix), groups, -(-group // 2)), np.uint8)
         multiplier = output_last((len(matrix), groups))
         scale = np.empty(len(matrix), np.float32)
         for rows in chunks(matrix):
             grouped = _padded(matrix[rows], groups, group)
-            chunk = _int4_rows(grouped, self.multiplier_max)
-            values[rows], multiplier[rows], scale[rows] = chunk
-        return Int4Weight(values, multiplier, scale)
+            values, multiplier[rows], scale[rows] = _int4_rows(grouped, self.multiplier_max)
+            packed[rows] = pack(values)
+        return Int4Weight(packed, multiplier, scale)
 
     def like(self, matrix: Floats) -> Int4Weight:
         """Shapes only."""
         out, (groups, group) = len(matrix), _groups(matrix, self.group_size)
-        return Int4Weight(no_integers(out, groups, group), no_integers(out, groups), no_floats(out))
+        packed = no_integers(out, groups, -(-group // 2)).view(np.uint8)
+        return Int4Weight(packed, no_integers(out, groups), no_floats(out))
 
 
 class BlockInt4Weight(NamedTuple):
@@ -92,11 +91,9 @@ class BlockInt4Weight(NamedTuple):
     scale: Floats
 
     @property
-    def packed(self) -> NDArray[np.uint8]:
+    def packed(self) -> Bytes:
         """MatMulNBits' layout: zero at 8, two values per byte, (out, groups, group / 2)."""
-        unsigned = (self.values + 8).astype(np.uint8)
-        packed: NDArray[np.uint8] = unsigned[..., 0::2] | unsigned[..., 1::2] << np.uint8(4)
-        return packed
+        return pack(self.values)
 
 
 @dataclass(frozen=True)
@@ -131,15 +128,16 @@ def _padded(rows: Floats, groups: int, group: int) -> Floats:
     return padded.reshape(-1, groups, group)
 
 
-def _int4_rows(weight: Floats, most: int) -> Int4Weight:
-    """`Int4Quantizer` for (rows, groups, group), multipliers up to `most`."""
+def _int4_rows(weight: Floats, most: int) -> tuple[Int8s, Int8s, Floats]:
+    """`Int4Quantizer` for (rows, groups, group), multipliers up to `most`: values, multipliers,
+    scales."""
     peak = np.take_along_axis(weight, np.abs(weight).argmax(-1)[..., None], -1)
     scale = nonzero(np.abs(peak).max(axis=1)[:, 0]) / np.float32(-INT4_MIN * most)
     scaled = weight / scale[:, None, None]
     ideal = peak / scale[:, None, None] / np.float32(INT4_MIN)
     tried = (np.clip(np.rint(ideal * np.float32(shrink)), -most, most) for shrink in SHRINKS)
     values, multiplier = _least_error(scaled, tried)
-    return Int4Weight(values, multiplier.astype(np.int8), scale)
+    return values, multiplier.astype(np.int8), scale
 
 
 def _block_int4_rows(weight: Floats) -> BlockInt4Weight:
@@ -169,3 +167,20 @@ def _round_int4(weight: Floats, step: Floats, result: Floats) -> None:
     np.divide(weight, step, out=result)
     np.rint(result, out=result)
     np.clip(result, INT4_MIN, INT4_MAX, out=result)
+
+
+def pack(values: Int8s) -> Bytes:
+    """Values from -8 to 7, two to a byte along the last axis, the first in the low bits, a zero
+    behind the last where their number is odd."""
+    if values.shape[-1] % 2:
+        values = np.pad(values, [*[(0, 0)] * (values.ndim - 1), (0, 1)])
+    codes = (values + np.int8(8)).view(np.uint8)
+    packed: Bytes = codes[..., 0::2] | codes[..., 1::2] << np.uint8(4)
+    return packed
+
+
+def unpacked() -> Int8s:
+    """The two values of every byte, (256, 2): what undoes `pack`."""
+    every = np.arange(256)
+    values: Int8s = (np.stack([every & 15, every >> 4], axis=1) - 8).astype(np.int8)
+    return values

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
 from onnx.helper import make_node, np_dtype_to_tensor_dtype
 
 AnyArray = NDArray[np.generic] | np.generic
@@ -86,37 +85,8 @@ class GraphWriter:
 
     def tensor(self, name: str, array: AnyArray) -> str:
         """Append an initializer and return its name; one already written is not repeated."""
-        kind = np_dtype_to_tensor_dtype(array.dtype)
-        return self._tensor(name, kind, array.shape, array.tobytes())
-
-    def packed(self, name: str, values: Int8s) -> str:
-        """Append values from -8 to 7, two to a UINT8."""
-        packed = pack(values)
-        return self._tensor(name, TensorProto.UINT8, packed.shape, packed.tobytes())
-
-    def _tensor(self, name: str, kind: int, shape: Sequence[int], raw: bytes) -> str:
         if name not in self._known:
-            self.graph.initializer.add(name=name, data_type=kind, dims=shape, raw_data=raw)
+            kind, raw = np_dtype_to_tensor_dtype(array.dtype), array.tobytes()
+            self.graph.initializer.add(name=name, data_type=kind, dims=array.shape, raw_data=raw)
             self._known.add(name)
         return name
-
-
-def packed_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """Shape of packed values."""
-    return (*shape[:-1], -(-shape[-1] // 2))
-
-
-def pack(values: Int8s) -> NDArray[np.uint8]:
-    """Values from -8 to 7, two to a byte along the last axis, the first in the low bits, a zero
-    behind the last where their number is odd."""
-    padding = [(0, 0)] * (values.ndim - 1)
-    codes = (np.pad(values, [*padding, (0, values.shape[-1] % 2)]) + np.int8(8)).view(np.uint8)
-    packed: NDArray[np.uint8] = codes[..., 0::2] | codes[..., 1::2] << np.uint8(4)
-    return packed
-
-
-def unpacked() -> Int8s:
-    """The two values of every byte, (256, 2): what undoes `pack`."""
-    every = np.arange(256)
-    values: Int8s = (np.stack([every & 15, every >> 4], axis=1) - 8).astype(np.int8)
-    return values

@@ -124,9 +124,17 @@ class Template:
 
         Of what then is the last block, only the tokens that are read are computed.
         """
-        left = self._left(dict.fromkeys(paths, DROPPED))
-        narrowed = narrow(left, self.bypasses, self.constants, self._stands_in)
-        return lower(narrowed, self.opset, self.head_size)
+        key = tuple(paths)
+        if key not in self._lowered:
+            left = self._left(dict.fromkeys(paths, DROPPED))
+            narrowed = narrow(left, self.bypasses, self.constants, self._stands_in)
+            self._lowered[key] = lower(narrowed, self.opset, self.head_size)
+        return [_copy(node) for node in self._lowered[key]]
+
+    @cached_property
+    def _lowered(self) -> dict[tuple[str, ...], list[onnx.NodeProto]]:
+        """Modules that are left out -> the nodes without them; few depths serve many candidates."""
+        return {}
 
     @cached_property
     def _stands_in(self) -> dict[str, str]:
@@ -146,8 +154,7 @@ class Template:
         for node in self.model.graph.node:
             if _is_cut(scope(node), choices):
                 continue
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
+            copy = _copy(node)
             for place, name in enumerate(copy.input):
                 while name in renamed:
                     name = renamed[name]
@@ -233,6 +240,12 @@ class Template:
             for path, among in table.items()
         }
         return cls(model, parameters, alternatives)
+
+
+def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
 
 
 def within(path: str, module: str) -> bool:

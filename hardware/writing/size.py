@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from hardware.formats.registry import ordered
 from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import ShapeMemo, no_floats
 from hardware.graph.first_tokens import FIRST_TOKENS, scope
-from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter, Int8s, packed_shape
+from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter
 from hardware.graph.layer import Layer
 from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, plan
 from hardware.graph.template import Template, within
@@ -280,15 +279,8 @@ class _ByteCounter(GraphWriter):
         return name
 
     def tensor(self, name: str, array: AnyArray) -> str:
-        kind = np_dtype_to_tensor_dtype(array.dtype)
-        return self._count(name, kind, array.shape, array.size * array.itemsize)
-
-    def packed(self, name: str, values: Int8s) -> str:
-        shape = packed_shape(values.shape)
-        return self._count(name, onnx.TensorProto.UINT8, shape, prod(shape))
-
-    def _count(self, name: str, kind: int, shape: Sequence[int], raw_bytes: int) -> str:
-        header = onnx.TensorProto(name=name, data_type=kind, dims=shape).ByteSize()
+        kind, raw_bytes = np_dtype_to_tensor_dtype(array.dtype), array.size * array.itemsize
+        header = onnx.TensorProto(name=name, data_type=kind, dims=array.shape).ByteSize()
         size = _field(header + _field(raw_bytes))
         if name.startswith(self._layer):
             self.own_bytes += size

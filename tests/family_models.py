@@ -30,6 +30,8 @@ from transformers import (
     Dinov2WithRegistersModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    EfficientNetConfig,
+    EfficientNetForImageClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
     MobileNetV2Config,
@@ -90,6 +92,21 @@ MOBILENET_SIZES: dict[str, Any] = {
     "num_labels": 5,
 }
 
+EFFICIENTNET_SIZES: dict[str, Any] = {
+    "width_coefficient": 0.1,
+    "depth_coefficient": 1.1,
+    "in_channels": [32, 80, 120],
+    "out_channels": [80, 120, 160],
+    "kernel_sizes": [3, 5, 3],
+    "strides": [1, 2, 2],
+    "num_block_repeats": [1, 2, 1],
+    "expand_ratios": [1, 2, 3],
+    "depthwise_padding": [5],
+    "hidden_dim": 128,
+    "image_size": 27,
+    "num_labels": 5,
+}
+
 LABELS = ("a", "b", "c", "d", "e")
 
 MODELS: dict[str, Callable[[], Any]] = {
@@ -147,6 +164,9 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "convnext": lambda: ConvNextForImageClassification(ConvNextConfig(**CONVNEXT_SIZES)),
     "mobilenet_v2": lambda: MobileNetV2ForImageClassification(MobileNetV2Config(**MOBILENET_SIZES)),
+    "efficientnet": lambda: EfficientNetForImageClassification(
+        EfficientNetConfig(**EFFICIENTNET_SIZES)
+    ),
     "convnextv2": lambda: ConvNextV2ForImageClassification(ConvNextV2Config(**CONVNEXT_SIZES)),
 }
 

@@ -13,6 +13,7 @@ from nas.experiment.schema import Experiment
 from supernets.families.bert.config import BertConfig
 from supernets.families.clip.config import ClipConfig
 from supernets.families.dinov2.config import Dinov2Config
+from supernets.families.efficientnet.config import EfficientNetConfig
 from supernets.families.mobilenet_v2.config import MobileNetV2Config
 from supernets.families.siglip.config import SiglipConfig
 from supernets.families.sizes import Sizes
@@ -28,6 +29,7 @@ CHECKPOINTS: dict[str, Sizes] = {
     ),
     "openai/clip-vit-base-patch32": ClipConfig(image_size=224, patch_size=32, **BASE),
     "google/siglip-base-patch16-224": SiglipConfig(image_size=224, patch_size=16, **BASE),
+    "google/efficientnet-b0": EfficientNetConfig(image_size=224),
     "google/mobilenet_v2_1.0_224": MobileNetV2Config(image_size=96),
     "google/vit-base-patch16-224": VitConfig(image_size=224, patch_size=16, **BASE),
     "sentence-transformers/all-MiniLM-L6-v2": BertConfig(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from supernets.families.bert.config import BertConfig
 from supernets.families.convnext.config import ConvNextConfig
+from supernets.families.efficientnet.config import EfficientNetConfig
 from supernets.families.mobilenet_v2.config import MobileNetV2Config
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
@@ -94,6 +95,7 @@ def test_presets_resnet_sizes() -> None:
         ("wide/resnet", RESNET_50),
         ("wide/convnet", ConvNextConfig(image_size=64, depths=(3, 3, 9))),
         ("wide/convnet", MobileNetV2Config()),
+        ("wide/convnet", EfficientNetConfig(image_size=224)),
     ],
 )
 def test_wide_presets_give_every_layer_all_precisions(preset: str, config: Sizes) -> None:

@@ -1,1 +1,1 @@
-"""What convolutional networks of stages share: ResNet, ConvNeXt, MobileNetV2."""
+"""What convolutional networks of stages share: ResNet, ConvNeXt, MobileNetV2, EfficientNet."""

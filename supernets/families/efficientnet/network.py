@@ -1,0 +1,15 @@
+"""EfficientNet as a super-network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from supernets.families.efficientnet.config import EfficientNetConfig
+from supernets.families.inverted_residual.network import InvertedResidualSuperNetwork
+
+
+class EfficientNetSuperNetwork(InvertedResidualSuperNetwork):
+    """EfficientNet with elastic blocks per stage and channels inside the blocks."""
+
+    def __init__(self, config: EfficientNetConfig, num_labels: int) -> None:
+        super().__init__(config, num_labels, nn.SiLU)

@@ -2,7 +2,7 @@
 
 from supernets.families.family import Family
 from supernets.families.resnet.config import ResNetConfig
-from supernets.families.resnet.space import DIMENSIONS
+from supernets.families.resnet.dimensions import DIMENSIONS
 
 FAMILY = Family(
     sizes=ResNetConfig,

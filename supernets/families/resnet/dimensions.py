@@ -1,117 +1,18 @@
-"""What a ResNet super-network is made of: interchangeable channels, and what they cost."""
+"""What a ResNet can vary; free of torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from supernets.families.staged.dimensions import DROPPED_BLOCKS, INNER_WIDTH
+from supernets.space.dimensions import SizeDimension
 
-import numpy as np
-from torch import nn
-
-from supernets.families.resnet.blocks import ElasticResidualBlock, ResNet
-from supernets.families.resnet.config import ResNetConfig
-from supernets.families.staged.network import StagedSuperNetwork
-from supernets.layers.coupled_units import Part, Units, read_by, written_by
-from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
-from supernets.space.cost import Cost, Counts, Extent, Values, collect
-from supernets.space.space import Genomes, SearchSpace
-
-
-class ResNetDimensions(StagedSuperNetwork, ResNet):
-    """Elastic blocks per stage, stage widths and inner widths."""
-
-    config: ResNetConfig
-    head: ElasticLinear
-
-    def block(self, stage: int, index: int) -> ElasticResidualBlock:
-        """One block."""
-        block = self.get_submodule(f"stages.{stage}.{index}")
-        assert isinstance(block, ElasticResidualBlock)
-        return block
-
-    def stem_layers(self) -> tuple[ElasticConv2d, ElasticBatchNorm2d]:
-        """Convolution and norm of the stem."""
-        conv, norm = self.stem.conv, self.stem.norm
-        assert isinstance(conv, ElasticConv2d)
-        assert isinstance(norm, ElasticBatchNorm2d)
-        return conv, norm
-
-    @property
-    def stem_tied(self) -> bool:
-        """Whether the first stage adds to the stem's channels, so that they have one width."""
-        return self.block(0, 0).shortcut is None
-
-    def units(self) -> list[Units]:
-        """Channels of every stage, and inner channels of every block."""
-        config, groups = self.config, []
-        for stage, depth in enumerate(config.depths):
-            groups.append(self._stage_units(stage))
-            for index in range(depth):
-                groups += _inner_units(f"stages.{stage}.{index}", self.block(stage, index))
-        return groups
-
-    def _stage_units(self, stage: int) -> Units:
-        parts: list[Part] = []
-        blocks = [self.block(stage, index) for index in range(self.config.depths[stage])]
-        for block in blocks:
-            parts += written_by(*block.pairs()[-1])
-            if block.shortcut is not None and block.shortcut_norm is not None:
-                parts += written_by(block.shortcut, block.shortcut_norm)
-        if stage == 0 and self.stem_tied:
-            parts += written_by(*self.stem_layers())
-        parts += [read_by(reader) for reader in self._stage_readers(stage)]
-        return Units(f"stages.{stage}.width", self.config.stage_widths[stage], tuple(parts))
-
-    def _stage_readers(self, stage: int) -> Iterator[ElasticConv2d | nn.Linear]:
-        """Layers that read the stage's channels."""
-        first = 0 if stage == 0 and self.stem_tied else 1
-        for index in range(first, self.config.depths[stage]):
-            yield self.block(stage, index).elastic_pairs()[0][0]
-        if stage + 1 == self.config.stages:
-            yield self.head
-            return
-        following = self.block(stage + 1, 0)
-        yield following.elastic_pairs()[0][0]
-        assert following.shortcut is not None, "a stage begins by changing width or resolution"
-        yield following.shortcut
-
-    def cost(
-        self, space: SearchSpace, genomes: Genomes, sequence_length: int | None = None
-    ) -> Cost:
-        """Sizes, MACs and parameters of the sub-networks, BatchNorm folded into biases."""
-        config, values = self.config, Values(space, genomes)
-        once = np.ones(len(values), dtype=np.int64)
-        always = np.ones(len(values), dtype=bool)
-        widths = [
-            values.sizes(f"stages.{stage}.width", full)
-            for stage, full in enumerate(config.stage_widths)
-        ]
-        before = widths[0] if self.stem_tied else once * config.stem_width
-        side = -(-config.image_size // config.stem_stride)
-        extents = {"stem.conv": Extent(once * config.channels, before, once * side**2, always)}
-        side = -(-side // 2) if config.stem_pool else side
-        for stage, width in enumerate(widths):
-            gene = f"stages.{stage}.depth"
-            depth = values.sizes(gene, config.depths[stage])
-            for index in range(config.depths[stage]):
-                path, kept = f"stages.{stage}.{index}", depth >= self.rank(gene, index)
-                inner = values.sizes(f"{path}.inner_width", config.inner_widths[stage])
-                sizes = [before, *[inner] * (self.block(stage, index).n_convs - 1), width]
-                sides = [side]
-                for stride in config.block_strides(stage, index):
-                    sides.append(-(-sides[-1] // stride))
-                for number, after in enumerate(sizes[1:], start=1):
-                    uses: Counts = once * sides[number] ** 2
-                    extents[f"{path}.conv{number}"] = Extent(sizes[number - 1], after, uses, kept)
-                if self.block(stage, index).shortcut is not None:
-                    extents[f"{path}.shortcut"] = Extent(before, width, once * sides[-1] ** 2, kept)
-                before, side = width, sides[-1]
-        extents["head"] = Extent(before, once * self.num_labels, once, always)
-        return collect(self.layers, extents, values, 0 * once, 0 * once)
-
-
-def _inner_units(path: str, block: ElasticResidualBlock) -> Iterator[Units]:
-    pairs = block.elastic_pairs()
-    for (conv, norm), (reader, _) in pairwise(pairs):
-        parts = (*written_by(conv, norm), read_by(reader))
-        yield Units(f"{path}.inner_width", conv.out_channels, parts)
+DIMENSIONS = (
+    DROPPED_BLOCKS,
+    SizeDimension(
+        "stage_width",
+        "Channels of a stage.",
+        lambda config: {f"stages.{s}.width": w for s, w in enumerate(config.stage_widths)},
+        (0.5, 0.75, 1.0),
+        lambda _: 8,
+    ),
+    INNER_WIDTH,
+)

@@ -36,6 +36,8 @@ from transformers import (
     ElectraForSequenceClassification,
     MobileNetV2Config,
     MobileNetV2ForImageClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     MPNetConfig,
     MPNetForSequenceClassification,
     ResNetConfig,
@@ -62,6 +64,14 @@ SIZES: dict[str, Any] = {
 VIT_SIZES: dict[str, Any] = {**SIZES, "image_size": 16, "patch_size": 4}
 BERT_SIZES: dict[str, Any] = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
 ROBERTA_SIZES: dict[str, Any] = {**BERT_SIZES, "max_position_embeddings": 22, "type_vocab_size": 1}
+MODERN: dict[str, Any] = {
+    "local_attention": 6,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+}
 RESNET_SIZES: dict[str, Any] = {
     "embedding_size": 8,
     "depths": [2, 3],
@@ -140,6 +150,20 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "mpnet": lambda: MPNetForSequenceClassification(
         MPNetConfig(**{**BERT_SIZES, "max_position_embeddings": 22})
+    ),
+    "modernbert": lambda: ModernBertForSequenceClassification(
+        ModernBertConfig(**BERT_SIZES, **MODERN)
+    ),
+    "modernbert-mean": lambda: ModernBertForSequenceClassification(
+        ModernBertConfig(
+            **BERT_SIZES,
+            **MODERN,
+            classifier_pooling="mean",
+            norm_bias=True,
+            mlp_bias=True,
+            attention_bias=True,
+            classifier_bias=True,
+        )
     ),
     "electra": lambda: ElectraForSequenceClassification(
         ElectraConfig(**BERT_SIZES, embedding_size=8)

@@ -17,7 +17,7 @@ from supernets.families.bert.config import BertConfig
 from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
-from supernets.families.text_transformer import TextSuperNetwork
+from supernets.families.texts.transformer import TextSuperNetwork
 from supernets.families.vit.config import VitConfig
 from supernets.layers.batch_norm import fold
 

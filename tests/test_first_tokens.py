@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 
 import numpy as np
@@ -27,7 +28,9 @@ from supernets.settings import SpaceSettings
 from tests import sample_supernets as families
 
 SCHEME = QuantScheme()
-CASES = [case for case in families.CASES if case.id in ("vit", "deit", "bert")]
+CASES = [
+    case for case in families.CASES if case.id in ("vit", "deit", "bert", "mpnet", "modernbert")
+]
 
 
 def run(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], *values: str) -> list[np.ndarray]:
@@ -70,9 +73,10 @@ def test_whichever_block_is_last_computes_the_read_tokens_alone(
         last = network.active_blocks[-1]
         hidden = [
             node.output[0]
+            for layer in ("attention.query", "mlp.fc1")
             for index in network.active_blocks
             for node in template.model.graph.node
-            if template.layer_of.get(node.name, ("",))[0] == f"blocks.{index}.mlp.fc1"
+            if template.layer_of.get(node.name, ("",))[0] == f"blocks.{index}.{layer}"
         ]
         logits, *found = run(materialize(template, weights, fp32, SCHEME), feed, *hidden)
         whole = materialize(unmarked(template), weights, fp32, SCHEME)
@@ -80,7 +84,8 @@ def test_whichever_block_is_last_computes_the_read_tokens_alone(
         np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
         np.testing.assert_allclose(logits, network(**inputs).detach(), atol=1e-5, rtol=1e-5)
         np.testing.assert_allclose(found[-1], wide[-1][:, :reads], atol=1e-5, rtol=1e-5)
-        assert [x.shape[1] for x in found] == [*(x.shape[1] for x in wide[:-1]), reads]
+        tokens = [*[wide[0].shape[1]] * (len(network.active_blocks) - 1), reads]
+        assert [x.shape[1] for x in found] == tokens * 2
         lasts.add(last)
     assert len(lasts) > 1
 
@@ -94,8 +99,10 @@ def test_torch_computes_what_all_tokens_would_give(config: Sizes, settings: Spac
     blocks = [network.block(index) for index in network.active_blocks]
     forwards = [block.forward for block in blocks]
     for block, forward in zip(blocks, forwards, strict=True):
-        mask = 1 if config.family == "bert" else 0
-        block.forward = lambda x, *rest, forward=forward, mask=mask: forward(x, *rest[:mask])
+        place = list(inspect.signature(forward).parameters).index("read")
+        block.forward = lambda *given, forward=forward, place=place: forward(
+            *given[:place], None, *given[place + 1 :]
+        )
     torch.testing.assert_close(network(**inputs), expected)
 
 

@@ -8,7 +8,7 @@ block. `narrow` moves that mark to the front of whichever block a candidate ends
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import onnx
 from onnx.helper import make_node
@@ -16,7 +16,7 @@ from onnx.helper import make_node
 FIRST_TOKENS = "first_tokens"
 """Tensor of a template: indices of the tokens that are read, 0 to n - 1."""
 
-TOKENWISE = {"Linear", "Add", "LayerNormalization", "Gelu", "Relu"}
+TOKENWISE = {"Attention", "Linear", "Add", "Mul", "LayerNormalization", "Gelu", "Relu", "Sigmoid"}
 TOKENS, QUERIES = 1, 2
 """Axes of activations (batch, tokens, width) and of attention masks (batch, heads, queries, T)."""
 
@@ -25,13 +25,15 @@ def narrow(
     nodes: list[onnx.NodeProto],
     blocks: Iterable[str],
     constants: Container[str],
+    shapes: Mapping[str, Sequence[int]],
     stands_in: Mapping[str, str],
 ) -> list[onnx.NodeProto]:
     """Compute the last block's queries, and all that follows them, for the tokens read alone.
 
     `nodes` are in order and carry their scopes, `blocks` are module paths that may be narrowed,
-    `constants` names that are no activations. A value that nobody reads is read as the one that it
-    `stands_in` for. Without a mark, or a block before it, nothing moves.
+    `constants` names that are no activations, `shapes` those of them that Reshape may read. A value
+    that nobody reads is read as the one that it `stands_in` for. Without a mark, or a block before
+    it, nothing moves.
     """
     mark = next((node for node in nodes if FIRST_TOKENS in node.input), None)
     if mark is None:
@@ -49,11 +51,20 @@ def narrow(
 
     for node in reversed(nodes):
         inside = f"{scope(node)}.".startswith(paths)
-        if inside and (node.op_type in TOKENWISE or node.op_type == "Attention"):
+        if inside and _is_tokenwise(node, shapes):
             value = stands_in.get(node.output[0], node.output[0])
             if all(reads_first(user, value) for user in users.get(value, [])):
                 narrowed.add(node.name)
     return _moved(nodes, mark, narrowed, constants) if narrowed else nodes
+
+
+def _is_tokenwise(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether an output's tokens are computed from the same ones of those inputs that have any."""
+    if node.op_type == "Reshape":
+        return list(shapes.get(node.input[1], ()))[:2] == [0, 0]
+    if node.op_type == "Gather":
+        return any(entry.name == "axis" and entry.i > TOKENS for entry in node.attribute)
+    return node.op_type in TOKENWISE
 
 
 def scope(node: onnx.NodeProto) -> str:

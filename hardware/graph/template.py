@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import onnx
-from onnx.numpy_helper import from_array
+from onnx.numpy_helper import from_array, to_array
 
 from hardware.graph.first_tokens import narrow, scope
 from hardware.graph.layer import Layer, LayerKind
@@ -127,7 +127,7 @@ class Template:
         key = tuple(paths)
         if key not in self._lowered:
             left = self._left(dict.fromkeys(paths, DROPPED))
-            narrowed = narrow(left, self.bypasses, self.constants, self._stands_in)
+            narrowed = narrow(left, self.bypasses, self.constants, self._shapes, self._stands_in)
             self._lowered[key] = lower(narrowed, self.opset, self.head_size)
         return [_copy(node) for node in self._lowered[key]]
 
@@ -135,6 +135,13 @@ class Template:
     def _lowered(self) -> dict[tuple[str, ...], list[onnx.NodeProto]]:
         """Modules that are left out -> the nodes without them; few depths serve many candidates."""
         return {}
+
+    @cached_property
+    def _shapes(self) -> dict[str, list[int]]:
+        """Constants that are lists of whole numbers."""
+        given = self.model.graph.initializer
+        whole = (t for t in given if t.data_type == onnx.TensorProto.INT64 and len(t.dims) == 1)
+        return {tensor.name: to_array(tensor).tolist() for tensor in whole}
 
     @cached_property
     def _stands_in(self) -> dict[str, str]:
@@ -165,8 +172,14 @@ class Template:
     def head_size(self, attention: onnx.NodeProto) -> int:
         """Width of the heads of an `Attention` node."""
         heads = next(entry.i for entry in attention.attribute if entry.name == "kv_num_heads")
-        projection = self.producer[attention.input[1]].input[1]
-        return self.parameters[projection][0] // int(heads)
+        return self.parameters[self.projection(attention.input[1])][0] // int(heads)
+
+    def projection(self, value: str) -> str:
+        """The weight that queries, keys or values were projected by, whatever came after it."""
+        node = self.producer[value]
+        while node.op_type != "Linear":
+            node = self.producer[node.input[0]]
+        return str(node.input[1])
 
     @cached_property
     def initializers(self) -> dict[str, onnx.TensorProto]:

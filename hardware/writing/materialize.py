@@ -147,7 +147,7 @@ def _heads(template: Template, weights: Weights) -> dict[str, int]:
         if node.op_type != "Attention":
             continue
         for value in node.input[:3]:
-            projection = template.producer[value].input[1]
+            projection = template.projection(value)
             if projection in weights:
                 size, rows = template.head_size(node), len(weights[projection])
                 found[node.name], rest = divmod(rows, size)

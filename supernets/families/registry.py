@@ -16,6 +16,7 @@ FAMILIES = {
     "roberta": "supernets.families.roberta:FAMILY",
     "electra": "supernets.families.electra:FAMILY",
     "mpnet": "supernets.families.mpnet:FAMILY",
+    "modernbert": "supernets.families.modernbert:FAMILY",
     "resnet": "supernets.families.resnet:FAMILY",
     "convnext": "supernets.families.convnext:FAMILY",
     "mobilenet_v2": "supernets.families.mobilenet_v2:FAMILY",

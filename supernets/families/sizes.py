@@ -150,33 +150,6 @@ class TransformerSizes(Sizes):
         return self
 
 
-class TextTransformerSizes(TextSizes, TransformerSizes):
-    """Sizes of a stack of transformer blocks that reads texts.
-
-    Properties say how the families differ; here they are those of BERT.
-    """
-
-    @property
-    def position_rows(self) -> int:
-        """Rows of the position embedding, those that no token has included."""
-        return self.max_positions + (0 if self.padding is None else self.padding + 1)
-
-    @property
-    def word_dim(self) -> int:
-        """Width of the embeddings, which may be projected to that of the stream."""
-        return self.embed_dim
-
-    @property
-    def relative_buckets(self) -> int:
-        """Rows of the table by which every block adds numbers to the scores of pairs of tokens."""
-        return 0
-
-    @property
-    def pooled(self) -> Literal["gelu", "relu", "tanh"]:
-        """The activation between pooler and classifier."""
-        return "tanh"
-
-
 class ImageTransformerSizes(ImageSizes, TransformerSizes):
     """Sizes of a stack of pre-norm blocks that reads images in patches.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +23,10 @@ from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticLayerNorm
 from supernets.space.cost import Counts, Extent, Values
 
+BlockT = TypeVar("BlockT", bound=nn.Module)
 
-def reading(
-    blocks: Sequence[nn.Module], tokens: int | None
-) -> Iterator[tuple[nn.Module, int | None]]:
+
+def reading(blocks: Sequence[BlockT], tokens: int | None) -> Iterator[tuple[BlockT, int | None]]:
     """Each block with how many tokens it is to compute: all (None), and in the last block `tokens`.
 
     An exported graph computes all of them: every block can be the last one of a candidate that is
@@ -44,7 +45,7 @@ class ElasticBlock(nn.Module):
 
     @property
     @abstractmethod
-    def norms(self) -> tuple[ElasticLayerNorm, ElasticLayerNorm]:
+    def norms(self) -> Sequence[ElasticLayerNorm]:
         """The norms of attention and feed-forward part."""
 
     @abstractmethod

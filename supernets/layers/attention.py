@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.elastic import ElasticLinear
 from supernets.layers.relative_bias import ElasticRelativeBias, RelativeBias
+from supernets.layers.rotary import turned
 from supernets.space.cost import Counts, Extent
 
 
@@ -42,15 +43,25 @@ class Attention(nn.Module):
         x_BTNH: Tensor = x_BTD.unflatten(-1, (-1, self.head_dim))
         return x_BTNH.transpose(1, 2)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None = None, read: int | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        mask: Tensor | None = None,
+        read: int | None = None,
+        turn: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Mix tokens.
 
         mask: true where a token may be looked at, `(B, 1, 1, T)`, or floats that are added to the
         scores, `(1, N, T, T)`. Only the first `read` tokens are computed, if it is given; the mask
-        then has their rows.
+        then has their rows. turn: see `rotary.turns`.
         """
-        q_BNTH = self._heads(self.query(x_BTD[:, :read]))
-        k_BNTH, v_BNTH = (self._heads(layer(x_BTD)) for layer in (self.key, self.value))
+        q_BTD, k_BTD = self.query(x_BTD[:, :read]), self.key(x_BTD)
+        if turn is not None:
+            cos, sin = turn
+            q_BTD = turned(q_BTD, (cos[:, :read], sin[:, :read]), self.head_dim)
+            k_BTD = turned(k_BTD, turn, self.head_dim)
+        q_BNTH, k_BNTH, v_BNTH = map(self._heads, (q_BTD, k_BTD, self.value(x_BTD)))
         attend = _products if torch.is_autocast_enabled("cpu") else F.scaled_dot_product_attention
         y_BNTH = attend(q_BNTH, k_BNTH, v_BNTH, mask)
         out: Tensor = self.out(y_BNTH.transpose(1, 2).flatten(2))
@@ -84,12 +95,14 @@ class ElasticAttention(Attention):
         head_dim: int,
         qkv_biases: tuple[bool, bool, bool] = (True, True, True),
         bias_rows: int = 0,
+        out_bias: bool = True,
     ) -> None:
         """bias_rows: relative places that have a summand of their own, if any."""
         inner = num_heads * head_dim
         query, key, value = (ElasticLinear(embed_dim, inner, bias=bias) for bias in qkv_biases)
         bias = ElasticRelativeBias(bias_rows, num_heads) if bias_rows else None
-        super().__init__(query, key, value, ElasticLinear(inner, embed_dim), head_dim, bias)
+        out = ElasticLinear(inner, embed_dim, bias=out_bias)
+        super().__init__(query, key, value, out, head_dim, bias)
 
     def extract(self) -> Attention:
         """Copy the active part into a plain module."""
@@ -144,12 +157,13 @@ class ElasticFeedForward(FeedForward):
         hidden_dim: int,
         activation: nn.Module | None = None,
         gated: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__(
-            ElasticLinear(embed_dim, hidden_dim),
-            ElasticLinear(hidden_dim, embed_dim),
+            ElasticLinear(embed_dim, hidden_dim, bias),
+            ElasticLinear(hidden_dim, embed_dim, bias),
             activation,
-            ElasticLinear(embed_dim, hidden_dim) if gated else None,
+            ElasticLinear(embed_dim, hidden_dim, bias) if gated else None,
         )
 
     @property

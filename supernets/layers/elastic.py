@@ -90,20 +90,25 @@ class ElasticEmbedding(nn.Embedding, Quantizable):
 class ElasticLayerNorm(nn.LayerNorm, Elastic):
     """Layer normalisation over the first features only."""
 
-    def __init__(self, features: int, eps: float) -> None:
-        super().__init__(features, eps=eps)
+    def __init__(self, features: int, eps: float, bias: bool = True) -> None:
+        super().__init__(features, eps=eps, bias=bias)
         self.active_out = features
+
+    def active_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias at the active size, as views, `(active,)`."""
+        n = self.active_out
+        return self.weight[:n], None if self.bias is None else self.bias[:n]
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `(..., active)` over its last axis."""
-        n = self.active_out
-        return F.layer_norm(x, (n,), self.weight[:n], self.bias[:n], self.eps)
+        return F.layer_norm(x, (self.active_out,), *self.active_parameters(), self.eps)
 
     def extract(self) -> nn.LayerNorm:
         """Copy the active part into a plain layer."""
-        plain = nn.LayerNorm(self.active_out, eps=self.eps)
-        _copy(plain.weight, self.weight[: self.active_out])
-        _copy(plain.bias, self.bias[: self.active_out])
+        weight, bias = self.active_parameters()
+        plain = nn.LayerNorm(self.active_out, eps=self.eps, bias=bias is not None)
+        _copy(plain.weight, weight)
+        _copy(plain.bias, bias)
         return plain
 
 

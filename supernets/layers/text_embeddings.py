@@ -60,18 +60,18 @@ class ElasticTextEmbeddings(TextEmbeddings):
         embed_dim: int,
         *,
         norm_eps: float,
-        embedding_dim: int | None = None,
-        positions: int = 0,
-        token_types: int = 0,
-        padding: int | None = None,
+        norm_bias: bool,
+        word_dim: int,
+        positions: int,
+        token_types: int,
+        padding: int | None,
     ) -> None:
-        width = embedding_dim or embed_dim
         super().__init__(
-            ElasticEmbedding(vocab_size, width),
-            ElasticLayerNorm(width, norm_eps),
-            ElasticEmbedding(positions, width) if positions else None,
-            ElasticEmbedding(token_types, width) if token_types else None,
-            ElasticLinear(width, embed_dim) if width != embed_dim else None,
+            ElasticEmbedding(vocab_size, word_dim),
+            ElasticLayerNorm(word_dim, norm_eps, norm_bias),
+            ElasticEmbedding(positions, word_dim) if positions else None,
+            ElasticEmbedding(token_types, word_dim) if token_types else None,
+            ElasticLinear(word_dim, embed_dim) if word_dim != embed_dim else None,
             padding,
         )
 

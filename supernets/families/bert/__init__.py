@@ -7,7 +7,7 @@ from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
 FAMILY = Family(
     sizes=BertConfig,
     model_types=("bert",),
-    network="supernets.families.text_transformer:TextSuperNetwork",
+    network="supernets.families.texts.transformer:TextSuperNetwork",
     hugging_face="supernets.families.bert.hugging_face:HUGGING_FACE",
     title="A BERT",
     dimensions=TRANSFORMER_DIMENSIONS,

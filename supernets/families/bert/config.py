@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from supernets.families.sizes import Size, TextSizes, TextTransformerSizes
+from supernets.families.sizes import Size, TextSizes
+from supernets.families.texts.sizes import TextTransformerSizes
 
 
 class TokenTypes(TextSizes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from supernets.families.sizes import TextTransformerSizes
+from supernets.families.texts.sizes import TextTransformerSizes
 
 
 class DistilBertConfig(TextTransformerSizes):

@@ -7,7 +7,7 @@ from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
 FAMILY = Family(
     sizes=ElectraConfig,
     model_types=("electra",),
-    network="supernets.families.text_transformer:TextSuperNetwork",
+    network="supernets.families.texts.transformer:TextSuperNetwork",
     hugging_face="supernets.families.electra.hugging_face:HUGGING_FACE",
     title="An ELECTRA",
     dimensions=TRANSFORMER_DIMENSIONS,

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from supernets.families.bert.config import TokenTypes
-from supernets.families.sizes import Size, TextTransformerSizes
+from supernets.families.sizes import Size
+from supernets.families.texts.sizes import TextTransformerSizes
 
 
 class ElectraConfig(TokenTypes, TextTransformerSizes):

@@ -7,7 +7,7 @@ from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
 FAMILY = Family(
     sizes=MPNetConfig,
     model_types=("mpnet",),
-    network="supernets.families.text_transformer:TextSuperNetwork",
+    network="supernets.families.texts.transformer:TextSuperNetwork",
     hugging_face="supernets.families.mpnet.hugging_face:HUGGING_FACE",
     title="An MPNet",
     dimensions=TRANSFORMER_DIMENSIONS,

@@ -7,7 +7,7 @@ from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
 FAMILY = Family(
     sizes=RobertaConfig,
     model_types=("roberta", "xlm-roberta", "camembert", "data2vec-text"),
-    network="supernets.families.text_transformer:TextSuperNetwork",
+    network="supernets.families.texts.transformer:TextSuperNetwork",
     hugging_face="supernets.families.roberta.hugging_face:HUGGING_FACE",
     title="A RoBERTa",
     dimensions=TRANSFORMER_DIMENSIONS,

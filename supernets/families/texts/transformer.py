@@ -1,119 +1,51 @@
-"""Text transformers of post-norm blocks, plain and as super-networks; sizes say what they have.
+"""A transformer of tokens of texts, plain and as a super-network; its sizes say which.
 
 B batch, T tokens, D embed_dim
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supernets.families.sizes import TextTransformerSizes
-from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
+from supernets.families.texts.block import ElasticTextBlock, TextBlock
+from supernets.families.texts.sizes import TextTransformerSizes
+from supernets.families.texts.surroundings import Surroundings
+from supernets.families.transformer import TransformerSuperNetwork, reading
 from supernets.layers.activations import ACTIVATIONS
-from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.layers.text_embeddings import ElasticTextEmbeddings, TextEmbeddings
-from supernets.layers.text_positions import bucket_rows
-from supernets.space.cost import Cost, Extent, Values, collect
+from supernets.space.cost import Cost, Counts, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 
 DEFAULT_TOKENS = 128
 """Sequence length where none is given: that at which the papers state BERT's MACs."""
 
 
-class Block(nn.Module):
-    """Post-norm transformer block."""
-
-    def __init__(
-        self,
-        attention: Attention,
-        attention_norm: nn.LayerNorm,
-        mlp: FeedForward,
-        mlp_norm: nn.LayerNorm,
-    ) -> None:
-        super().__init__()
-        self.attention, self.attention_norm = attention, attention_norm
-        self.mlp, self.mlp_norm = mlp, mlp_norm
-
-    def forward(
-        self,
-        x_BTD: Tensor,
-        mask_B11T: Tensor,
-        read: int | None = None,
-        rows_TT: Tensor | None = None,
-    ) -> Tensor:
-        """Add attention, normalise, add the feed-forward part, normalise; of the `read` tokens.
-
-        rows_TT: rows of the table of relative places, where attention has one.
-        """
-        bias = self.attention.bias
-        mask = mask_B11T if bias is None or rows_TT is None else mask_B11T + bias(rows_TT[:read])
-        mixed_BTD = self.attention(x_BTD, mask, read)
-        x_BTD = self.attention_norm(x_BTD[:, :read] + mixed_BTD)
-        out: Tensor = self.mlp_norm(x_BTD + self.mlp(x_BTD))
-        return out
-
-
-class ElasticTextBlock(ElasticBlock, Block):
-    """Post-norm block of elastic layers."""
-
-    attention: ElasticAttention
-    mlp: ElasticFeedForward
-    attention_norm: ElasticLayerNorm
-    mlp_norm: ElasticLayerNorm
-
-    def __init__(self, config: TextTransformerSizes) -> None:
-        width, eps = config.embed_dim, config.layer_norm_eps
-        Block.__init__(
-            self,
-            ElasticAttention(
-                width, config.num_heads, config.head_dim, bias_rows=config.relative_buckets
-            ),
-            ElasticLayerNorm(width, eps),
-            ElasticFeedForward(width, config.hidden_dim),
-            ElasticLayerNorm(width, eps),
-        )
-
-    @property
-    def norms(self) -> tuple[ElasticLayerNorm, ElasticLayerNorm]:
-        """The norms after attention and feed-forward part."""
-        return self.attention_norm, self.mlp_norm
-
-    def extract(self) -> Block:
-        """Copy the active part into a plain block."""
-        return Block(
-            self.attention.extract(),
-            self.attention_norm.extract(),
-            self.mlp.extract(),
-            self.mlp_norm.extract(),
-        )
-
-
 class TextTransformer(nn.Module):
-    """Post-norm classifier of texts by their first token.
+    """Classifier of texts; blocks keep the index they had in the network they are of.
 
-    Blocks keep the index they had in the network they come from. activation: between `pooler` and
-    `head`.
+    Norms that `config` does without are None.
     """
 
     def __init__(
         self,
         config: TextTransformerSizes,
         embeddings: TextEmbeddings,
-        blocks: Mapping[int, Block],
+        blocks: Mapping[int, TextBlock],
+        norm: nn.LayerNorm | None,
         pooler: nn.Linear,
+        pooler_norm: nn.LayerNorm | None,
         head: nn.Linear,
-        activation: nn.Module,
     ) -> None:
         super().__init__()
         self.config, self.embeddings = config, embeddings
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
-        self.pooler, self.activation, self.head = pooler, activation, head
+        self.norm, self.pooler, self.activation = norm, pooler, ACTIVATIONS[config.pooled]()
+        self.pooler_norm, self.head = pooler_norm, head
 
     def path(self) -> Sequence[nn.Module]:
         """The blocks to run, in order."""
@@ -130,9 +62,14 @@ class TextTransformer(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """What the classifier reads of each text, `(B, D)`."""
-        x_BTD = self.encode(input_ids, attention_mask, token_type_ids, read=1)
-        pooled_BD: Tensor = self.activation(self.pooler(x_BTD[:, 0]))
-        return pooled_BD
+        if self.config.pooling == "mean":
+            real_BT1 = attention_mask[:, :, None]
+            x_BTD = self.encode(input_ids, attention_mask, token_type_ids) * real_BT1
+            read_BD = x_BTD.sum(dim=1) / real_BT1.sum(dim=1)
+        else:
+            read_BD = self.encode(input_ids, attention_mask, token_type_ids, read=1)[:, 0]
+        pooled_BD: Tensor = self.activation(self.pooler(read_BD))
+        return pooled_BD if self.pooler_norm is None else self.pooler_norm(pooled_BD)
 
     def encode(
         self,
@@ -141,19 +78,16 @@ class TextTransformer(nn.Module):
         token_type_ids: Tensor | None = None,
         read: int | None = None,
     ) -> Tensor:
-        """What the blocks make of the tokens, `(B, T, D)`; at least of the first `read`."""
+        """What the network makes of all tokens, or at least of the first `read`, `(B, T, D)`."""
         x_BTD: Tensor = self.embeddings(input_ids, token_type_ids)
-        mask_B11T, rows_TT = (attention_mask > 0)[:, None, None, :], None
-        if self.config.relative_buckets:
-            mask_B11T = torch.where(mask_B11T, 0.0, -torch.inf)
-            rows_TT = self._relative_rows(x_BTD)
-        for block, count in reading(self.path(), read):
-            x_BTD = block(x_BTD, mask_B11T, count, rows_TT)
-        return x_BTD
-
-    def _relative_rows(self, x_BTD: Tensor) -> Tensor:
-        config, tokens = self.config, x_BTD.shape[1]
-        return bucket_rows(tokens, config.relative_buckets, config.max_positions, x_BTD.device)
+        blocks = [block for block in self.path() if isinstance(block, TextBlock)]
+        around = Surroundings(self.config, attention_mask)
+        masks = {block.window: around.mask(block.window) for block in blocks}
+        turns = {block.theta: around.turns(block.theta) for block in blocks}
+        rows_TT = around.rows()
+        for block, count in reading(blocks, read):
+            x_BTD = block(x_BTD, masks[block.window], count, rows_TT, turns[block.theta])
+        return x_BTD if self.norm is None else self.norm(x_BTD[:, :read])
 
 
 class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
@@ -161,11 +95,17 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
 
     config: TextTransformerSizes
     embeddings: ElasticTextEmbeddings
+    norm: ElasticLayerNorm | None
     pooler: ElasticLinear
+    pooler_norm: ElasticLayerNorm | None
     head: ElasticLinear
 
     def __init__(self, config: TextTransformerSizes, num_labels: int) -> None:
-        width = config.embed_dim
+        width, bias = config.embed_dim, config.has_bias("norm")
+
+        def norm(needed: bool) -> ElasticLayerNorm | None:
+            return ElasticLayerNorm(width, config.layer_norm_eps, bias) if needed else None
+
         TextTransformer.__init__(
             self,
             config,
@@ -173,15 +113,17 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
                 config.vocab_size,
                 width,
                 norm_eps=config.layer_norm_eps,
-                embedding_dim=config.word_dim,
+                norm_bias=bias,
+                word_dim=config.word_dim,
                 positions=config.position_rows,
                 token_types=config.rows.get("token_type_ids", 0),
                 padding=config.padding,
             ),
-            {index: ElasticTextBlock(config) for index in range(config.depth)},
-            ElasticLinear(width, width),
+            {index: ElasticTextBlock(config, index) for index in range(config.depth)},
+            norm(config.norm_first),
+            ElasticLinear(width, width, config.has_bias("pooler")),
+            norm(config.pooled_norm),
             ElasticLinear(width, num_labels),
-            ACTIVATIONS[config.pooled](),
         )
         self.start(config, num_labels)
 
@@ -191,10 +133,11 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         return TextTransformer(
             self.config,
             self.embeddings.extract(),
-            {index: block for index, block in blocks.items() if isinstance(block, Block)},
+            {index: block for index, block in blocks.items() if isinstance(block, TextBlock)},
+            None if self.norm is None else self.norm.extract(),
             self.pooler.extract(),
+            None if self.pooler_norm is None else self.pooler_norm.extract(),
             self.head.extract(),
-            deepcopy(self.activation),
         ).eval()
 
     @property
@@ -237,12 +180,26 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         width = np.full(len(values), config.embed_dim, dtype=np.int64)
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
         tokens = once * (sequence_length or DEFAULT_TOKENS)
-        extents, macs = self.block_costs(values, width, [tokens] * config.depth, 1)
+        read = tokens if config.pooling == "mean" else 1
+        extents, macs = self.block_costs(values, width, [tokens] * config.depth, read)
         for layer in self.layers:
             if layer.name not in extents:
                 uses = tokens if layer.name == "embeddings.projection" else once
                 sizes = once * layer.shape[1], once * layer.shape[0]
                 extents[layer.name] = Extent(*sizes, uses, always)
-        norms = 4 * values.sizes("depth", config.depth) * width + 2 * config.word_dim
         biases, unused = self.relative_biases(values)
-        return collect(self.layers, extents, values, norms + biases, macs, unused)
+        return collect(self.layers, extents, values, biases + self._norms(values), macs, unused)
+
+    def _norms(self, values: Values) -> Counts:
+        """Parameters of all norms, `(n,)`."""
+        outside = [self.embeddings.norm, *filter(None, (self.norm, self.pooler_norm))]
+        count = np.full(len(values), _parameters(outside), np.int64)
+        depth = values.sizes("depth", self.config.depth)
+        for index in range(self.config.depth):
+            kept = depth >= self.rank("depth", index)
+            count += _parameters(self.block(index).norms) * kept
+        return count
+
+
+def _parameters(modules: Iterable[nn.Module]) -> int:
+    return sum(tensor.numel() for module in modules for tensor in module.parameters())

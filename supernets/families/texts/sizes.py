@@ -1,0 +1,70 @@
+"""Sizes of a transformer that reads texts, and what its families differ in; free of torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from supernets.families.sizes import TextSizes, TransformerSizes
+
+
+class TextTransformerSizes(TextSizes, TransformerSizes):
+    """Sizes of a stack of transformer blocks that reads texts.
+
+    Properties say how the families differ; here they are those of BERT.
+    """
+
+    @property
+    def position_rows(self) -> int:
+        """Rows of the position embedding, those that no token has included."""
+        return self.max_positions + (0 if self.padding is None else self.padding + 1)
+
+    @property
+    def word_dim(self) -> int:
+        """Width of the embeddings, which may be projected to that of the stream."""
+        return self.embed_dim
+
+    @property
+    def relative_buckets(self) -> int:
+        """Rows of the table by which every block adds numbers to the scores of pairs of tokens."""
+        return 0
+
+    def theta(self, index: int) -> float | None:
+        """Base of the angles by which a block turns queries and keys, if it does."""
+        return None
+
+    def window(self, index: int) -> int | None:
+        """How far from a token others lie that a block lets it look at; None: anywhere."""
+        return None
+
+    @property
+    def norm_first(self) -> bool:
+        """Whether blocks normalise what their layers read; then the last block's output too."""
+        return False
+
+    def attention_norm(self, index: int) -> bool:
+        """Whether a block normalises for its attention."""
+        return True
+
+    @property
+    def gated(self) -> bool:
+        """Whether the activation of the MLP multiplies a second linear layer."""
+        return False
+
+    def has_bias(self, part: Literal["attention", "mlp", "norm", "pooler"]) -> bool:
+        """Whether layers of this kind have a bias."""
+        return True
+
+    @property
+    def pooling(self) -> Literal["first", "mean"]:
+        """What the pooler reads: the first token, or the mean of all."""
+        return "first"
+
+    @property
+    def pooled(self) -> Literal["gelu", "relu", "tanh"]:
+        """The activation behind the pooler."""
+        return "tanh"
+
+    @property
+    def pooled_norm(self) -> bool:
+        """Whether what is pooled is normalised for the classifier."""
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,14 @@ TINY: dict[str, object] = {
 def one_thread() -> None:
     """Tests share the machine: more threads only wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def impatient() -> Iterator[None]:
+    """Tests run beside each other and want no calm figures; those of patience set their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hardware.latency.PATIENCE_S", 0)
+        yield
 
 
 @pytest.fixture(autouse=True)

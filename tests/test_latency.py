@@ -20,6 +20,12 @@ from hardware.latency import COUNTED, PATIENCE_S, Latency, Rounds, run_times
 from hardware.run_watch import RunWatch
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for calm rounds as long as a user does."""
+    monkeypatch.setattr("hardware.latency.PATIENCE_S", PATIENCE_S)
+
+
 class Recorder:
     """A session that notes who ran."""
 

@@ -124,6 +124,12 @@ MODELS: dict[str, Callable[[], Any]] = {
     "vit-no-bias": lambda: ViTForImageClassification(ViTConfig(**VIT_SIZES, qkv_bias=False)),
     "deit": lambda: DeiTForImageClassification(DeiTConfig(**VIT_SIZES)),
     "deit-distilled": lambda: DeiTForImageClassificationWithTeacher(DeiTConfig(**VIT_SIZES)),
+    "vit_msn": lambda: transformers.ViTMSNForImageClassification(
+        transformers.ViTMSNConfig(**VIT_SIZES)
+    ),
+    "ijepa": lambda: transformers.IJepaForImageClassification(
+        transformers.IJepaConfig(**VIT_SIZES)
+    ),
     "dinov2-swiglu-registers": lambda: Dinov2WithRegistersForImageClassification(
         Dinov2WithRegistersConfig(**VIT_SIZES, use_swiglu_ffn=True, qkv_bias=False)
     ),
@@ -131,6 +137,19 @@ MODELS: dict[str, Callable[[], Any]] = {
     "clip": lambda: transformers.CLIPForImageClassification(transformers.CLIPConfig(**tower())),
     "clip-gelu": lambda: transformers.CLIPForImageClassification(
         transformers.CLIPConfig(**tower(hidden_act="gelu"))
+    ),
+    "beit": lambda: transformers.BeitForImageClassification(
+        transformers.BeitConfig(**VIT_SIZES, use_relative_position_bias=True)
+    ),
+    "beit-class-token": lambda: transformers.BeitForImageClassification(
+        transformers.BeitConfig(
+            **VIT_SIZES,
+            use_absolute_position_embeddings=True,
+            use_mean_pooling=False,
+        )
+    ),
+    "data2vec-vision": lambda: transformers.Data2VecVisionForImageClassification(
+        transformers.Data2VecVisionConfig(**VIT_SIZES, use_relative_position_bias=True)
     ),
     "siglip": lambda: transformers.SiglipForImageClassification(
         transformers.SiglipConfig(**tower())
@@ -195,25 +214,43 @@ MODELS: dict[str, Callable[[], Any]] = {
 }
 
 BACKBONES: dict[str, tuple[Callable[[], Any], Callable[[Any], Tensor]]] = {
-    "dinov2": (lambda: Dinov2Model(Dinov2Config(**VIT_SIZES)), lambda x: first_and_mean(x, 1)),
+    "dinov2": (lambda: Dinov2Model(Dinov2Config(**VIT_SIZES)), lambda out: first_and_mean(out, 1)),
     "dinov2_with_registers": (
         lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**VIT_SIZES)),
-        lambda x: first_and_mean(x, 5),
+        lambda out: first_and_mean(out, 5),
     ),
     "clip_vision_model": (
         lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**VIT_SIZES)),
-        lambda x: x[:, 1:].mean(dim=1),
+        lambda out: out.last_hidden_state[:, 1:].mean(dim=1),
+    ),
+    "beit-shared": (
+        lambda: transformers.BeitModel(
+            transformers.BeitConfig(
+                **VIT_SIZES,
+                use_relative_position_bias=True,
+                use_shared_relative_position_bias=True,
+                use_absolute_position_embeddings=True,
+                use_mask_token=True,
+                layer_scale_init_value=0.0,
+            )
+        ),
+        lambda out: out.pooler_output,
+    ),
+    "vit_mae": (
+        lambda: transformers.ViTMAEModel(transformers.ViTMAEConfig(**VIT_SIZES, mask_ratio=0.0)),
+        lambda out: out.last_hidden_state[:, 0],
     ),
     "siglip_vision_model": (
         lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**VIT_SIZES)),
-        lambda x: x.mean(dim=1),
+        lambda out: out.last_hidden_state.mean(dim=1),
     ),
 }
-"""Models of images without a classifier -> what a new one reads of their `last_hidden_state`."""
+"""Models of images without a classifier -> what a new one reads of their outputs."""
 
 
-def first_and_mean(tokens_BTD: Tensor, prefix: int) -> Tensor:
+def first_and_mean(out: Any, prefix: int) -> Tensor:
     """Class token and mean of the patches, feature by feature."""
+    tokens_BTD = out.last_hidden_state
     both = tokens_BTD[:, 0], tokens_BTD[:, prefix:].mean(dim=1)
     return torch.stack(both, dim=2).flatten(1)
 

@@ -10,6 +10,7 @@ import yaml
 from torch import nn
 
 from nas.experiment.schema import Experiment
+from supernets.families.beit.config import BeitConfig
 from supernets.families.bert.config import BertConfig
 from supernets.families.clip.config import ClipConfig
 from supernets.families.dinov2.config import Dinov2Config
@@ -31,6 +32,9 @@ CHECKPOINTS: dict[str, Sizes] = {
     "google/siglip-base-patch16-224": SiglipConfig(image_size=224, patch_size=16, **BASE),
     "google/efficientnet-b0": EfficientNetConfig(image_size=224),
     "google/mobilenet_v2_1.0_224": MobileNetV2Config(image_size=96),
+    "microsoft/beit-base-patch16-224-pt22k-ft22k": BeitConfig(
+        image_size=224, patch_size=16, **BASE
+    ),
     "google/vit-base-patch16-224": VitConfig(image_size=224, patch_size=16, **BASE),
     "sentence-transformers/all-MiniLM-L6-v2": BertConfig(
         vocab_size=30522, max_positions=512, embed_dim=384, depth=6, num_heads=12, hidden_dim=1536

@@ -15,6 +15,7 @@ from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from hardware.graph import graph_rewrites as normalize
+from hardware.graph.constants import share_constants
 from hardware.graph.template import DROPPED, Template
 
 __all__ = ["OPSET", "Template", "export_template"]
@@ -53,6 +54,7 @@ def export_template(
     normalize.attention(model.graph)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
+    share_constants(model.graph, parameters)
     parameters = {name: shape for name, shape in parameters.items() if name in _used(model.graph)}
     side_by_side = normalize.side_by_side(model.graph, choices or {})
     bypasses = normalize.bypasses(model.graph, parameters)

@@ -178,7 +178,6 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
     """Transformer of patches with elastic depth, heads, neurons, stream width and resolution."""
 
     config: ImageTransformerSizes
-    active_size: int
     patch_embed: ElasticLinear
     first_norm: ElasticLayerNorm | None
     norm: ElasticLayerNorm | None
@@ -202,6 +201,7 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
             norm(config.last_norm is not None),
             ElasticLinear(width * config.reads, num_labels),
         )
+        self.active_size = config.image_size
         self.start(config, num_labels)
 
     @property

@@ -11,6 +11,7 @@ FAMILIES = {
     "dinov2": "supernets.families.dinov2:FAMILY",
     "clip": "supernets.families.clip:FAMILY",
     "siglip": "supernets.families.siglip:FAMILY",
+    "beit": "supernets.families.beit:FAMILY",
     "bert": "supernets.families.bert:FAMILY",
     "distilbert": "supernets.families.distilbert:FAMILY",
     "roberta": "supernets.families.roberta:FAMILY",

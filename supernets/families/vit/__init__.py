@@ -1,4 +1,4 @@
-"""Vision transformers: ViT, and DeiT with its distillation token."""
+"""Vision transformers: ViT, DeiT with its distillation token, and ViTs trained without labels."""
 
 from supernets.families.family import Family
 from supernets.families.image_dimensions import IMAGE_DIMENSIONS
@@ -7,7 +7,7 @@ from supernets.families.vit.config import VitConfig
 
 FAMILY = Family(
     sizes=VitConfig,
-    model_types=("vit", "deit"),
+    model_types=("vit", "deit", "vit_msn", "ijepa", "vit_mae"),
     network="supernets.families.image_transformer:ImageSuperNetwork",
     hugging_face="supernets.families.vit.hugging_face:HUGGING_FACE",
     title="A vision transformer",

@@ -34,6 +34,19 @@ def prepare(theirs: Mapping[str, Tensor], own: VitConfig, wanted: VitConfig) -> 
     return ready
 
 
+def _variant(
+    model_type: str,
+    architecture: str,
+    prefix_tokens: int,
+    heads: tuple[str, ...] = ("classifier",),
+    base: str | None = None,
+    kind: str | None = None,
+) -> Variant:
+    """kind: what it is exported as, if not as itself."""
+    sizes = {"prefix_tokens": prefix_tokens, "head_tokens": len(heads), "kind": kind or model_type}
+    return Variant(model_type, architecture, heads, sizes, base)
+
+
 HUGGING_FACE = HuggingFace(
     names={
         "cls_token": CLASS,
@@ -52,24 +65,17 @@ HUGGING_FACE = HuggingFace(
         "qkv_bias": Field("qkv_bias"),
     },
     variants=(
-        Variant(
-            "vit",
-            "ViTForImageClassification",
-            ("classifier",),
-            {"prefix_tokens": 1, "head_tokens": 1},
-        ),
-        Variant(
-            "deit",
-            "DeiTForImageClassification",
-            ("classifier",),
-            {"prefix_tokens": 2, "head_tokens": 1},
-        ),
-        Variant(
+        _variant("vit", "ViTForImageClassification", 1),
+        _variant("deit", "DeiTForImageClassification", 2),
+        _variant(
             "deit",
             "DeiTForImageClassificationWithTeacher",
+            2,
             ("cls_classifier", "distillation_classifier"),
-            {"prefix_tokens": 2, "head_tokens": 2},
         ),
+        _variant("vit_msn", "ViTMSNForImageClassification", 1, base="vit"),
+        _variant("ijepa", "IJepaForImageClassification", 0),
+        _variant("vit_mae", "ViTMAEModel", 1, base="vit", kind="vit"),
     ),
     fixed={"hidden_act": ("gelu", "gelu_python")},
     older=(

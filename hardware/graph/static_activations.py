@@ -64,16 +64,15 @@ class Plan:
 def plan(
     nodes: Iterable[onnx.NodeProto],
     low: Mapping[str, Mask],
-    constants: Iterable[str],
     gaps: Mapping[str, tuple[str, Mask]] | None = None,
 ) -> Plan:
     """Follow the nodes in order; `low` tells by node name which layers are statically quantized.
 
-    A convolution's INT8 kernel writes INT8, after the ReLU (or ReLU6) that follows it; sums of two
-    such values and pooled maxima stay INT8. `constants` are values that are no activations. `gaps`
-    tells for the output of a droppable block its input, and where the block is dropped.
+    A convolution's INT8 kernel writes INT8, after the ReLU (or ReLU6) that follows it; sums and
+    products of two such values, sigmoids and pooled maxima stay INT8. `gaps` tells for the output
+    of a droppable block its input, and where the block is dropped.
     """
-    nodes, fixed, found = list(nodes), set(constants), Plan()
+    nodes, found = list(nodes), Plan()
     users = _users(nodes)
     no = np.bool_(False)
     for node in nodes:
@@ -82,13 +81,15 @@ def plan(
             found.edge[x] = found.edge.get(x, no) | (mask & ~found.whole.get(x, no))
             if node.op_type == "Conv":
                 found.whole[_end(node, users)] = mask
-        elif node.op_type == "Add" and not fixed & set(node.input):
-            left, right = (found.whole.get(name, no) for name in node.input)
+        elif node.op_type in ("Add", "Mul") and set(node.input) <= found.whole.keys():
+            left, right = (found.whole[name] for name in node.input)
             found.whole[_end(node, users)] = left & right
         elif node.op_type == "MaxPool" and node.input[0] in found.whole:
             x = node.input[0]
             found.whole[node.output[0]] = found.whole[x]
             found.source[node.output[0]] = found.source.get(x, x)
+        elif node.op_type == "Sigmoid" and node.input[0] in found.whole:
+            found.whole[node.output[0]] = found.whole[node.input[0]]
         for value in (gaps or {}).keys() & set(node.output):
             before, dropped = (gaps or {})[value]
             kept = found.whole.get(value, no) & ~dropped

@@ -35,7 +35,7 @@ def rounding_of(
     """
     nodes = template.without(template.dropped(weights))
     low = static_layers(template, nodes, scheme, policy)
-    found = plan(nodes, low, template.constants)
+    found = plan(nodes, low)
     inputs = {}
     for node in nodes:
         layer = template.layer_of.get(node.name)

@@ -40,7 +40,7 @@ def calibrate(
     """
     nodes = kept_nodes(template, weights)
     low = static_layers(template, nodes, scheme)
-    observed = sorted(plan(nodes, low, template.constants).observed())
+    observed = sorted(plan(nodes, low).observed())
     model = materialize(template, weights, QuantPolicy({}), scheme)
     inputs = {value.name for value in model.graph.input}
     inner = [name for name in observed if name not in inputs]

@@ -45,7 +45,7 @@ def materialize(
     kept = kept_nodes(template, weights)
     _check_policy(template, kept, policy)
     heads, graph = _heads(template, weights), GraphWriter()
-    rounding = plan(kept, static_layers(template, kept, scheme, policy), template.constants)
+    rounding = plan(kept, static_layers(template, kept, scheme, policy))
     activations = StaticActivations(
         graph,
         rounding,

@@ -163,7 +163,7 @@ class _FixedEnd:
             bypass.output: (bypass.input, ~self._kept(path, layers, present))
             for path, bypass in self._template.bypasses.items()
         }
-        found = plan(nodes, low, self._template.constants, gaps)
+        found = plan(nodes, low, gaps)
         integers_only = {n.input[0] for n in nodes if n.op_type == "Linear"} - found.whole.keys()
         if self._scheme.linear == "qdq":
             integers_only = set()

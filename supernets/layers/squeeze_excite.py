@@ -17,11 +17,12 @@ class SqueezeExcite(nn.Module):
     def __init__(self, reduce: nn.Conv2d, expand: nn.Conv2d, activation: nn.Module) -> None:
         super().__init__()
         self.reduce, self.expand, self.activation = reduce, expand, activation
+        self.gate = nn.Sigmoid()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Weigh the channels."""
         mean_BC11 = x_BCHW.mean(dim=(2, 3), keepdim=True)
-        weights_BC11: Tensor = self.expand(self.activation(self.reduce(mean_BC11))).sigmoid()
+        weights_BC11: Tensor = self.gate(self.expand(self.activation(self.reduce(mean_BC11))))
         return x_BCHW * weights_BC11
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from supernets.families.efficientnet.config import EfficientNetConfig
 from supernets.families.inverted_residual.network import InvertedResidualSuperNetwork
+from supernets.layers.silu import SiLU
 
 
 class EfficientNetSuperNetwork(InvertedResidualSuperNetwork):
     """EfficientNet with elastic blocks per stage and channels inside the blocks."""
 
     def __init__(self, config: EfficientNetConfig, num_labels: int) -> None:
-        super().__init__(config, num_labels, nn.SiLU)
+        super().__init__(config, num_labels, SiLU)

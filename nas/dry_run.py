@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +21,9 @@ from nas.experiment.objectives import Constraint, check_consistent
 from nas.experiment.schema import Experiment
 from nas.ledger.storage import StorageError, open_storage
 from nas.recipe.defaults import Recipe
-from nas.recipe.resolution import continued, resolved
+from nas.recipe.resolution import continued, planned, resolved
 from nas.run.data_record import record_of
+from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder
 from nas.run.saved_experiment import is_written, refuse_changes
 from nas.run_session import candidate_builder
@@ -50,10 +50,12 @@ def admit(
     folder: RunFolder,
     tell: Callable[[Table | str], object] | None = None,
     needs_database: bool = False,
+    pace: Pace | None = None,
 ) -> tuple[TaskData, Recipe]:
-    """Load the data and derive what is left open.
+    """Load the data and derive what is left open, fitted to the budget if there is one.
 
     tell: is given what a dry run finds. Without it a run that is tuned is not looked at again.
+    pace: of the run, to which its stages are planned.
     Raises ValueError for all that can be found out before hours of training.
     """
     if needs_database and experiment.storage is None:
@@ -62,20 +64,24 @@ def admit(
             "give --storage postgresql://user@host/name"
         )
     folder.refuse_unusable()
-    experiment = continued(experiment, folder)
+    pace, experiment = pace or Pace(), continued(experiment, folder)
     refuse_changes(experiment, folder)
     _open_ledger(experiment, folder)
     data = load_data(experiment.data, experiment.model, experiment.task)
     record_of(experiment, data).refuse_changes(folder)
     recipe = resolved(experiment, folder, data)
-    experiment = recipe.experiment
-    tuned = is_written(experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()
+    tuned = is_written(recipe.experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()
     if tell is None and tuned:
-        ready_runtimes(experiment.export.verify)
+        ready_runtimes(recipe.experiment.export.verify)
         return data, recipe
-    for part in chain(recipe.lines(), check(experiment, data, None if tuned else folder)):
+    for part in check(recipe.experiment, data, None if tuned else folder):
         if tell is not None:
             tell(part)
+    if not tuned and (tell is not None or experiment.budget is not None):
+        data, recipe = planned(experiment, recipe, data, pace)
+    if tell is not None:
+        for line in recipe.lines():
+            tell(line)
     return data, recipe
 
 

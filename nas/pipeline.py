@@ -24,6 +24,7 @@ from nas.recipe.resolution import continued, keep, resolved
 from nas.reporting.report import write_reports
 from nas.run.data_record import record_of
 from nas.run.interrupts import Stopped
+from nas.run.pace import Pace, PacedReporter
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, RunFolderError, write_json
 from nas.run.saved_experiment import is_written, read_experiment
@@ -55,7 +56,10 @@ def run(
     computed is lost, and of a run that was stopped there is a report.
     """
     reporter.say(f"target: {experiment.target.execution_provider}")
-    data, recipe = admit(experiment, folder, needs_database=workers == 0 or latency_elsewhere)
+    pace = Pace.read(folder.pace)
+    reporter = PacedReporter(reporter, pace)
+    needs_database = workers == 0 or latency_elsewhere
+    data, recipe = admit(experiment, folder, needs_database=needs_database, pace=pace)
     experiment = recipe.experiment
     told = () if is_written(experiment, folder) else recipe.lines()
     for line in (*data.source.account.lines(), *data.notes, *told):
@@ -63,7 +67,7 @@ def run(
     with folder.locked(), storage_errors(experiment.storage, folder.journal):
         keep(recipe, folder)
         record_of(experiment, data).keep(folder)
-        session = tune(experiment, folder, data, reporter)
+        session = tune(experiment, folder, data, reporter, pace)
         session.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
         try:
             with measuring(session, workers) as loop:
@@ -71,9 +75,11 @@ def run(
                 loop.search(problem)
             front = validate_and_export(session, problem)
         except Stopped:
+            pace.keep()
             with suppress(NotMeasuredError):
                 write_reports(experiment, folder, session.ledger.evaluations())
             raise
+        pace.keep()
         write_reports(experiment, folder, session.ledger.evaluations())
         return front
 
@@ -88,11 +94,15 @@ def assist(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Non
 
 
 def tune(
-    experiment: Experiment, folder: RunFolder, data: TaskData, reporter: Reporter
+    experiment: Experiment,
+    folder: RunFolder,
+    data: TaskData,
+    reporter: Reporter,
+    pace: Pace | None = None,
 ) -> RunSession:
     """Tune the super-network and open the run's ledger, which must be this experiment's."""
     torch.manual_seed(experiment.seed)
-    session = RunSession.prepare(experiment, folder, data, reporter)
+    session = RunSession.prepare(experiment, folder, data, reporter, pace)
     claim_study(session.ledger, experiment)
     record = record_of(experiment, data)
     record.refuse_other(session.ledger.state.data, f"study {experiment.name!r}")
@@ -110,7 +120,7 @@ def measuring(session: RunSession, workers: int | None) -> Iterator[SearchLoop]:
     if workers == 0:
         ledger.note(open=True, supernet=send_supernet(experiment, session.folder))
     with session.executor(workers) as executor:
-        yield SearchLoop(experiment, ledger, executor, session.reporter)
+        yield SearchLoop(experiment, ledger, executor, session.reporter, session.pace)
     if workers == 0:
         ledger.note(open=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from hardware.files import cache_folder, replacing
@@ -27,6 +27,7 @@ from nas.evaluation.score_meter import RuntimeScore, ScoreMeter
 from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.ledger.study import open_ledger
+from nas.run.pace import Pace
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder
 from nas.search.problem import SearchProblem
@@ -73,19 +74,26 @@ class RunSession:
     builder: CandidateBuilder
     ledger: Ledger
     reporter: Reporter
+    pace: Pace = field(default_factory=Pace)
 
     @classmethod
     def prepare(
-        cls, experiment: Experiment, folder: RunFolder, data: TaskData, reporter: Reporter
+        cls,
+        experiment: Experiment,
+        folder: RunFolder,
+        data: TaskData,
+        reporter: Reporter,
+        pace: Pace | None = None,
     ) -> RunSession:
         """Load or make the super-network, export its template and open the ledger."""
-        supernet, space = Preparation(experiment, data, folder, reporter).supernet()
+        pace = pace or Pace()
+        supernet, space = Preparation(experiment, data, folder, reporter, pace=pace).supernet()
         template = cls._template(supernet, space, folder, reporter)
         builder = candidate_builder(experiment, data, supernet, space, template)
         ledger = open_ledger(experiment, folder, space)
         if experiment.quantization.int4_kernel == "auto":
             builder = cls._with_int4_kernel(builder, experiment, ledger)
-        return cls(experiment, folder, data, builder, ledger, reporter)
+        return cls(experiment, folder, data, builder, ledger, reporter, pace)
 
     @staticmethod
     def _with_int4_kernel(
@@ -169,7 +177,7 @@ class RunSession:
         validation, train = self.data.validation, noisy(self.data, settings.token_noise)
         return FineTuner(
             settings, self.builder, full, train, validation,
-            self.folder, self.experiment.seed, self.reporter, self.experiment.quality,
+            self.folder, self.experiment.seed, self.reporter, self.experiment.quality, self.pace,
         )  # fmt: skip
 
     def _runtimes(self) -> list[Runtime]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from nas.delivery.selection import best_so_far
+from nas.delivery.selection import best_so_far, searched
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation, Role
 from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
+from nas.run.pace import Pace, TimeIsUp
 from nas.run.progress import Reporter, Stage
 from nas.search.feasibility import refuse_unreachable
 from nas.search.problem import History, SearchProblem
@@ -23,6 +24,9 @@ FAILED_SHARE = 0.2
 """Share of failed candidates above which a run stops; a continued run judges only new ones."""
 FEWEST_JUDGED = 10
 """Candidates before which that share says nothing."""
+
+FEWEST_IN_TIME = 4
+"""Candidates that are measured however late it is: a run ends with models."""
 
 
 class SearchError(ValueError):
@@ -37,6 +41,7 @@ class SearchLoop:
     ledger: Ledger
     executor: Executor
     reporter: Reporter
+    pace: Pace = field(default_factory=Pace)
 
     def measure_references(
         self, references: Mapping[str, Candidate]
@@ -46,6 +51,8 @@ class SearchLoop:
         Raises SearchError if one fails: nothing could be compared then.
         """
         stage, earlier = self.reporter.stage("references"), _keys(self.ledger.evaluations())
+        if self._late:
+            self.ledger.set_aside()
         self.ledger.enqueue(list(references.values()), "reference", 0)
         self._work_off(stage, "reference", len(references), earlier)
         known = {e.candidate.key: e for e in self.ledger.evaluations()}
@@ -60,10 +67,21 @@ class SearchLoop:
 
         A round follows from the seed and the rounds before it, so an interrupted round is proposed
         again and only what is missing of it is measured. Raises SearchError when too many fail, and
-        UnreachableError when the predictors see no way to keep the constraints.
+        UnreachableError when the predictors see no way to keep the constraints. Ends early when its
+        time is used up.
         """
+        stage = self.reporter.stage("search")
+        try:
+            self._measure_rounds(problem, stage)
+        except TimeIsUp:
+            self.ledger.set_aside()
+            known = searched(self.ledger.evaluations())
+            self.reporter.say(f"search: {len(known)} candidates were measured in its time")
+
+    def _measure_rounds(self, problem: SearchProblem, stage: Stage) -> None:
         ledger, settings, seed = self.ledger, self.experiment.search, self.experiment.seed
-        stage, strategy = self.reporter.stage("search"), make_strategy(problem, settings, seed)
+        strategy = make_strategy(problem, settings, seed)
+        self._keep_time()
         number, earlier = max(1, ledger.last_round), _keys(ledger.evaluations())
         self._work_off(stage, "search", settings.evaluations, earlier)
         while ledger.queued("search") < settings.evaluations:
@@ -79,6 +97,17 @@ class SearchLoop:
             refuse_unreachable(problem, history_of(ledger.evaluations(), problem), seed)
             number += 1
 
+    @property
+    def _late(self) -> bool:
+        """Whether the search has used its share of the time, and has found something."""
+        late = self.pace.left_s("search") <= 0
+        return late and len(searched(self.ledger.evaluations())) >= FEWEST_IN_TIME
+
+    def _keep_time(self) -> None:
+        """Raise TimeIsUp when the search is late."""
+        if self._late:
+            raise TimeIsUp
+
     def _work_off(self, stage: Stage, role: Role, total: int, earlier: Set[str]) -> None:
         """Have every waiting candidate evaluated.
 
@@ -90,6 +119,8 @@ class SearchLoop:
             _stop_if_failing([e for e in known if e.candidate.key not in earlier])
             done = min(sum(e.role == role for e in known), total)
             stage.update(done, total, best_so_far(known, self.experiment))
+            if role == "search":
+                self._keep_time()
 
         self.executor.work_off(self.ledger, tell)
 

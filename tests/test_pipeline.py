@@ -400,7 +400,7 @@ def test_a_polished_full_network_teaches_if_it_is_better(
             "score",
             lambda _, __, candidate: Score(reached.get(candidate, teacher_score), 0.01),
         )
-        told.train(chosen)
+        told.train([chosen])
         weight = told.shipped(chosen)[0].supernet.state_dict()["head.weight"]
         assert isinstance(weight, Tensor)
         return weight
@@ -424,7 +424,7 @@ def test_a_polished_network_is_shipped_unless_a_standard_error_worse(
 ) -> None:
     found = replace(chosen, metrics={**chosen.metrics, "accuracy": 0.8})
     monkeypatch.setattr(FineTuner, "score", lambda *_: Score(0.8 + points / 100, 0.02))
-    polish.train(found)
+    polish.train([found])
     bench, accuracy = polish.shipped(found)
     assert (bench is not polish.builder) == polished
     assert accuracy == pytest.approx(0.8 + points / 100 * polished)
@@ -438,7 +438,7 @@ def test_a_network_polished_under_other_settings_is_not_taken(
     short = polish
     other = replace(short, settings=PolishSettings(epochs=1, batch_size=256))
     for told in (short, short, other, other):
-        told.train(chosen)
+        told.train([chosen])
     assert not given
     assert (short.shipped(chosen)[1], other.shipped(chosen)[1]) == (0.98, 0.97)
     trained = [p.shipped(chosen)[0].supernet.state_dict() for p in (short, other)]

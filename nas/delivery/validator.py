@@ -52,9 +52,8 @@ class Validator:
     ) -> list[ValidatedModel]:
         """Write `models/<name>/` for every pick and measure all of them together."""
         if self.fine_tuner is not None:
-            for pick in picks:
-                if pick.evaluation.role == "search":
-                    self.fine_tuner.train(pick.evaluation)
+            found = [pick.evaluation for pick in picks if pick.evaluation.role == "search"]
+            self.fine_tuner.train(found)
         stage = reporter.stage("validation")
         validated = []
         for number, pick in enumerate(picks):

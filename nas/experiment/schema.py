@@ -10,6 +10,7 @@ from hardware.formats.scheme import QuantScheme
 from hardware.portability.runtimes import runtime_named
 from hardware.settings import Settings
 from hardware.target import Target
+from nas.experiment.duration import parse_duration, readable_duration
 from nas.experiment.metrics import METRICS, Metric, find_metric, find_quality
 from nas.experiment.objectives import Constraint, check_consistent, parse_constraint
 from nas.experiment.search_settings import SearchSettings
@@ -88,6 +89,11 @@ class Experiment(Settings):
         "standard",
         description="How long to train and to search where the file does not say it: about a "
         "quarter of standard, standard, three times as long.",
+    )
+    budget: Annotated[str, AfterValidator(readable_duration)] | None = Field(
+        None,
+        description="Wall clock that the run may take on this machine: 30 min, 2 h, 90 s. What the "
+        "file does not say is fitted to it; `effort` then is the most, not the measure.",
     )
     model: ModelSettings = Field(description="The checkpoint to start from.")
     data: DataSettings = Field(description="The data set.")
@@ -246,6 +252,11 @@ class Experiment(Settings):
         limited = (find_metric(constraint.metric) for constraint in self.parsed_constraints())
         named = (metric.quality for metric in (*self.parsed_objectives(), *limited))
         return tuple(dict.fromkeys([self.quality, *(m for m in named if m is not None)]))
+
+    @property
+    def budget_s(self) -> float | None:
+        """The budget in seconds."""
+        return None if self.budget is None else parse_duration(self.budget)
 
     def parsed_objectives(self) -> tuple[Metric, ...]:
         """The objectives with direction and unit."""

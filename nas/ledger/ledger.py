@@ -147,6 +147,11 @@ class Ledger:
                 open_or_known.add(attrs["key"])
                 self._add_waiting(Candidate.from_json(attrs["candidate"]), attrs)
 
+    def set_aside(self) -> None:
+        """Take what still waits out of the queue; the next start's `recover` puts it back."""
+        while (trial := self.queue.claim()) is not None:
+            self.study.tell(trial, state=TrialState.FAIL)
+
     def settle(self) -> None:
         """Give candidates whose workers died to others, a few times; then they have failed."""
         self.queue.fail_stale()

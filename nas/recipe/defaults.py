@@ -19,6 +19,13 @@ from supernets.settings import PolishSettings, TeacherSettings, TrainSettings
 EFFORTS: dict[str, float] = {"quick": 0.25, "standard": 1.0, "thorough": 3.0}
 """Effort -> factor on steps of training and on candidates that are measured."""
 
+EXTENTS = {
+    "training": "model.training.epochs",
+    "tuning": "tune.epochs",
+    "search": "search.evaluations",
+    "polish": "polish.epochs",
+}
+"""Stage -> the number that says how long it is."""
 TUNING_STEPS, POLISHING_STEPS, SCRATCH_STEPS = 1200, 2400, 3000
 """At standard effort: of a tuning, of each polish, of a training from scratch."""
 MOST_EPOCHS = {"pretrained": 20, "scratch": 40}
@@ -42,10 +49,15 @@ class Derived(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """An experiment with nothing left open. reasons: dotted keys -> why the value is what it is."""
+    """An experiment with nothing left open.
+
+    reasons: dotted keys -> why the value is what it is. notes: lines about stated numbers that
+    effort or budget would have made others, and the plan.
+    """
 
     experiment: Experiment
     reasons: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """What was derived, for people."""
@@ -53,19 +65,28 @@ class Recipe(NamedTuple):
             value = value_at(self.experiment, where)
             shown = "" if isinstance(value, BaseModel) else f" {value}"
             yield f"derived: {where}:{shown} ({reason})"
+        yield from self.notes
 
 
 def derive(experiment: Experiment, facts: Facts, factor: float | None = None) -> Recipe:
     """Fill in what is left open. factor: in place of the effort's."""
     if factor is None:
         factor = EFFORTS[experiment.effort]
-    reasons = {}
+    reasons, stated = {}, []
+    asked = [name for name in ("budget", "effort") if is_given(experiment, name)]
     for section in (_goal, _target, _training, _tune, _search, _polish, _export):
         for derived in section(experiment, facts, factor):
             if not is_given(experiment, derived.where):
                 experiment = with_values(experiment, {derived.where: derived.value})
                 reasons[derived.where] = derived.reason
-    return Recipe(experiment, reasons)
+            elif derived.where in EXTENTS.values() and asked:
+                own = value_at(experiment, derived.where)
+                if own != derived.value:
+                    by = " and ".join(f"{name}: {getattr(experiment, name)}" for name in asked)
+                    stated.append(
+                        f"stated: {derived.where}: {own} wins; {by} would make it {derived.value}"
+                    )
+    return Recipe(experiment, reasons, tuple(stated))
 
 
 def value_at(experiment: Experiment, where: str) -> Any:

@@ -10,20 +10,26 @@ from nas.experiment.load import dump_experiment, load_experiment
 from nas.experiment.schema import Experiment
 from nas.recipe.defaults import Recipe, derive, value_at
 from nas.recipe.facts import Facts
+from nas.recipe.plan import Sizes, fewer_samples, plan
+from nas.recipe.timing import measure
+from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder, read_json, write_json
 from nas.run.saved_experiment import FIXED, kept_experiment
 from supernets.data.data import TaskData
+from supernets.load import load_data
+from supernets.training.distributed import Ranks
 
 
 def continued(experiment: Experiment, folder: RunFolder) -> Experiment:
     """What an experiment leaves open as the folder's run has it, if there is one.
 
-    With another effort than that run's only what its measurements depend on; the rest is derived.
+    With another effort or budget than that run's: what its measurements depend on; the rest is
+    derived anew.
     """
     if not folder.experiment.exists():
         return experiment
     kept = load_experiment(folder.experiment)
-    if experiment.effort == kept.effort:
+    if (experiment.effort, experiment.budget) == (kept.effort, kept.budget):
         return filled(experiment, kept)
     fixed = {name: getattr(filled(experiment, kept), name) for name in FIXED}
     return with_values(experiment, fixed)
@@ -32,7 +38,40 @@ def continued(experiment: Experiment, folder: RunFolder) -> Experiment:
 def resolved(experiment: Experiment, folder: RunFolder, data: TaskData) -> Recipe:
     """Derive what is still open after `continued`; what was derived then keeps its reason."""
     recipe = derive(experiment, Facts.of(experiment, data))
-    return Recipe(recipe.experiment, {**_kept_reasons(recipe.experiment, folder), **recipe.reasons})
+    kept = _kept_reasons(recipe.experiment, folder)
+    return recipe._replace(reasons={**kept, **recipe.reasons})
+
+
+def planned(
+    experiment: Experiment, recipe: Recipe, data: TaskData, pace: Pace
+) -> tuple[TaskData, Recipe]:
+    """Time a few steps; fit what is open to the budget, if there is one, and the pace to that.
+
+    recipe: of the effort alone. The data may then be fewer. Raises BudgetError for a budget that
+    is too short for any run.
+    """
+    if Ranks.of_environment().count > 1:
+        raise ValueError(
+            "budget: several processes that train together cannot be timed beforehand; give "
+            "effort, or epochs and evaluations, instead"
+        )
+    facts, costs = Facts.of(experiment, data), measure(recipe.experiment, data)
+    reasons = dict(recipe.reasons)
+    if fewer := fewer_samples(experiment, costs, _sizes(data)):
+        experiment = with_values(experiment, {"data.max_validation": fewer})
+        reasons["data.max_validation"] = "what the budget leaves for judging candidates"
+        data = load_data(experiment.data, experiment.model)
+    found = plan(experiment, facts, costs, _sizes(data), pace.now_s)
+    if experiment.budget_s is not None:
+        pace.plan(experiment.budget_s, found.seconds, found.free, found.polish_s)
+    kept = {w: r for w, r in reasons.items() if value_at(found.recipe.experiment, w) is not None}
+    return data, found.recipe._replace(
+        reasons={**kept, **found.recipe.reasons}, notes=(*found.recipe.notes, *found.lines())
+    )
+
+
+def _sizes(data: TaskData) -> Sizes:
+    return Sizes(len(data.train), len(data.validation), len(data.test))
 
 
 def keep(recipe: Recipe, folder: RunFolder) -> None:

@@ -43,6 +43,8 @@ class RunFolder:
     """The resolved configuration, defaults included."""
     recipe = Inside("recipe.json")
     """Why every value that the experiment file left open is what it is."""
+    pace = Inside("pace.json")
+    """Predicted and real seconds of every stage."""
     supernet = Inside("supernet")
     """Super-network weights, space.json and the exported template."""
     space = Inside("supernet/space.json")

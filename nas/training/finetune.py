@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.evaluation.record import Evaluation
 from nas.evaluation.score_meter import RuntimeScore
+from nas.run.pace import Pace
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, read_json, remove_others, sha256, write_json
 from nas.training.train_supernet import read_network, resumable
@@ -23,6 +25,8 @@ from supernets.settings import PolishSettings
 from supernets.training.tune import Polisher
 
 SCORE_FILE = "validated.json"
+LEAST_SHARE = 0.25
+"""Part of its planned time below which a polish is not begun."""
 
 
 class Score(NamedTuple):
@@ -48,10 +52,22 @@ class FineTuner:
     seed: int
     reporter: Reporter
     metric: Quality = ACCURACY
+    pace: Pace = field(default_factory=Pace)
 
-    def train(self, evaluation: Evaluation) -> None:
-        """Polish one candidate and measure what that gained, unless the run folder has it."""
-        self._train(evaluation, self._place(evaluation.candidate.key), self.settings, self._teacher)
+    def train(self, evaluations: Sequence[Evaluation]) -> None:
+        """Polish candidates and measure what that gained, as far as the run folder has it not.
+
+        Each gets an equal share of the time there is; one whose share is too short stays as found.
+        """
+        for number, evaluation in enumerate(evaluations):
+            key, others = evaluation.candidate.key, len(evaluations) - number
+            if (self._place(key) / SCORE_FILE).exists():
+                continue
+            if self.pace.left_s("polish") < LEAST_SHARE * self.pace.polish_s * others:
+                self.reporter.say(f"{key}: not polished, the time for that is used up")
+                continue
+            teacher = partial(self._teacher, others)
+            self._train(evaluation, self._place(key), self.settings, teacher, others)
 
     def shipped(self, evaluation: Evaluation) -> tuple[CandidateBuilder, float]:
         """What builds a trained candidate, and its value of the metric on validation then.
@@ -60,6 +76,8 @@ class FineTuner:
         the best of many measured on the same samples, and so too good by about as much.
         """
         place, found = self._place(evaluation.candidate.key), evaluation.metrics[self.metric.name]
+        if not (place / SCORE_FILE).exists():
+            return self.builder, found
         score = _score(place)
         if self.metric.worse_by(score.value, found) <= score.error:
             return self._polished(place), score.value
@@ -70,14 +88,14 @@ class FineTuner:
         given = RuntimeScore(builder, self.validation).predictions(builder.build(candidate))
         return Score(given.score(self.metric), given.standard_error(self.metric))
 
-    def _teacher(self) -> SuperNetwork:
+    def _teacher(self, others: int) -> SuperNetwork:
         """The full network, polished first if the settings say so and validation gains."""
         own = self.settings.teacher
         if own is None:
             return self._tuned()
         place = self._place("teacher")
         settings = self.settings.model_copy(update=own.model_dump())
-        self._train(self.full, place, settings, self._tuned)
+        self._train(self.full, place, settings, self._tuned, others + 1)
         before = self.full.metrics[self.metric.name]
         gained = self.metric.worse_by(_score(place).value, before) < 0
         return read_network(place) if gained else self._tuned()
@@ -103,15 +121,21 @@ class FineTuner:
         place: Path,
         settings: PolishSettings,
         teacher: Callable[[], SuperNetwork],
+        others: int,
     ) -> None:
-        """Polish a candidate into `place` and measure it, as far as that is not done."""
+        """Polish a candidate into `place` and measure it, as far as that is not done.
+
+        others: trainings that share the time, this one among them.
+        """
         if (place / SCORE_FILE).exists():
             return
         candidate, found = evaluation.candidate, evaluation.metrics[self.metric.name]
         if not (place / WEIGHTS_FILE).exists():
+            known = teacher()
+            share_s = self.pace.now_s + self.pace.left_s("polish") / others
             polisher = Polisher(
                 self._tuned(),
-                teacher(),
+                known,
                 dict(candidate.architecture),
                 candidate.policy,
                 self.train_split,
@@ -120,7 +144,9 @@ class FineTuner:
                 self.builder.scheme,
             )
             place.mkdir(parents=True, exist_ok=True)
-            with resumable(polisher, f"polishing-{place.name}", RunFolder(place), self.reporter):
+            left_s = lambda: share_s - self.pace.now_s  # noqa: E731 # a clock that runs down
+            name = f"polishing-{place.name}"
+            with resumable(polisher, name, RunFolder(place), self.reporter, left_s):
                 polisher.network.save(place, self.builder.space)
         score = self.score(self._polished(place), candidate)
         write_json(place / SCORE_FILE, score._asdict())

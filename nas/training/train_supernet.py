@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 
 from nas.experiment.schema import Experiment
 from nas.run.interrupts import Stopped
+from nas.run.pace import Pace
 from nas.run.progress import Reporter, Stage
 from nas.run.run_folder import RunFolder, RunFolderError, read_json
 from nas.training.training_checkpoints import KEPT, Checkpoints
@@ -41,6 +43,7 @@ class Preparation:
     folder: RunFolder
     reporter: Reporter
     ranks: Ranks = field(default_factory=Ranks.of_environment)
+    pace: Pace = field(default_factory=Pace)
 
     def supernet(self) -> tuple[SuperNetwork, SearchSpace]:
         """The tuned super-network and its space, read back if they are there."""
@@ -102,7 +105,8 @@ class Preparation:
         if not self.ranks.leads:
             trainer.run()
             return
-        with resumable(trainer, name, self.folder, self.reporter):
+        left_s = partial(self.pace.left_s, name)
+        with resumable(trainer, name, self.folder, self.reporter, left_s):
             network = trainer.network.to(training_device(trainer.settings.device))
             metric = self.experiment.quality
             reached = score(network, self.data.validation, metric)
@@ -128,20 +132,30 @@ def check_batches(network: SuperNetwork, samples: int, experiment: Experiment) -
 
 
 @contextmanager
-def resumable(trainer: Trainer, name: str, folder: RunFolder, reporter: Reporter) -> Iterator[None]:
+def resumable(
+    trainer: Trainer,
+    name: str,
+    folder: RunFolder,
+    reporter: Reporter,
+    left_s: Callable[[], float] | None = None,
+) -> Iterator[None]:
     """Train to the end, from the newest checkpoint of this name if there is one.
 
+    left_s: seconds in which it has to end; the schedule is then cut to what fits.
     The checkpoints go when the body, which keeps the trained network, has ended.
     """
     folder.require_room(ROOM * trainer.network.weight_bytes, name)
     checkpoints = Checkpoints(folder.supernet / f"{name}-checkpoints")
     for path in checkpoints.restore(trainer):
         reporter.say(f"{path} is damaged; continuing from the checkpoint before it")
+    planned = trainer.total_steps
     try:
-        trainer.run(progress=_progress(reporter.stage(name)), checkpoint=checkpoints)
+        trainer.run(_progress(reporter.stage(name)), checkpoints, left_s)
     except Stopped:
         checkpoints.write(trainer)
         raise
+    if trainer.total_steps < planned:
+        reporter.say(f"{name}: {trainer.total_steps:,} of {planned:,} steps fitted into its time")
     yield
     checkpoints.clear()
 

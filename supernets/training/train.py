@@ -25,6 +25,9 @@ from supernets.training.distributed import Ranks
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
+FEWEST_TIMED = 3
+"""Steps after which their mean says how many more fit into a time."""
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt."""
 KEPT_BYTES, KEPT_BLOCK_BYTES = (1 << 31) - 1, 1 << 30
@@ -208,21 +211,32 @@ class Trainer:
         self,
         progress: Progress | None = None,
         checkpoint: Callable[[Trainer], None] | None = None,
+        left_s: Callable[[], float] | None = None,
     ) -> None:
         """Train to the end; `checkpoint` is called after every step and decides what to do.
 
-        The network comes back on the CPU, all of it active.
+        left_s: seconds in which it has to end: the schedule is cut to the steps that fit. The
+        network comes back on the CPU, all of it active.
         """
         keep_freed_memory()
         self._synchronise()
+        first, before_s = self.step_number, left_s() if left_s is not None else math.inf
         while self.step_number < self.total_steps:
             losses = self.step()
+            if left_s is not None and self.step_number - first >= FEWEST_TIMED:
+                self._fit(left_s(), before_s, self.step_number - first)
             if progress is not None:
                 progress(self.step_number, self.total_steps, losses)
             if checkpoint is not None:
                 checkpoint(self)
         self.network.activate({})
         lay_out(self.network.eval().cpu(), torch.contiguous_format)
+
+    def _fit(self, left_s: float, before_s: float, steps: int) -> None:
+        """Leave out the steps that do not fit, after so many have taken what is gone of a time."""
+        if math.isfinite(left_s):
+            fitting = max(0, int(left_s / max(1e-9, (before_s - left_s) / steps)))
+            self.total_steps = min(self.total_steps, self.step_number + fitting)
 
     def _synchronise(self) -> None:
         """Start all processes from the leading one's state."""
@@ -250,6 +264,7 @@ class Trainer:
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
         tensors["step"] = torch.tensor(self.step_number)
+        tensors["total"] = torch.tensor(self.total_steps)
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -269,6 +284,7 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.step_number = int(tensors["step"])
+        self.total_steps = int(tensors.get("total", self.total_steps))
         self._batches = self._stream()
 
 

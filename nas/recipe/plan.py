@@ -1,0 +1,173 @@
+"""What every stage of a run will take, and how much of each fits into a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nas.experiment.given import is_given, with_values
+from nas.experiment.schema import Experiment
+from nas.recipe.defaults import EFFORTS, EXTENTS, Recipe, derive
+from nas.recipe.facts import Facts
+from nas.recipe.timing import Costs
+from nas.run.pace import KEPT_BACK, STAGES
+from supernets.settings import TrainSettings
+
+FACTORS = np.geomspace(max(EFFORTS.values()), 0.01, 80)
+"""Tried in turn, from the longest to the shortest run."""
+FINISHING_S = 3.0
+"""Reports, of any run."""
+EVALUATION_SHARE = 0.3
+"""Part of a budget that scoring this many candidates may take, else validation is cut."""
+FEWEST_SCORED, FEWEST_SAMPLES = 30, 500
+
+
+class BudgetError(ValueError):
+    """The budget is too small for any run."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Samples of each split."""
+
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, and the seconds of its stages. over: what does not fit, in words."""
+
+    recipe: Recipe
+    seconds: Mapping[str, float]
+    polish_s: float = 0.0
+    over: str = ""
+
+    @property
+    def total_s(self) -> float:
+        """Of the whole run."""
+        return sum(self.seconds.values())
+
+    @property
+    def free(self) -> set[str]:
+        """Stages whose extent was stated: they end when that is done."""
+        return {s for s, where in EXTENTS.items() if where not in self.recipe.reasons}
+
+    def lines(self) -> Iterator[str]:
+        """The plan for people."""
+        budget_s = self.recipe.experiment.budget_s
+        against = "" if budget_s is None else f" of {budget_s / 60:.3g}"
+        for stage in STAGES:
+            if stage in self.seconds:
+                yield f"plan: {stage}: {self.seconds[stage] / 60:.1f} min{self._extent(stage)}"
+        yield f"plan: {self.total_s / 60:.1f}{against} min in all"
+        if self.over:
+            yield self.over
+
+    def _extent(self, stage: str) -> str:
+        given = self.recipe.experiment
+        epochs = {"training": given.model.training, "tuning": given.tune, "polish": given.polish}
+        if (settings := epochs.get(stage)) is not None:
+            models = f" of {given.export.models} models" if stage == "polish" else ""
+            return f" ({settings.epochs} epochs{models})"
+        return f" ({given.search.evaluations} candidates)" if stage == "search" else ""
+
+
+def predict(experiment: Experiment, costs: Costs, sizes: Sizes, spent_s: float) -> dict[str, float]:
+    """Stage -> seconds. spent_s: before the first of them."""
+    train, polish = experiment.model.training, experiment.polish
+    rounds = experiment.search.evaluations / experiment.search.round_size
+    names = [name for name in costs.sample_s if name != "candidate"]
+
+    def evaluation_s(name: str, samples: int) -> float:
+        return costs.other_s[name] + samples * costs.sample_s[name]
+
+    found = {"preparing": spent_s}
+    if train is not None:
+        found["training"] = costs.training.of(_steps(train, sizes)) + costs.accuracy_s
+    found["tuning"] = costs.tuning.of(_steps(experiment.tune, sizes)) + costs.accuracy_s
+    found["template"] = costs.template_s
+    found["references"] = sum(evaluation_s(name, sizes.validation) for name in names)
+    found["search"] = rounds * costs.round_s + (
+        experiment.search.evaluations * evaluation_s("candidate", sizes.validation)
+    )
+    models = min(experiment.export.models, experiment.search.evaluations)
+    if polish is not None:
+        one = polish_of_one(experiment, costs, sizes)
+        found["polish"] = models * (one + evaluation_s("candidate", sizes.validation))
+        if polish.teacher is not None:
+            own = polish.model_copy(update={"epochs": polish.teacher.epochs})
+            found["polish"] += costs.teacher.of(_steps(own, sizes))
+            found["polish"] += evaluation_s(names[-1], sizes.validation)
+    exported = [(1, name) for name in names] + [(models, "candidate")]
+    found["validation"] = FINISHING_S + sum(
+        n * (costs.other_s[name] + evaluation_s(name, sizes.test)) for n, name in exported
+    )
+    return found
+
+
+def polish_of_one(experiment: Experiment, costs: Costs, sizes: Sizes) -> float:
+    """Seconds of training one model alone."""
+    polish = experiment.polish
+    return 0.0 if polish is None else costs.polish.of(_steps(polish, sizes))
+
+
+def _steps(settings: TrainSettings, sizes: Sizes) -> int:
+    return int(settings.epochs * max(1, -(-sizes.train // settings.batch_size)))
+
+
+def plan(experiment: Experiment, facts: Facts, costs: Costs, sizes: Sizes, spent_s: float) -> Plan:
+    """Fit what is left open to the budget; without one, say what the effort takes.
+
+    Raises BudgetError, with the least that works, if not even the shortest run fits.
+    """
+
+    def of(given: Experiment, factor: float) -> Plan:
+        recipe = derive(given, facts, factor)
+        seconds = predict(recipe.experiment, costs, sizes, spent_s)
+        return Plan(recipe, seconds, polish_of_one(recipe.experiment, costs, sizes))
+
+    budget_s = experiment.budget_s
+    if budget_s is None:
+        return of(experiment, EFFORTS[experiment.effort])
+    most = EFFORTS[experiment.effort] if is_given(experiment, "effort") else max(FACTORS)
+    tries = [experiment]
+    if not is_given(experiment, "polish"):
+        tries.append(with_values(experiment, {"polish": None}))
+    made = [of(given, float(f)) for given in tries for f in FACTORS if f <= most * 1.001]
+    fitting = (p for p in made if p.total_s <= budget_s * (1 - KEPT_BACK))
+    found = next(fitting, None) or _too_long(made[-1], experiment, budget_s)
+    if found.recipe.experiment.polish is None and not is_given(experiment, "polish"):
+        note = f"plan: {experiment.budget} is too short for a polish; none is done"
+        found = replace(found, over=found.over or note)
+    return found
+
+
+def _too_long(shortest: Plan, experiment: Experiment, budget_s: float) -> Plan:
+    """The shortest plan if stated numbers make it too long, else raises BudgetError."""
+    stated = [w for w in (*EXTENTS.values(), "export.models") if is_given(experiment, w)]
+    needed_s = shortest.total_s / (1 - KEPT_BACK)
+    if stated:
+        over = (
+            f"plan: {', '.join(stated)} are stated and win over budget: {experiment.budget}; the "
+            f"run will take about {needed_s / 60:.1f} min"
+        )
+        return Plan(shortest.recipe, shortest.seconds, shortest.polish_s, over)
+    parts = ", ".join(f"{stage} {s:.0f} s" for stage, s in shortest.seconds.items())
+    raise BudgetError(
+        f"budget: {experiment.budget} is too short for one epoch and one round on this machine "
+        f"({parts}); give at least {-(-needed_s // 6) / 10:.1f} min"
+    )
+
+
+def fewer_samples(experiment: Experiment, costs: Costs, sizes: Sizes) -> int | None:
+    """Validation samples that a budget leaves for judging candidates, None where all fit."""
+    budget_s = experiment.budget_s
+    if budget_s is None or is_given(experiment, "data.max_validation"):
+        return None
+    room_s = budget_s * EVALUATION_SHARE / FEWEST_SCORED - costs.other_s["candidate"]
+    samples = max(FEWEST_SAMPLES, int(room_s / costs.sample_s["candidate"]))
+    return samples if samples < sizes.validation else None

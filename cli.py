@@ -7,13 +7,16 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from nas.experiment.database_url import masked_text
 from nas.run.interrupts import DISK_ERRORS, Stopped
+
+if TYPE_CHECKING:
+    from nas.experiment.schema import Experiment
 
 app = typer.Typer(
     name="simqnas",
@@ -77,9 +80,87 @@ def simqnas(
     """Options that belong to no command."""
 
 
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="Hugging Face id or folder of a checkpoint.", show_default=False),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Folder, file or Hugging Face id of the data.", show_default=False),
+]
+Budget = Annotated[str | None, typer.Option(help="Wall clock, such as 30 min.", show_default=False)]
+
+
+@app.command()
+def init(
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    budget: Budget = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Execution provider.", autocompletion=_providers)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of one inference.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default <name>.yaml.", show_default=False)
+    ] = None,
+) -> None:
+    """Write an experiment file; asks for what is not given, where there is somebody to ask."""
+    from nas.experiment.load import experiment_of
+    from nas.recipe.starter import beside, commented, starter, write_new
+
+    checkpoint = checkpoint or _ask("--checkpoint", "Checkpoint (Hugging Face id or folder)")
+    data = data or _ask("--data", "Data (folder, file or Hugging Face id)")
+    if budget is None and sys.stdin.isatty():
+        budget = typer.prompt("Budget of wall clock (30 min, 2 h; empty: effort standard)", "")
+    if threads is None and sys.stdin.isatty():
+        threads = typer.prompt("Threads of one inference on the target", 1, type=int)
+    written = partial(starter, budget=budget or None, provider=provider, threads=threads)
+    experiment = experiment_of(written(checkpoint, data), Path.cwd(), "init")
+    from supernets.load import load_data
+
+    found = load_data(experiment.data, experiment.model)
+    path = out or Path(f"{experiment.name}.yaml")
+    places = beside(checkpoint, path.parent), beside(data, path.parent)
+    sections = written(*places, name=experiment.name)
+    write_new(path, commented(sections, (*found.source.account.lines(), *found.notes)))
+    console.print(f"{path}: `simqnas run {path}` starts it", highlight=False, markup=False)
+
+
+def _ask(option: str, question: str) -> str:
+    """An answer from the terminal; without one the option has to be given."""
+    if not sys.stdin.isatty():
+        raise ValueError(f"{option}: give it, as there is no terminal to ask at")
+    return str(typer.prompt(question))
+
+
+def _experiment(
+    file: Path | None, overrides: list[str], checkpoint: str | None, data: str | None,
+    budget: str | None,
+) -> Experiment:  # fmt: skip
+    """The experiment of a file, or of the options that stand for one."""
+    from nas.experiment.load import experiment_of, load_experiment
+    from nas.recipe.starter import starter
+
+    if (file is None) == (checkpoint is None and data is None):
+        raise ValueError("give either an experiment FILE, or --checkpoint and --data")
+    if file is not None:
+        wall = [f"budget={json.dumps(budget)}"] if budget is not None else []
+        return load_experiment(file, [*wall, *overrides])
+    if checkpoint is None or data is None:
+        raise ValueError("--checkpoint and --data: give both, or an experiment FILE")
+    sections = starter(checkpoint, data, budget=budget)
+    return experiment_of(sections, Path.cwd(), "run", overrides)
+
+
 @app.command()
 def run(
-    file: ExperimentFile,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Experiment file (YAML).", metavar="FILE", show_default=False),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    budget: Budget = None,
     out: Out = None,
     overrides: Overrides = None,
     workers: Annotated[
@@ -98,15 +179,18 @@ def run(
     ] = "all",
     storage: Storage = None,
 ) -> None:
-    """Tune, search, validate, export and report. Run it again to continue where it stopped."""
-    from nas.experiment.load import load_experiment
+    """Tune, search, validate, export and report. Run it again to continue where it stopped.
+
+    Without a file, `--checkpoint M --data D` is one.
+    """
     from nas.run.interrupts import StoppableReporter, StopRequest
     from nas.run.progress import rich_reporter
     from nas.run.run_folder import RunFolder
     from nas.run.saved_experiment import at_storage
 
     number, latency_elsewhere = _number_of(workers), _one_of(measure, "all", "accuracy")
-    experiment = at_storage(load_experiment(file, overrides or []), storage)
+    given = _experiment(file, overrides or [], checkpoint, data, budget)
+    experiment = at_storage(given, storage)
     # torch takes seconds to import: a mistake in the file is told before.
     from nas.pipeline import assist
     from nas.pipeline import run as run_pipeline

@@ -172,10 +172,11 @@ def model_of(sizes: VitConfig) -> ModelSettings:
 
 
 def test_a_run_that_is_late_ends_with_models(tmp_path: Path) -> None:
-    """Of its 20 candidates it measures the fewest it may, and goes on with the rest if allowed."""
+    """Of its 8 candidates it measures the fewest it may, and goes on with the rest if allowed."""
     folder, reporter = RunFolder(tmp_path / "late"), Silent()
     folder.path.mkdir()
-    given = Experiment.model_validate({**TINY, "budget": "1 min"})
+    search = {"evaluations": 8, "round_size": 8}
+    given = Experiment.model_validate({**TINY, "search": search, "budget": "1 min"})
     data = load_data(given.data, given.model)
     recipe = resolved(given, folder, data)
     keep(recipe, folder)
@@ -190,7 +191,7 @@ def test_a_run_that_is_late_ends_with_models(tmp_path: Path) -> None:
     assert {"tuning", "references", "search", "validation"} <= set(read_json(folder.pace)["real_s"])
     assert run(given, folder, reporter) == front
     folder.pace.unlink()
-    assert run(given, folder, reporter).evaluations == 22
+    assert run(given, folder, reporter).evaluations == 10
 
 
 def test_timed_parts_predict_a_run(tmp_path: Path) -> None:

@@ -57,15 +57,21 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Paths in it are taken relative to the file. Raises ExperimentError with every mistake at once.
     """
-    data = _parse(path)
+    return experiment_of(_parse(path), path.parent, str(path), overrides)
+
+
+def experiment_of(
+    data: dict[str, Any], folder: Path, where: str, overrides: Sequence[str] = ()
+) -> Experiment:
+    """The same of sections that are read already. where: what messages begin with."""
     for override in overrides:
         _apply(data, override)
-    _resolve_paths(data, path.parent)
+    _resolve_paths(data, folder)
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
         problems = [_explain(detail, data) for detail in error.errors(include_url=False)]
-        raise ExperimentError([f"{path}: {problem}" for problem in problems]) from None
+        raise ExperimentError([f"{where}: {problem}" for problem in problems]) from None
 
 
 def dump_experiment(experiment: Experiment, reasons: Mapping[str, str] | None = None) -> str:

@@ -37,9 +37,10 @@ def simqnas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights") / "small-vit"
     config = ViTConfig(
-        image_size=16, patch_size=8, num_hidden_layers=1, num_labels=10,
+        image_size=16, patch_size=8, num_hidden_layers=1,
         hidden_size=32, num_attention_heads=4, intermediate_size=64,
     )  # fmt: skip
+    config.num_labels = 10
     ViTForImageClassification(config).save_pretrained(folder)
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": 16, "do_normalize": True}
     kind = {"image_processor_type": "ViTImageProcessor", "do_resize": True, "do_rescale": True}

@@ -88,6 +88,16 @@ CONVNEXT_SIZES: dict[str, Any] = {
     "num_labels": 5,
 }
 
+SWIN_SIZES: dict[str, Any] = {
+    "image_size": 16,
+    "patch_size": 2,
+    "window_size": 4,
+    "embed_dim": 8,
+    "depths": [2, 3],
+    "num_heads": [4, 8],
+    "num_labels": 5,
+}
+
 
 def tower(**more: Any) -> dict[str, Any]:
     """Fields of a model whose image tower has sizes of its own."""
@@ -151,6 +161,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "data2vec-vision": lambda: transformers.Data2VecVisionForImageClassification(
         transformers.Data2VecVisionConfig(**VIT_SIZES, use_relative_position_bias=True)
     ),
+    "swin": lambda: transformers.SwinForImageClassification(transformers.SwinConfig(**SWIN_SIZES)),
     "siglip": lambda: transformers.SiglipForImageClassification(
         transformers.SiglipConfig(**tower())
     ),

@@ -18,6 +18,7 @@ from supernets.families.efficientnet.config import EfficientNetConfig
 from supernets.families.mobilenet_v2.config import MobileNetV2Config
 from supernets.families.siglip.config import SiglipConfig
 from supernets.families.sizes import Sizes
+from supernets.families.swin.config import SwinConfig
 from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
 
@@ -34,6 +35,14 @@ CHECKPOINTS: dict[str, Sizes] = {
     "google/mobilenet_v2_1.0_224": MobileNetV2Config(image_size=96),
     "microsoft/beit-base-patch16-224-pt22k-ft22k": BeitConfig(
         image_size=224, patch_size=16, **BASE
+    ),
+    "microsoft/swin-tiny-patch4-window7-224": SwinConfig(
+        image_size=224,
+        patch_size=4,
+        window_size=7,
+        depths=(2, 2, 6, 2),
+        stage_widths=(96, 192, 384, 768),
+        num_heads=(3, 6, 12, 24),
     ),
     "google/vit-base-patch16-224": VitConfig(image_size=224, patch_size=16, **BASE),
     "sentence-transformers/all-MiniLM-L6-v2": BertConfig(

@@ -24,19 +24,29 @@ def resize_patches(
     return torch.cat([prefix, resized.flatten(2).transpose(1, 2)], dim=1)
 
 
-def relative_rows(grid: int, device: torch.device) -> Tensor:
-    """Rows of BEiT's table of relative places for every pair of tokens, `(T, T)`; int32.
+def place_rows(side: int, device: torch.device) -> Tensor:
+    """Rows of a table of relative places for every pair of patches of a square, `(T, T)`; int32.
 
-    From one patch to another a row for each difference of places, then three: class token to
-    patch, patch to class token, class token to itself (Bao et al. 2021, arXiv 2106.08254).
+    A row for each difference of places (Liu et al. 2021, arXiv 2103.14030).
     """
-    place = torch.arange(grid**2, dtype=torch.int32, device=device)
-    across, last = 2 * grid - 1, (2 * grid - 1) ** 2
+    place = torch.arange(side**2, dtype=torch.int32, device=device)
+    across = 2 * side - 1
     # Of patch (y, x), y * across + x: differences of it are differences of both places.
-    number = (place // grid) * across + place % grid
-    pairs = number[:, None] - number[None, :] + (grid - 1) * (across + 1)
-    to_class = torch.full((grid**2, 1), last + 1, dtype=torch.int32, device=device)
-    from_class = torch.full((1, grid**2 + 1), last, dtype=torch.int32, device=device)
-    first = torch.full((1, 1), last + 2, dtype=torch.int32, device=device)
-    top = torch.cat([first, from_class[:, 1:]], dim=1)
-    return torch.cat([top, torch.cat([to_class, pairs], dim=1)])
+    number = (place // side) * across + place % side
+    return number[:, None] - number[None, :] + (side - 1) * (across + 1)
+
+
+def relative_rows(grid: int, device: torch.device) -> Tensor:
+    """Rows of BEiT's table for every pair of tokens, `(T, T)`; int32.
+
+    Those of pairs of patches, then three: class token to patch, patch to class token, class token
+    to itself (Bao et al. 2021, arXiv 2106.08254).
+    """
+    last = (2 * grid - 1) ** 2
+
+    def same(row: int, *sizes: int) -> Tensor:
+        return torch.full(sizes, row, dtype=torch.int32, device=device)
+
+    top = torch.cat([same(last + 2, 1, 1), same(last, 1, grid**2)], dim=1)
+    others = torch.cat([same(last + 1, grid**2, 1), place_rows(grid, device)], dim=1)
+    return torch.cat([top, others])

@@ -12,6 +12,7 @@ FAMILIES = {
     "clip": "supernets.families.clip:FAMILY",
     "siglip": "supernets.families.siglip:FAMILY",
     "beit": "supernets.families.beit:FAMILY",
+    "swin": "supernets.families.swin:FAMILY",
     "bert": "supernets.families.bert:FAMILY",
     "distilbert": "supernets.families.distilbert:FAMILY",
     "roberta": "supernets.families.roberta:FAMILY",

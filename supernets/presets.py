@@ -57,6 +57,11 @@ PRESETS: dict[str, dict[str, object]] = {
         "stage_width": (0.5, 0.75, 1.0),
         "precision": {"*": ALL_BITS},
     },
+    "wide/regnet": {
+        "dropped_blocks": (0, 1, 2, 3),
+        "groups": (0.25, 0.5, 0.75, 1.0),
+        "precision": {"*": ALL_BITS},
+    },
     "wide/convnet": {
         "dropped_blocks": (0, 1, 2, 3),
         "inner_width": (0.25, 0.5, 0.75, 1.0),

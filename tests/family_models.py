@@ -40,6 +40,8 @@ from transformers import (
     ModernBertForSequenceClassification,
     MPNetConfig,
     MPNetForSequenceClassification,
+    RegNetConfig,
+    RegNetForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
     RobertaConfig,
@@ -124,6 +126,15 @@ EFFICIENTNET_SIZES: dict[str, Any] = {
     "depthwise_padding": [5],
     "hidden_dim": 128,
     "image_size": 27,
+    "num_labels": 5,
+}
+
+REGNET_SIZES: dict[str, Any] = {
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16],
+    "depths": [2, 3],
+    "groups_width": 4,
+    "image_size": 21,
     "num_labels": 5,
 }
 
@@ -218,6 +229,10 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "convnext": lambda: ConvNextForImageClassification(ConvNextConfig(**CONVNEXT_SIZES)),
     "mobilenet_v2": lambda: MobileNetV2ForImageClassification(MobileNetV2Config(**MOBILENET_SIZES)),
+    "regnet-y": lambda: RegNetForImageClassification(RegNetConfig(**REGNET_SIZES, layer_type="y")),
+    "regnet-x": lambda: RegNetForImageClassification(
+        RegNetConfig(**REGNET_SIZES, layer_type="x", downsample_in_first_stage=False)
+    ),
     "efficientnet": lambda: EfficientNetForImageClassification(
         EfficientNetConfig(**EFFICIENTNET_SIZES)
     ),

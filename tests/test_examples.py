@@ -16,6 +16,7 @@ from supernets.families.clip.config import ClipConfig
 from supernets.families.dinov2.config import Dinov2Config
 from supernets.families.efficientnet.config import EfficientNetConfig
 from supernets.families.mobilenet_v2.config import MobileNetV2Config
+from supernets.families.regnet.config import RegNetConfig
 from supernets.families.siglip.config import SiglipConfig
 from supernets.families.sizes import Sizes
 from supernets.families.swin.config import SwinConfig
@@ -32,6 +33,13 @@ CHECKPOINTS: dict[str, Sizes] = {
     "openai/clip-vit-base-patch32": ClipConfig(image_size=224, patch_size=32, **BASE),
     "google/siglip-base-patch16-224": SiglipConfig(image_size=224, patch_size=16, **BASE),
     "google/efficientnet-b0": EfficientNetConfig(image_size=224),
+    "facebook/regnet-y-040": RegNetConfig(
+        image_size=224,
+        stem_width=32,
+        stage_widths=(128, 192, 512, 1088),
+        depths=(2, 6, 12, 2),
+        group_width=64,
+    ),
     "google/mobilenet_v2_1.0_224": MobileNetV2Config(image_size=96),
     "microsoft/beit-base-patch16-224-pt22k-ft22k": BeitConfig(
         image_size=224, patch_size=16, **BASE

@@ -12,6 +12,7 @@ from supernets.families.bert.config import BertConfig
 from supernets.families.convnext.config import ConvNextConfig
 from supernets.families.efficientnet.config import EfficientNetConfig
 from supernets.families.mobilenet_v2.config import MobileNetV2Config
+from supernets.families.regnet.config import RegNetConfig
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
 from supernets.families.vit.config import VitConfig
@@ -95,6 +96,7 @@ def test_presets_resnet_sizes() -> None:
         ("wide/resnet", RESNET_50),
         ("wide/convnet", ConvNextConfig(image_size=64, depths=(3, 3, 9))),
         ("wide/convnet", MobileNetV2Config()),
+        ("wide/regnet", RegNetConfig(depths=(2, 6, 12))),
         ("wide/convnet", EfficientNetConfig(image_size=224)),
     ],
 )

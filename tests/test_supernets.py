@@ -34,6 +34,7 @@ TINY: dict[str, tuple[float, ...]] = {
     "dropped_blocks": (0, 1),
     "stage_width": (1.0,),
     "inner_width": (0.5, 1.0),
+    "groups": (0.5, 1.0),
 }
 """Values of dimensions that make a space small enough to count."""
 

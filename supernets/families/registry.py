@@ -22,6 +22,7 @@ FAMILIES = {
     "resnet": "supernets.families.resnet:FAMILY",
     "convnext": "supernets.families.convnext:FAMILY",
     "mobilenet_v2": "supernets.families.mobilenet_v2:FAMILY",
+    "regnet": "supernets.families.regnet:FAMILY",
     "efficientnet": "supernets.families.efficientnet:FAMILY",
 }
 """Name in an experiment file -> where its descriptor is."""

@@ -1,0 +1,139 @@
+"""RegNet as a super-network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+from torch import Tensor, nn
+
+from supernets.families.regnet.blocks import Block, ElasticRegNetBlock
+from supernets.families.regnet.config import RegNetConfig
+from supernets.families.resnet.blocks import Stem
+from supernets.families.staged.network import StagedSuperNetwork
+from supernets.layers.coupled_units import Units
+from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from supernets.space.cost import Cost, Extent, Values, collect
+from supernets.space.space import Genomes, SearchSpace
+
+
+class RegNet(nn.Module):
+    """RegNet; blocks keep the index they had in the network they come from."""
+
+    def __init__(self, stem: Stem, stages: Sequence[Mapping[str, Block]], head: nn.Linear) -> None:
+        super().__init__()
+        self.stem, self.head = stem, head
+        numbered = {str(stage): nn.ModuleDict(blocks) for stage, blocks in enumerate(stages)}
+        self.stages = nn.ModuleDict(numbered)
+
+    def path(self) -> list[nn.Module]:
+        """The blocks to run, in order."""
+        stages = cast("list[nn.ModuleDict]", list(self.stages.values()))
+        return [block for stage in stages for block in stage.values()]
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Classify images `(B, C, H, W)` into logits `(B, classes)`."""
+        logits: Tensor = self.head(self.features(pixel_values))
+        return logits
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """What the classifier reads of each image, `(B, C)`."""
+        x_BCHW = self.stem(pixel_values)
+        for block in self.path():
+            x_BCHW = block(x_BCHW)
+        pooled: Tensor = x_BCHW.mean(dim=(2, 3))
+        return pooled
+
+
+class RegNetSuperNetwork(StagedSuperNetwork, RegNet):
+    """RegNet with elastic blocks per stage and groups per block."""
+
+    config: RegNetConfig
+    head: ElasticLinear
+
+    def __init__(self, config: RegNetConfig, num_labels: int) -> None:
+        stem = ElasticConv2d(config.channels, config.stem_width, 3, 2)
+        RegNet.__init__(
+            self,
+            Stem(stem, ElasticBatchNorm2d(config.stem_width), pool=False),
+            [
+                {
+                    str(index): ElasticRegNetBlock(
+                        config.width_before(stage, index),
+                        width,
+                        config.stride(stage, index),
+                        config.groups(stage),
+                        config.squeeze,
+                    )
+                    for index in range(config.depths[stage])
+                }
+                for stage, width in enumerate(config.stage_widths)
+            ],
+            ElasticLinear(config.stage_widths[-1], num_labels),
+        )
+        self.start(config, num_labels)
+
+    def block(self, path: str) -> ElasticRegNetBlock:
+        """One block by its module path."""
+        block = self.get_submodule(path)
+        assert isinstance(block, ElasticRegNetBlock)
+        return block
+
+    def extract(self) -> RegNet:
+        """Copy the active sub-network into a plain RegNet, in evaluation mode."""
+        conv, norm = self.stem.conv, self.stem.norm
+        assert isinstance(conv, ElasticConv2d)
+        assert isinstance(norm, ElasticBatchNorm2d)
+        stages = [
+            {str(index): self.block(self.block_path(gene, index)).extract() for index in kept}
+            for gene, kept in self.active.items()
+        ]
+        stem = Stem(conv.extract(), norm.extract(), pool=False)
+        return RegNet(stem, stages, self.head.extract()).eval()
+
+    def indispensable(self, block: str) -> bool:
+        """Whether a block changes width or resolution."""
+        return self.block(block).shortcut is not None
+
+    def branch_outputs(self, block: str) -> list[Tensor]:
+        """Scale and shift of the branch's last norm."""
+        return list(self.block(block).norm3.parameters())
+
+    def units(self) -> list[Units]:
+        """Groups of every block."""
+        return [
+            self.block(gene.removesuffix(".groups")).group_units(gene)
+            for gene in self.config.elastic_groups
+        ]
+
+    def cost(
+        self, space: SearchSpace, genomes: Genomes, sequence_length: int | None = None
+    ) -> Cost:
+        """Sizes, MACs and parameters of the sub-networks, BatchNorm folded into biases."""
+        config, values = self.config, Values(space, genomes)
+        once, always = np.ones(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
+        side = -(-config.image_size // 2)
+        channels, stem = once * config.channels, once * config.stem_width
+        extents = {"stem.conv": Extent(channels, stem, once * side**2, always)}
+        for stage, width in enumerate(config.stage_widths):
+            gene, wide = f"stages.{stage}.depth", once * width
+            depth, group = values.sizes(gene, config.depths[stage]), width // config.groups(stage)
+            for index in range(config.depths[stage]):
+                path, kept = self.block_path(gene, index), depth >= self.rank(gene, index)
+                inner = values.sizes(f"{path}.groups", config.groups(stage)) * group
+                before = once * config.width_before(stage, index)
+                pixels = once * side**2
+                side = -(-side // config.stride(stage, index))
+                after = once * side**2
+                extents[f"{path}.conv1"] = Extent(before, inner, pixels, kept)
+                extents[f"{path}.conv2"] = Extent(once * group, inner, after, kept)
+                if config.squeeze:
+                    squeezed = once * round(config.width_before(stage, index) / 4)
+                    extents[f"{path}.squeeze.reduce"] = Extent(inner, squeezed, once, kept)
+                    extents[f"{path}.squeeze.expand"] = Extent(squeezed, inner, once, kept)
+                extents[f"{path}.conv3"] = Extent(inner, wide, after, kept)
+                if self.block(path).shortcut is not None:
+                    extents[f"{path}.shortcut"] = Extent(before, wide, after, kept)
+        extents["head"] = Extent(wide, once * self.num_labels, once, always)
+        return collect(self.layers, extents, values, 0 * once, 0 * once)

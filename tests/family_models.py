@@ -19,6 +19,8 @@ from transformers import (
     ConvNextV2ForImageClassification,
     Data2VecTextConfig,
     Data2VecTextForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     DeiTConfig,
     DeiTForImageClassification,
     DeiTForImageClassificationWithTeacher,
@@ -73,6 +75,14 @@ MODERN: dict[str, Any] = {
     "eos_token_id": 2,
     "cls_token_id": 1,
     "sep_token_id": 2,
+}
+DEBERTA_V3: dict[str, Any] = {
+    "relative_attention": True,
+    "position_buckets": 4,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "position_biased_input": False,
 }
 RESNET_SIZES: dict[str, Any] = {
     "embedding_size": 8,
@@ -204,6 +214,14 @@ MODELS: dict[str, Callable[[], Any]] = {
             mlp_bias=True,
             attention_bias=True,
             classifier_bias=True,
+        )
+    ),
+    "deberta-v3": lambda: DebertaV2ForSequenceClassification(
+        DebertaV2Config(**BERT_SIZES, **DEBERTA_V3)
+    ),
+    "deberta-own-projections": lambda: DebertaV2ForSequenceClassification(
+        DebertaV2Config(
+            **BERT_SIZES, relative_attention=True, pos_att_type="c2p", type_vocab_size=2
         )
     ),
     "electra": lambda: ElectraForSequenceClassification(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import onnx
@@ -45,7 +45,7 @@ def export_template(
     model = _export(network, inputs, dynamic_axes)
     normalize.linears(model.graph)
     normalize.shapes(model.graph)
-    parameters = _parameters(model.graph)
+    parameters = _parameters(model.graph, network.state_dict())
     fold_constants(model, should_fold=lambda node: not _reads_parameter(node, parameters))
     passes.IdentityEliminationPass()(model)
     normalize.slices(model.graph)
@@ -128,10 +128,12 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _parameters(graph: ir.Graph) -> dict[str, tuple[int, ...]]:
+def _parameters(graph: ir.Graph, state: Container[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of what a candidate's weights give; other initializers are the same for all."""
     return {
         name: tuple(int(size) for size in v.shape or () if isinstance(size, int))
         for name, v in graph.initializers.items()
+        if name in state
     }
 
 

@@ -19,6 +19,7 @@ FAMILIES = {
     "electra": "supernets.families.electra:FAMILY",
     "mpnet": "supernets.families.mpnet:FAMILY",
     "modernbert": "supernets.families.modernbert:FAMILY",
+    "deberta": "supernets.families.deberta:FAMILY",
     "resnet": "supernets.families.resnet:FAMILY",
     "convnext": "supernets.families.convnext:FAMILY",
     "mobilenet_v2": "supernets.families.mobilenet_v2:FAMILY",

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from supernets.families.sizes import TransformerSizes
@@ -118,10 +119,23 @@ class TransformerSuperNetwork(SuperNetwork):
                 queries=queries,
                 gated=self.block(index).mlp.gate is not None,
             )
-            extents |= found
-            macs += attention
+            places, scores = self.place_costs(index, embed_dim, inner, tokens[index], queries, kept)
+            extents |= found | places
+            macs += attention + scores
             is_last &= ~kept
         return extents, macs
+
+    def place_costs(
+        self,
+        index: int,
+        embed_dim: Counts,
+        inner: Counts,
+        tokens: Counts,
+        queries: Counts,
+        kept: NDArray[np.bool_],
+    ) -> tuple[dict[str, Extent], Counts]:
+        """What one block's attention takes for relative places, as `block_cost` tells the rest."""
+        return {}, np.zeros_like(tokens)
 
     def relative_biases(self, values: Values) -> tuple[Counts, Counts]:
         """Numbers in the tables of relative places: of the heads in use, and of the others."""

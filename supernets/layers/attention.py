@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from supernets.layers.coupled_units import Part, Units
+from supernets.layers.disentangled import Disentangled, ElasticDisentangled, Pairs
 from supernets.layers.elastic import ElasticLinear
 from supernets.layers.relative_bias import ElasticRelativeBias, RelativeBias
 from supernets.layers.rotary import turned
@@ -34,10 +35,18 @@ class Attention(nn.Module):
         out: nn.Linear,
         head_dim: int,
         bias: RelativeBias | None = None,
+        disentangled: Disentangled | None = None,
     ) -> None:
         super().__init__()
         self.query, self.key, self.value, self.out = query, key, value, out
-        self.head_dim, self.bias = head_dim, bias
+        self.head_dim, self.bias, self.disentangled = head_dim, bias, disentangled
+
+    @property
+    def scale(self) -> float | None:
+        """What scores of several terms are multiplied by; None: `1 / sqrt(H)`."""
+        if self.disentangled is None:
+            return None
+        return float(((1 + self.disentangled.terms) * self.head_dim) ** -0.5)
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
         x_BTNH: Tensor = x_BTD.unflatten(-1, (-1, self.head_dim))
@@ -49,12 +58,13 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         read: int | None = None,
         turn: tuple[Tensor, Tensor] | None = None,
+        pairs: Pairs | None = None,
     ) -> Tensor:
         """Mix tokens.
 
         mask: true where a token may be looked at, `(B, 1, 1, T)`, or floats that are added to the
         scores, `(1, N, T, T)`. Only the first `read` tokens are computed, if it is given; the mask
-        then has their rows. turn: see `rotary.turns`.
+        then has their rows. turn: see `rotary.turns`. pairs: what `disentangled` needs.
         """
         q_BTD, k_BTD = self.query(x_BTD[:, :read]), self.key(x_BTD)
         if turn is not None:
@@ -62,15 +72,21 @@ class Attention(nn.Module):
             q_BTD = turned(q_BTD, (cos[:, :read], sin[:, :read]), self.head_dim)
             k_BTD = turned(k_BTD, turn, self.head_dim)
         q_BNTH, k_BNTH, v_BNTH = map(self._heads, (q_BTD, k_BTD, self.value(x_BTD)))
+        scale = self.scale
+        if self.disentangled is not None and scale is not None:
+            assert mask is not None
+            mask = mask + self.disentangled(q_BNTH, k_BNTH, pairs) * scale
         attend = _products if torch.is_autocast_enabled("cpu") else F.scaled_dot_product_attention
-        y_BNTH = attend(q_BNTH, k_BNTH, v_BNTH, mask)
+        y_BNTH = attend(q_BNTH, k_BNTH, v_BNTH, mask, scale=scale)
         out: Tensor = self.out(y_BNTH.transpose(1, 2).flatten(2))
         return out
 
 
-def _products(q_BNTH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask: Tensor | None) -> Tensor:
+def _products(
+    q_BNTH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask: Tensor | None, scale: float | None
+) -> Tensor:
     """Attention written out: in bfloat16 on CPUs a quarter of the time of torch's fused one."""
-    scores_BNTT = q_BNTH @ k_BNTH.transpose(2, 3) * q_BNTH.shape[3] ** -0.5
+    scores_BNTT = q_BNTH @ k_BNTH.transpose(2, 3) * (scale or q_BNTH.shape[3] ** -0.5)
     if mask is not None and mask.dtype == torch.bool:
         scores_BNTT = scores_BNTT.masked_fill(~mask, -torch.inf)
     elif mask is not None:
@@ -87,6 +103,7 @@ class ElasticAttention(Attention):
     value: ElasticLinear
     out: ElasticLinear
     bias: ElasticRelativeBias | None
+    disentangled: ElasticDisentangled | None
 
     def __init__(
         self,
@@ -96,13 +113,20 @@ class ElasticAttention(Attention):
         qkv_biases: tuple[bool, bool, bool] = (True, True, True),
         bias_rows: int = 0,
         out_bias: bool = True,
+        disentangled: ElasticDisentangled | None = None,
     ) -> None:
         """bias_rows: relative places that have a summand of their own, if any."""
         inner = num_heads * head_dim
         query, key, value = (ElasticLinear(embed_dim, inner, bias=bias) for bias in qkv_biases)
         bias = ElasticRelativeBias(bias_rows, num_heads) if bias_rows else None
         out = ElasticLinear(inner, embed_dim, bias=out_bias)
-        super().__init__(query, key, value, out, head_dim, bias)
+        super().__init__(query, key, value, out, head_dim, bias, disentangled)
+
+    @property
+    def into_heads(self) -> list[ElasticLinear]:
+        """The layers whose outputs are the heads."""
+        places = [] if self.disentangled is None else self.disentangled.layers.values()
+        return [self.query, self.key, self.value, *places]
 
     def extract(self) -> Attention:
         """Copy the active part into a plain module."""
@@ -113,6 +137,7 @@ class ElasticAttention(Attention):
             self.out.extract(),
             self.head_dim,
             None if self.bias is None else self.bias.extract(),
+            None if self.disentangled is None else self.disentangled.extract(),
         )
 
 
@@ -179,11 +204,7 @@ class ElasticFeedForward(FeedForward):
 
 def head_units(path: str, attention: ElasticAttention) -> Units:
     """Heads as interchangeable units; they leave through `out`."""
-    inputs = [
-        Part(tensor, 0)
-        for layer in (attention.query, attention.key, attention.value)
-        for tensor in layer.parameters()
-    ]
+    inputs = [Part(tensor, 0) for layer in attention.into_heads for tensor in layer.parameters()]
     if attention.bias is not None:
         inputs.append(Part(attention.bias.table, 1))
     leaving = Part(attention.out.weight, 1, leaves=True)

@@ -18,21 +18,32 @@ def distances(tokens: int, device: torch.device) -> Tensor:
     return place[None, :] - place[:, None]
 
 
-def bucket_rows(tokens: int, buckets: int, most: int, device: torch.device) -> Tensor:
-    """Bucket of every pair of tokens, `(T, T)`; `most` tokens may ever be.
-
-    A lookup of distances, so that a graph holds the buckets and does not compute them.
-    """
-    of_distance = log_buckets(torch.arange(1 - most, most, device=device), buckets)
-    return functional.embedding(distances(tokens, device) + most - 1, of_distance[:, None])[..., 0]
+def looked_up(row_of_distance: Tensor, tokens: int) -> Tensor:
+    """Row of every pair of tokens, `(T, T)`, from those of the distances 1 - n to n - 1."""
+    places = distances(tokens, row_of_distance.device) + len(row_of_distance) // 2
+    return functional.embedding(places, row_of_distance[:, None])[..., 0]
 
 
-def log_buckets(distance: Tensor, buckets: int, farthest: int = 128) -> Tensor:
-    """Buckets of distances: half for each direction, of which half hold one distance each, the
-    others ranges that widen up to `farthest` (Raffel et al. 2020, section 2.1)."""
-    half, exact = buckets // 2, buckets // 4
-    far = distance.abs().clamp(min=exact)
-    scale = (half - exact) / math.log(farthest / exact)
-    wide = exact + (torch.log(far.float() / exact) * scale).long()
+def bucket_rows(most: int, buckets: int, farthest: int = 128) -> Tensor:
+    """Rows of all distances between `most` tokens: half of the buckets for each direction, of
+    which half hold one distance each, the others ranges that widen up to `farthest` (Raffel et al.
+    2020, section 2.1)."""
+    distance, half, exact = torch.arange(1 - most, most), buckets // 2, buckets // 4
+    far = distance.abs().clamp(min=exact).float()
+    wide = (torch.log(far / exact) / math.log(farthest / exact) * (half - exact)).long() + exact
     near = torch.where(distance.abs() < exact, distance.abs(), wide.clamp(max=half - 1))
     return near + (distance > 0).long() * half
+
+
+def span_rows(most: int, span: int, farthest: int, bucketed: bool) -> Tensor:
+    """Rows of all distances between `most` tokens among `2 * span`, by how far the token that looks
+    lies after the other. `bucketed`, distances from `span / 2` on are told apart less and less, up
+    to `farthest` (He et al. 2021, arXiv 2006.03654, and its published code)."""
+    distance = torch.arange(most - 1, -most, -1)
+    if bucketed:
+        middle = span // 2
+        far = distance.abs().clamp(min=middle) / middle
+        scale = torch.log(torch.tensor((farthest - 1) / middle))
+        wide = torch.ceil(torch.log(far) / scale * (middle - 1)) + middle
+        distance = torch.where(distance.abs() <= middle, distance, wide * distance.sign()).long()
+    return (distance + span).clamp(0, 2 * span - 1)

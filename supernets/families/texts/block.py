@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from supernets.families.texts.sizes import TextTransformerSizes
 from supernets.families.transformer import ElasticBlock
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
+from supernets.layers.disentangled import ElasticDisentangled, Pairs
 from supernets.layers.elastic import ElasticLayerNorm
 
 Turn = tuple[Tensor, Tensor]
@@ -45,22 +46,24 @@ class TextBlock(nn.Module):
         read: int | None = None,
         rows_TT: Tensor | None = None,
         turn: Turn | None = None,
+        pairs: Pairs | None = None,
     ) -> Tensor:
         """Add attention, then the feed-forward part; of the first `read` tokens.
 
         mask: `(B, 1, T or 1, T)`. rows_TT: rows of the table of relative places, where attention
-        has one.
+        has one. turn, pairs: see `Attention`.
         """
         bias = self.attention.bias
         mask = mask[:, :, :read]
         if bias is not None and rows_TT is not None:
             mask = mask + bias(rows_TT[:read])
+        pairs = pairs and pairs.first(read)
         if self.norm_first:
-            mixed_BTD = self.attention(self._normalised(x_BTD), mask, read, turn)
+            mixed_BTD = self.attention(self._normalised(x_BTD), mask, read, turn, pairs)
             x_BTD = x_BTD[:, :read] + mixed_BTD
             out: Tensor = x_BTD + self.mlp(self.mlp_norm(x_BTD))
             return out
-        mixed_BTD = self.attention(x_BTD, mask, read, turn)
+        mixed_BTD = self.attention(x_BTD, mask, read, turn, pairs)
         x_BTD = self._normalised(x_BTD[:, :read] + mixed_BTD)
         out = self.mlp_norm(x_BTD + self.mlp(x_BTD))
         return out
@@ -89,6 +92,7 @@ class ElasticTextBlock(ElasticBlock, TextBlock):
                 (bias, bias, bias),
                 config.relative_buckets,
                 out_bias=bias,
+                disentangled=_disentangled(config),
             ),
             ElasticLayerNorm(width, eps, norm_bias) if config.attention_norm(index) else None,
             ElasticFeedForward(
@@ -116,3 +120,11 @@ class ElasticTextBlock(ElasticBlock, TextBlock):
             window=self.window,
             theta=self.theta,
         )
+
+
+def _disentangled(config: TextTransformerSizes) -> ElasticDisentangled | None:
+    key, query = ("c2p" in config.relative_terms), ("p2c" in config.relative_terms)
+    if not key and not query:
+        return None
+    heads = config.num_heads, config.head_dim
+    return ElasticDisentangled(config.embed_dim, *heads, key=key, query=query)

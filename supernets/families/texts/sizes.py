@@ -28,6 +28,26 @@ class TextTransformerSizes(TextSizes, TransformerSizes):
         """Rows of the table by which every block adds numbers to the scores of pairs of tokens."""
         return 0
 
+    @property
+    def relative_span(self) -> int:
+        """Half of the vectors of relative places that scores of `relative_terms` are of."""
+        return 0
+
+    @property
+    def relative_terms(self) -> tuple[Literal["c2p", "p2c"], ...]:
+        """What scores are of besides contents: content to position, position to content."""
+        return ()
+
+    @property
+    def relative_norm(self) -> bool:
+        """Whether the vectors of relative places are normalised."""
+        return False
+
+    @property
+    def farthest(self) -> int | None:
+        """The distance up to which ranges of relative places widen; None: each is of its own."""
+        return None
+
     def theta(self, index: int) -> float | None:
         """Base of the angles by which a block turns queries and keys, if it does."""
         return None

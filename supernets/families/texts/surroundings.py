@@ -9,16 +9,34 @@ import torch
 from torch import Tensor
 
 from supernets.families.texts.sizes import TextTransformerSizes
+from supernets.layers.disentangled import Pairs
 from supernets.layers.rotary import turns
-from supernets.layers.text_positions import bucket_rows, distances
+from supernets.layers.text_positions import bucket_rows, distances, looked_up, span_rows
+
+
+def place_rows(config: TextTransformerSizes) -> Tensor | None:
+    """Row in the table of relative places for every distance that there can be, ascending."""
+    most, span = config.max_positions, config.relative_span
+    if config.relative_buckets:
+        return bucket_rows(most, config.relative_buckets)
+    if span:
+        return span_rows(most, span, config.farthest or span, bucketed=config.farthest is not None)
+    return None
 
 
 class Surroundings:
-    """Masks, angles and relative places of the tokens that `attention_mask` `(B, T)` is of."""
+    """Masks, angles and relative places of the tokens that `attention_mask` `(B, T)` is of.
 
-    def __init__(self, config: TextTransformerSizes, attention_mask: Tensor) -> None:
+    row_of_distance: see `place_rows`.
+    """
+
+    def __init__(
+        self, config: TextTransformerSizes, attention_mask: Tensor, row_of_distance: Tensor | None
+    ) -> None:
         self.config, self.real_BT = config, attention_mask > 0
         self.tokens, self.device = attention_mask.shape[1], attention_mask.device
+        rows = row_of_distance
+        self.rows_TT = None if rows is None else looked_up(rows, self.tokens)
 
     def mask(self, window: int | None) -> Tensor:
         """Which tokens may be looked at, `(B, 1, T or 1, T)`: real ones, at most `window` away.
@@ -30,7 +48,7 @@ class Surroundings:
         if window is not None:
             distance_TT = distances(self.tokens, self.device)
             mask_B1T = (distance_TT.abs() <= window) & mask_B1T | (distance_TT == 0)
-        if self.config.relative_buckets:
+        if self.rows_TT is not None:
             mask_B1T = torch.where(mask_B1T, 0.0, -torch.inf)
         return mask_B1T[:, None]
 
@@ -40,9 +58,7 @@ class Surroundings:
             return None
         return turns(self.tokens, self.config.head_dim, theta, self.device)
 
-    def rows(self) -> Tensor | None:
-        """Rows of the table of relative places, `(T, T)`."""
-        config = self.config
-        if not config.relative_buckets:
-            return None
-        return bucket_rows(self.tokens, config.relative_buckets, config.max_positions, self.device)
+    def pairs(self, places_RD: Tensor) -> Pairs:
+        """What scores against relative places need."""
+        assert self.rows_TT is not None
+        return Pairs.of(places_RD, self.rows_TT)

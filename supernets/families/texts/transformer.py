@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from supernets.families.texts.block import ElasticTextBlock, TextBlock
 from supernets.families.texts.sizes import TextTransformerSizes
-from supernets.families.texts.surroundings import Surroundings
+from supernets.families.texts.surroundings import Surroundings, place_rows
 from supernets.families.transformer import TransformerSuperNetwork, reading
 from supernets.layers.activations import ACTIVATIONS
+from supernets.layers.disentangled import RelativePlaces
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.layers.text_embeddings import ElasticTextEmbeddings, TextEmbeddings
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
@@ -28,13 +30,14 @@ DEFAULT_TOKENS = 128
 class TextTransformer(nn.Module):
     """Classifier of texts; blocks keep the index they had in the network they are of.
 
-    Norms that `config` does without are None.
+    What `config` does without is None. places: vectors of relative places.
     """
 
     def __init__(
         self,
         config: TextTransformerSizes,
         embeddings: TextEmbeddings,
+        places: RelativePlaces | None,
         blocks: Mapping[int, TextBlock],
         norm: nn.LayerNorm | None,
         pooler: nn.Linear,
@@ -42,10 +45,13 @@ class TextTransformer(nn.Module):
         head: nn.Linear,
     ) -> None:
         super().__init__()
-        self.config, self.embeddings = config, embeddings
+        self.config, self.embeddings, self.places = config, embeddings, places
+        self.register_buffer("row_of_distance", place_rows(config), persistent=False)
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
         self.norm, self.pooler, self.activation = norm, pooler, ACTIVATIONS[config.pooled]()
         self.pooler_norm, self.head = pooler_norm, head
+
+    row_of_distance: Tensor | None
 
     def path(self) -> Sequence[nn.Module]:
         """The blocks to run, in order."""
@@ -81,12 +87,13 @@ class TextTransformer(nn.Module):
         """What the network makes of all tokens, or at least of the first `read`, `(B, T, D)`."""
         x_BTD: Tensor = self.embeddings(input_ids, token_type_ids)
         blocks = [block for block in self.path() if isinstance(block, TextBlock)]
-        around = Surroundings(self.config, attention_mask)
+        around = Surroundings(self.config, attention_mask, self.row_of_distance)
+        pairs = None if self.places is None else around.pairs(self.places())
         masks = {block.window: around.mask(block.window) for block in blocks}
         turns = {block.theta: around.turns(block.theta) for block in blocks}
-        rows_TT = around.rows()
         for block, count in reading(blocks, read):
-            x_BTD = block(x_BTD, masks[block.window], count, rows_TT, turns[block.theta])
+            mask, turn = masks[block.window], turns[block.theta]
+            x_BTD = block(x_BTD, mask, count, around.rows_TT, turn, pairs)
         return x_BTD if self.norm is None else self.norm(x_BTD[:, :read])
 
 
@@ -119,6 +126,7 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
                 token_types=config.rows.get("token_type_ids", 0),
                 padding=config.padding,
             ),
+            self._new_places(config),
             {index: ElasticTextBlock(config, index) for index in range(config.depth)},
             norm(config.norm_first),
             ElasticLinear(width, width, config.has_bias("pooler")),
@@ -127,12 +135,21 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         )
         self.start(config, num_labels)
 
+    @staticmethod
+    def _new_places(config: TextTransformerSizes) -> RelativePlaces | None:
+        if not config.relative_span:
+            return None
+        width, eps = config.embed_dim, config.layer_norm_eps
+        norm = ElasticLayerNorm(width, eps) if config.relative_norm else None
+        return RelativePlaces(torch.zeros(2 * config.relative_span, width), norm)
+
     def extract(self) -> TextTransformer:
         """Copy the active sub-network into a plain network, in evaluation mode."""
         blocks = {index: self.block(index).extract() for index in self.active_blocks}
         return TextTransformer(
             self.config,
             self.embeddings.extract(),
+            None if self.places is None else self.places.extract(),
             {index: block for index, block in blocks.items() if isinstance(block, TextBlock)},
             None if self.norm is None else self.norm.extract(),
             self.pooler.extract(),
@@ -188,11 +205,32 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
                 sizes = once * layer.shape[1], once * layer.shape[0]
                 extents[layer.name] = Extent(*sizes, uses, always)
         biases, unused = self.relative_biases(values)
-        return collect(self.layers, extents, values, biases + self._norms(values), macs, unused)
+        return collect(self.layers, extents, values, biases + self._others(values), macs, unused)
 
-    def _norms(self, values: Values) -> Counts:
-        """Parameters of all norms, `(n,)`."""
-        outside = [self.embeddings.norm, *filter(None, (self.norm, self.pooler_norm))]
+    def place_costs(
+        self,
+        index: int,
+        embed_dim: Counts,
+        inner: Counts,
+        tokens: Counts,
+        queries: Counts,
+        kept: NDArray[np.bool_],
+    ) -> tuple[dict[str, Extent], Counts]:
+        """Projections of relative places, and scores against them."""
+        part, macs = self.block(index).attention.disentangled, np.zeros_like(tokens)
+        if part is None:
+            return {}, macs
+        rows = np.full_like(tokens, 2 * self.config.relative_span)
+        path = f"blocks.{index}.attention.disentangled"
+        layers = {f"{path}.{name}": Extent(embed_dim, inner, rows, kept) for name in part.layers}
+        for name in part.layers:
+            macs += {"key": queries, "query": tokens}[name] * rows * inner * kept
+        return layers, macs
+
+    def _others(self, values: Values) -> Counts:
+        """Parameters of all norms, and of relative places, `(n,)`."""
+        modules = (self.norm, self.pooler_norm, self.places)
+        outside = [self.embeddings.norm, *(module for module in modules if module is not None)]
         count = np.full(len(values), _parameters(outside), np.int64)
         depth = values.sizes("depth", self.config.depth)
         for index in range(self.config.depth):

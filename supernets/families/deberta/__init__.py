@@ -1,0 +1,14 @@
+"""DeBERTa, from its second version on, for text classification."""
+
+from supernets.families.deberta.config import DebertaConfig
+from supernets.families.family import Family
+from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+
+FAMILY = Family(
+    sizes=DebertaConfig,
+    model_types=("deberta-v2",),
+    network="supernets.families.texts.transformer:TextSuperNetwork",
+    hugging_face="supernets.families.deberta.hugging_face:HUGGING_FACE",
+    title="A DeBERTa",
+    dimensions=TRANSFORMER_DIMENSIONS,
+)

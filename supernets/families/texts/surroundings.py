@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from supernets.families.texts.positions import bucket_rows, distances, looked_up, span_rows
 from supernets.families.texts.sizes import TextTransformerSizes
 from supernets.layers.disentangled import Pairs
 from supernets.layers.rotary import turns
-from supernets.layers.text_positions import bucket_rows, distances, looked_up, span_rows
 
 
 def place_rows(config: TextTransformerSizes) -> Tensor | None:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from supernets.families.texts.block import ElasticTextBlock, TextBlock
+from supernets.families.texts.embeddings import ElasticTextEmbeddings, TextEmbeddings
 from supernets.families.texts.sizes import TextTransformerSizes
 from supernets.families.texts.surroundings import Surroundings, place_rows
 from supernets.families.transformer import TransformerSuperNetwork, reading
 from supernets.layers.activations import ACTIVATIONS
 from supernets.layers.disentangled import RelativePlaces
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
-from supernets.layers.text_embeddings import ElasticTextEmbeddings, TextEmbeddings
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 

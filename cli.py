@@ -177,6 +177,15 @@ def run(
             help="all, or accuracy: latency comes from `simqnas worker --measure latency`."
         ),
     ] = "all",
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Run folder of the same super-network, for another target or other constraints: "
+            "start from its weights and scores.",
+            show_default=False,
+        ),
+    ] = None,
     storage: Storage = None,
 ) -> None:
     """Tune, search, validate, export and report. Run it again to continue where it stopped.
@@ -205,7 +214,14 @@ def run(
         return
     with request.listening(), rich_reporter(console) as reporter:
         stoppable = StoppableReporter(reporter, request)
-        front = run_pipeline(experiment, folder, stoppable, number, latency_elsewhere)
+        front = run_pipeline(
+            experiment,
+            folder,
+            stoppable,
+            number,
+            latency_elsewhere,
+            None if source is None else RunFolder(source),
+        )
     console.print(front_table(front))
     console.print(recommendation(front), style="bold green", highlight=False)
     for line in front.runtime_problems():

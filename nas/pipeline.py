@@ -20,6 +20,7 @@ from nas.evaluation.record import Evaluation
 from nas.experiment.schema import Experiment
 from nas.ledger.storage import storage_errors
 from nas.ledger.study import claim_study
+from nas.ledger.warm_start import inherit, opened_from
 from nas.recipe.resolution import continued, keep, resolved
 from nas.reporting.report import write_reports
 from nas.run.data_record import record_of
@@ -45,12 +46,14 @@ def run(
     reporter: Reporter,
     workers: int | None = None,
     latency_elsewhere: bool = False,
+    source: RunFolder | None = None,
 ) -> Front:
     """Tune, measure, search, validate, export and report; skips what is there already.
 
     workers: processes that evaluate candidates; 0 leaves that to `simqnas worker` on other
     machines; without a number this process does it, or one of its own where `isolate` asks for it.
     latency_elsewhere: leave latency to `simqnas worker --measure latency` on the target device.
+    source: a run whose super-network and scores this one starts from.
 
     Raises ValueError for what a user can put right, Stopped when asked to stop; nothing already
     computed is lost, and of a run that was stopped there is a report.
@@ -58,6 +61,8 @@ def run(
     reporter.say(f"target: {experiment.target.execution_provider}")
     pace = Pace.read(folder.pace)
     reporter = PacedReporter(reporter, pace)
+    if source is not None:
+        experiment = opened_from(experiment, source)
     needs_database = workers == 0 or latency_elsewhere
     data, recipe = admit(experiment, folder, needs_database=needs_database, pace=pace)
     experiment = recipe.experiment
@@ -66,7 +71,10 @@ def run(
         reporter.say(line)
     with folder.locked(), storage_errors(experiment.storage, folder.journal):
         keep(recipe, folder)
-        record_of(experiment, data).keep(folder)
+        record = record_of(experiment, data)
+        record.keep(folder)
+        if source is not None:
+            reporter.say(inherit(experiment, record, folder, source))
         session = tune(experiment, folder, data, reporter, pace)
         session.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
         try:
@@ -120,7 +128,8 @@ def measuring(session: RunSession, workers: int | None) -> Iterator[SearchLoop]:
     if workers == 0:
         ledger.note(open=True, supernet=send_supernet(experiment, session.folder))
     with session.executor(workers) as executor:
-        yield SearchLoop(experiment, ledger, executor, session.reporter, session.pace)
+        known = [entry.candidate for entry in session.known.values()]
+        yield SearchLoop(experiment, ledger, executor, session.reporter, session.pace, known)
     if workers == 0:
         ledger.note(open=False)
 

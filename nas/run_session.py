@@ -27,6 +27,7 @@ from nas.evaluation.score_meter import RuntimeScore, ScoreMeter
 from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.ledger.study import open_ledger
+from nas.ledger.warm_start import Known, known_candidates
 from nas.run.pace import Pace
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder
@@ -130,7 +131,13 @@ class RunSession:
         meter: ScoreMeter = SCORE_METERS[self.experiment.evaluate](
             self.builder, self.data.validation
         )
-        return Evaluator(self.builder, meter, self.latency, self.experiment.qualities)
+        scores = {key: known.scores for key, known in self.known.items()}
+        return Evaluator(self.builder, meter, self.latency, self.experiment.qualities, scores)
+
+    @cached_property
+    def known(self) -> dict[str, Known]:
+        """Key -> what another run of the same super-network knows of a candidate."""
+        return known_candidates(self.folder)
 
     @cached_property
     def latency(self) -> LatencyMeter:

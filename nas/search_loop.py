@@ -35,13 +35,17 @@ class SearchError(ValueError):
 
 @dataclass(frozen=True)
 class SearchLoop:
-    """Has the candidates of one run evaluated, continuing what its ledger holds."""
+    """Has the candidates of one run evaluated, continuing what its ledger holds.
+
+    known: candidates of which another run left only the latency to be measured; they come first.
+    """
 
     experiment: Experiment
     ledger: Ledger
     executor: Executor
     reporter: Reporter
     pace: Pace = field(default_factory=Pace)
+    known: Sequence[Candidate] = ()
 
     def measure_references(
         self, references: Mapping[str, Candidate]
@@ -82,6 +86,8 @@ class SearchLoop:
         ledger, settings, seed = self.ledger, self.experiment.search, self.experiment.seed
         strategy = make_strategy(problem, settings, seed)
         self._keep_time()
+        first = [candidate for candidate in self.known if problem.space.holds(candidate.values)]
+        ledger.enqueue(first[: settings.evaluations - settings.round_size], "search", 0)
         number, earlier = max(1, ledger.last_round), _keys(ledger.evaluations())
         self._work_off(stage, "search", settings.evaluations, earlier)
         while ledger.queued("search") < settings.evaluations:

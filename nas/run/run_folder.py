@@ -59,6 +59,8 @@ class RunFolder:
     """The account of the data, and digests of data and checkpoint."""
     rows = Inside("data.npz")
     """Hashes of the rows of every split, to tell how other data differ."""
+    known = Inside("known.json")
+    """Scores of candidates that another run of the same super-network measured."""
     predictors = Inside("predictors.json")
     """The chosen predictors and their errors."""
     front = Inside("front.json")

@@ -51,6 +51,12 @@ PRESETS: dict[str, dict[str, object]] = {
         "hidden_dim": (0.25, 0.5, 0.75, 1.0),
         "precision": {"*": ALL_BITS},
     },
+    "wide/swin": {
+        "dropped_blocks": (0, 1, 2, 3),
+        "num_heads": (0.34, 0.67, 1.0),
+        "hidden_dim": (0.25, 0.5, 0.75, 1.0),
+        "precision": {"*": ALL_BITS},
+    },
     "wide/resnet": {
         "dropped_blocks": (0, 1, 2, 3),
         "inner_width": (0.25, 0.5, 0.75, 1.0),

@@ -15,6 +15,7 @@ from supernets.families.mobilenet_v2.config import MobileNetV2Config
 from supernets.families.regnet.config import RegNetConfig
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
+from supernets.families.swin.config import SwinConfig
 from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
 from supernets.presets import PRESETS
@@ -94,6 +95,7 @@ def test_presets_resnet_sizes() -> None:
     [
         ("wide/transformer", VIT_BASE),
         ("wide/resnet", RESNET_50),
+        ("wide/swin", SwinConfig(depths=(2, 2, 6))),
         ("wide/convnet", ConvNextConfig(image_size=64, depths=(3, 3, 9))),
         ("wide/convnet", MobileNetV2Config()),
         ("wide/regnet", RegNetConfig(depths=(2, 6, 12))),

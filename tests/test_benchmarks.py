@@ -25,12 +25,15 @@ from benchmarks import (
     ledger,
     low_precision,
     portability,
+    recipes,
     search,
     surfaces,
     tuning_cost,
     whole_sentences,
 )
+from nas.delivery.results import read_front
 from nas.run.progress import rich_reporter
+from nas.run.run_folder import RunFolder, read_json
 from supernets.families.bert.config import BertConfig
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
@@ -369,3 +372,20 @@ def test_models_are_written_run_elsewhere_and_compared(
         assert top1 == "100.0%"
     printed = run(portability.main, "forms", tmp_path, tmp_path, *chosen, "--repeats", 6)
     assert [row.split("|")[2].strip() for row in printed.splitlines()[2:]] == ["1.000x"] * 11
+
+
+def test_recipes_say_what_a_file_reaches(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "toy.yaml"
+    file.write_text(yaml.safe_dump({**TOY, "polish": None}))
+    printed = run(recipes.main, file, "--out", tmp_path / "out", "--seeds", 1)
+    (row,) = read_json(tmp_path / "out" / "recipes.json").values()
+    front = read_front(RunFolder(tmp_path / "out" / "toy-0"))
+    assert front is not None
+    model, low = front.model(front.recommended), front.model("int8")
+    assert model.test_accuracy is not None
+    assert low.test_accuracy is not None
+    assert row["test"] == pytest.approx(model.test_accuracy - low.test_accuracy)
+    assert f"| toy-0 | {row['faster']:.2f}x | {row['smaller']:.2f}x |" in printed
+    assert {"training", "tuning", "search", "validation"} <= set(row["real_s"])
+    again = run(recipes.main, file, "--out", tmp_path / "out", "--seeds", 1)
+    assert again == printed

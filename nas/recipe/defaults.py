@@ -218,6 +218,6 @@ def _trained_less_rate(experiment: Experiment, facts: Facts, factor: float) -> I
 
 
 def _export(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
-    if experiment.polish is not None:
-        models = 2 if factor < 1 else 3 if factor < 2 else 5
-        yield Derived("export.models", models, "each is polished alone")
+    if experiment.polish is not None or factor < 1:
+        models = 1 if factor < 0.1 else 2 if factor < 1 else 3 if factor < 2 else 5
+        yield Derived("export.models", models, "each is polished and tested alone")

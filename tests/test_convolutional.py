@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from hardware.formats.int4 import INT4
-from hardware.formats.int8 import INT8
+from hardware.formats.int4_weights import Int4Quantizer
+from hardware.formats.int8 import INT8, Int8Quantizer
 from hardware.formats.policy import QuantPolicy
 from hardware.formats.scheme import QuantScheme
 from hardware.writing.activation_ranges import rounding_of
@@ -97,3 +98,9 @@ def test_each_layer_alone_rounds_as_onnx_runtime() -> None:
         moved = np.abs(imitated - exact).max()
         assert moved > 0, name
         np.testing.assert_allclose(found, imitated, atol=max(0.05 * moved, 1e-5), err_msg=name)
+
+
+def test_int4_depthwise_kernels_take_fewer_bytes_than_int8() -> None:
+    kernels = np.random.default_rng(0).normal(size=(64, 9)).astype(np.float32)
+    int4, int8 = Int4Quantizer(32).quantize(kernels), Int8Quantizer().quantize(kernels)
+    assert sum(array.nbytes for array in int4) < sum(array.nbytes for array in int8)

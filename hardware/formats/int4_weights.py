@@ -67,7 +67,7 @@ class Int4Quantizer:
 
     def quantize(self, matrix: Floats) -> Int4Weight:
         """From a matrix (out, in)."""
-        groups, group = _groups(matrix, self.group_size)
+        groups, group = self._groups(matrix)
         packed = np.empty((len(matrix), groups, -(-group // 2)), np.uint8)
         multiplier = output_last((len(matrix), groups))
         scale = np.empty(len(matrix), np.float32)
@@ -79,9 +79,14 @@ class Int4Quantizer:
 
     def like(self, matrix: Floats) -> Int4Weight:
         """Shapes only."""
-        out, (groups, group) = len(matrix), _groups(matrix, self.group_size)
+        out, (groups, group) = len(matrix), self._groups(matrix)
         packed = no_integers(out, groups, -(-group // 2)).view(np.uint8)
         return Int4Weight(packed, no_integers(out, groups), no_floats(out))
+
+    def _groups(self, matrix: Floats) -> tuple[int, int]:
+        """A row shorter than a group, a depthwise kernel's, is a group without padding."""
+        columns = matrix.shape[1]
+        return _groups(matrix, min(self.group_size or columns, columns))
 
 
 class BlockInt4Weight(NamedTuple):

@@ -203,6 +203,7 @@ def run(
     # torch takes seconds to import: a mistake in the file is told before.
     from nas.pipeline import assist
     from nas.pipeline import run as run_pipeline
+    from nas.reporting.offers import offers_table
     from nas.reporting.report import front_table, recommendation
     from supernets.training.distributed import Ranks
 
@@ -223,6 +224,7 @@ def run(
             None if source is None else RunFolder(source),
         )
     console.print(front_table(front))
+    console.print(offers_table(front))
     console.print(recommendation(front), style="bold green", highlight=False)
     for line in front.runtime_problems():
         console.print(line, style="bold red", highlight=False, markup=False)

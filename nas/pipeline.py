@@ -142,7 +142,7 @@ def validate_and_export(session: RunSession, problem: SearchProblem) -> Front:
         history = history_of(evaluations, problem)
         predictors = report_predictors(problem, history, session.experiment.seed)
         write_json(folder.predictors, [p.to_json() for p in predictors])
-        front = session.validate(evaluations)
+        front = session.validate(evaluations, predictors)
         write_json(folder.front, front.to_json())
     if session.latency_queue is not None:
         session.ledger.note(finished=True)

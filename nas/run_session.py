@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,8 +12,10 @@ from hardware.graph.template import Template
 from hardware.portability.runtimes import Runtime, parse_runtime
 from nas.cost_models import supernet_problem
 from nas.delivery.exporter import Exporter
+from nas.delivery.luck import UNSHARED, luck_by_key
+from nas.delivery.offers import offers
 from nas.delivery.results import Front
-from nas.delivery.selection import pick_models, recommend
+from nas.delivery.selection import pick_models
 from nas.delivery.validator import VALIDATION_REPEATS, Validator
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references, reference_candidates
 from nas.evaluation.candidate import Candidate
@@ -31,6 +33,7 @@ from nas.ledger.warm_start import Known, known_candidates
 from nas.run.pace import Pace
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder
+from nas.search.predictor_report import PredictorReport
 from nas.search.problem import SearchProblem
 from nas.training.finetune import FineTuner
 from nas.training.train_supernet import Preparation
@@ -194,9 +197,34 @@ class RunSession:
             named = ("onnxruntime",)
         return [parse_runtime(name) for name in named]
 
-    def validate(self, evaluations: list[Evaluation]) -> Front:
+    def luck(
+        self, evaluations: Sequence[Evaluation], predictors: Sequence[PredictorReport]
+    ) -> Mapping[str, float]:
+        """Candidate's key -> part of its score that is the luck of the best of many."""
+        metric, space = self.experiment.quality, self.builder.space
+        keys = [
+            e.candidate.key
+            for e in evaluations
+            if e.failure is None and space.holds(e.candidate.values)
+        ]
+        low = measured_references(evaluations)
+        score = low[low_reference(low)].metrics[metric.name]
+        if metric.error is None:
+            return {}
+        variance = UNSHARED * metric.error(score, len(self.data.validation)) ** 2
+        return luck_by_key(keys, predictors, variance, metric)
+
+    def validate(
+        self, evaluations: list[Evaluation], predictors: Sequence[PredictorReport] = ()
+    ) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
-        picks = pick_models(evaluations, self.experiment)
+        metric, luck = self.experiment.quality, self.luck(evaluations, predictors)
+        expected = {
+            e.candidate.key: e.metrics[metric.name] - luck[e.candidate.key]
+            for e in evaluations
+            if e.candidate.key in luck
+        }
+        picks = pick_models(evaluations, self.experiment, expected)
         if all(pick.evaluation.role == "reference" for pick in picks):
             self.reporter.say(
                 "no candidate that was measured keeps the constraints "
@@ -207,12 +235,14 @@ class RunSession:
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
         fine_tuner = self._fine_tuner(measured_references(evaluations)[PLAIN])
         seed, runtimes = self.experiment.seed, self._runtimes()
-        metric = self.experiment.quality
-        validator = Validator(self.exporter, self.latency, seed, fine_tuner, runtimes, metric)
-        models = tuple(validator.validate(picks, self.folder.models, self.reporter))
+        validator = Validator(self.exporter, self.latency, seed, fine_tuner, runtimes, metric, luck)
+        models = tuple(validator.validate(picks, self.folder, self.reporter))
+        low = next(m for m in models if m.name == low_reference(self.references))
+        offered = offers(models, metric, low, self.experiment.export.accuracy_drop)
         return Front(
             models=models,
-            recommended=recommend(models, self.experiment.export.accuracy_drop, metric),
+            recommended=offered[0].model,
+            offers=offered,
             metric=metric.name,
             evaluations=len(evaluations),
             conditions={
@@ -221,6 +251,7 @@ class RunSession:
                 "latency repeats in the search": LATENCY_REPEATS,
                 "latency repeats of the front": VALIDATION_REPEATS,
                 "validation samples": len(self.data.validation),
+                "samples kept back": len(self.data.kept_back or ()),
                 "test samples": len(self.data.test),
             },
         )

@@ -19,6 +19,7 @@ from supernets.data.fingerprint import hash_texts
 from supernets.data.hf_datasets import BEYOND, Table, Tables, at_most, open_tables
 from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
 from supernets.data.images import ImageSplit, RandomAffine
+from supernets.data.kept_back import keep_back
 from supernets.data.labels import Rows
 from supernets.data.text import TextPreprocessor, TextSplit, read_tokenizer, train_tokenizer
 from supernets.families.sizes import ImageSizes, TextSizes
@@ -45,9 +46,9 @@ def load_data(settings: DataSettings, model: ModelSettings, task: str | None = N
             f"data.name: {settings.name!r} are {builtin}, a {config.family} model reads {wanted}"
         )
     if isinstance(config, TextSizes):
-        return _texts(settings, model, config)
+        return keep_back(_texts(settings, model, config), settings.kept_back)
     assert isinstance(config, ImageSizes)
-    return _images(settings, model, config)
+    return keep_back(_images(settings, model, config), settings.kept_back)
 
 
 def noisy(data: TaskData, part: float) -> Split:

@@ -157,6 +157,14 @@ class DataSettings(Settings):
     holdout: float = Field(
         0.1, gt=0, lt=0.5, description="Part of train set aside for each split that is missing."
     )
+    kept_back: float = Field(
+        0.3,
+        ge=0,
+        le=0.8,
+        description="Part of validation that nothing is chosen by, on which models are compared "
+        "with the INT8 reference; where it would be under 200 samples nothing is kept back, and "
+        "the luck of the best of many is estimated instead.",
+    )
     text_column: str | None = Field(None, description="Column of the text; null: found.")
     text_pair_column: str | None = Field(None, description="Column of a second text, if any.")
     image_column: str | None = Field(None, description="Column of the image; null: found.")

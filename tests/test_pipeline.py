@@ -23,6 +23,8 @@ from cli import main
 from hardware.portability.agreement import verify_folder
 from hardware.portability.runtimes import Runtime
 from nas.delivery.exporter import Exporter, ExportError
+from nas.delivery.outcomes import read_outcomes
+from nas.delivery.promise import NEEDS, in_words
 from nas.delivery.results import Front
 from nas.delivery.selection import searched
 from nas.evaluation.baselines import measured_references
@@ -33,6 +35,7 @@ from nas.evaluation.score_meter import RuntimeScore
 from nas.experiment.load import load_experiment
 from nas.ledger.study import read_evaluations
 from nas.pipeline import export, run
+from nas.reporting.offers import offer_rows
 from nas.reporting.report import write_report
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, RunFolderError
@@ -40,7 +43,9 @@ from nas.run_session import RunSession
 from nas.search_loop import SearchError
 from nas.training.finetune import FineTuner, Score
 from supernets.data.images import ImageSplit
+from supernets.data.kept_back import keep_back
 from supernets.load import load_data
+from supernets.metrics.paired import Comparison
 from supernets.settings import PolishSettings, TeacherSettings
 from supernets.tasks.predictions import Predictions
 from tests.conftest import TINY
@@ -366,6 +371,45 @@ def test_a_front_that_nothing_keeps_the_constraints_of_says_so(
     front = session.validate(session.ledger.evaluations())
     assert [model.role for model in front.models] == ["reference", "reference"]
     assert any("keeps the constraints (accuracy >= 0.9999)" in line for line in reporter.told)
+
+
+@pytest.mark.parametrize("kept_back", [False, True])
+def test_what_is_promised_follows_from_the_answers_that_are_kept(
+    finished: tuple[RunFolder, Front], tmp_path: Path, kept_back: bool
+) -> None:
+    """Recomputed from outcomes/, where all answers of every model about every sample are."""
+    folder, front = finished
+    if kept_back:
+        folder = copied(folder, tmp_path / "copy")
+        experiment = load_experiment(folder.experiment)
+        data = keep_back(load_data(experiment.data, experiment.model), 0.6)
+        session = RunSession.prepare(experiment, folder, data, Silent())
+        front = session.validate(session.ledger.evaluations())
+    answers = {m.name: read_outcomes(folder.outcomes / f"{m.name}.npz") for m in front.models}
+    judged = "kept_back" if kept_back else "validation"
+    for model in front.models:
+        right = {
+            name: {k: np.asarray(o).argmax(1) == t for k, (o, t) in answers[name].items()}
+            for name in (model.name, "int8")
+        }
+        ours, theirs = right[model.name], right["int8"]
+        assert ours["test"].mean() == model.test_accuracy
+        promise = model.promise
+        assert promise is not None
+        assert promise.samples == len(ours[judged]) == (238 if kept_back else 397)
+        assert promise.kept_back == kept_back
+        found = Comparison.of_shares(ours[judged], theirs[judged])
+        whole = [np.concatenate([r[k] for k in r if k != "test"]) for r in (ours, theirs)]
+        gap = whole[0].mean() - whole[1].mean()
+        assert promise.expected == pytest.approx(gap - promise.luck)
+        if kept_back:
+            assert (promise.difference, promise.p) == (found.difference, found.p)
+        test = Comparison.of_shares(ours["test"], theirs["test"])
+        versus = model.versus["int8"]
+        assert (versus.accuracy_low, versus.accuracy_high) == pytest.approx(test.interval)
+    assert front.recommended == front.offers[0].model
+    text = "\n".join(" ".join(cells) for cells in offer_rows(front))
+    assert all(in_words(need) in text for need in NEEDS)
 
 
 @pytest.fixture

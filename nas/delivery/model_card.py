@@ -126,6 +126,11 @@ def _measurements(model: ValidatedModel, metric: str) -> list[str]:
         f"| file | {model.size_bytes:,} bytes |",
         f"| quantized | {markdown_text(model.coverage)} |",
     ]
+    if (promise := model.promise) is not None:
+        lines.append(
+            f"| expected on test against the reference in low precision | {promise.expected:+.4f} "
+            f"(95 % interval {promise.expected_low:+.4f} to {promise.expected_high:+.4f}) |"
+        )
     for name, versus in model.versus.items():
         lines.append(
             f"| against {markdown_text(name)} | {versus.latency_ratio:.2f}x faster"

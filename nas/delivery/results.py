@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from hardware.portability.agreement import Agreement, problems
+from nas.delivery.promise import Offer, Promise
 from nas.evaluation.candidate import Candidate
 from nas.experiment.metrics import find_quality
 from nas.run.run_folder import RunFolder, read_json
@@ -23,7 +24,7 @@ class Versus:
     """A model beside a reference, measured alternately.
 
     accuracy_difference: the metric's value on test minus the reference's; on validation before
-    export.
+    export. accuracy_low, accuracy_high: its interval of 95 %, of the same test samples.
     latency_ratio: the reference's latency over the model's, with its 95 % interval.
     latency_disturbed: other work interrupted too many runs for the ratio to be relied on.
     size_ratio: the reference's bytes over the model's.
@@ -35,6 +36,8 @@ class Versus:
     latency_ratio_high: float
     size_ratio: float
     latency_disturbed: bool = False
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class ValidatedModel:
     unpolished_accuracy: the former before polishing, None where nothing was polished.
     coverage: one sentence on which layers are really quantized in the written graph.
     agreements: its stored samples in each runtime that was asked for, beside the measured model.
+    promise: how it compares with the reference in low precision, None before it is exported.
     """
 
     name: str
@@ -62,6 +66,7 @@ class ValidatedModel:
     unpolished_accuracy: float | None = None
     latency_disturbed: bool = False
     agreements: tuple[Agreement, ...] = ()
+    promise: Promise | None = None
 
     @property
     def differs(self) -> bool:
@@ -90,6 +95,8 @@ class ValidatedModel:
         values["candidate"] = Candidate.from_json(data["candidate"])
         values["latency_ms"] = tuple(data["latency_ms"])
         values["agreements"] = tuple(map(Agreement.from_json, data.get("agreements", ())))
+        promise = data.get("promise")
+        values["promise"] = None if promise is None else Promise(**promise)
         values["versus"] = {name: Versus(**fields) for name, fields in data["versus"].items()}
         return cls(**values)
 
@@ -99,7 +106,8 @@ class Front:
     """The outcome of a run.
 
     models: the front, fastest first, then the references.
-    recommended: name of the fastest model within the accepted accuracy drop.
+    recommended: name of the model that is offered at no loss.
+    offers: the model for every need; none before models are exported.
     evaluations: how many candidates had been measured when the front was taken.
     conditions: target, processor, versions, repeats. metric: what says how good a model is.
     """
@@ -109,6 +117,7 @@ class Front:
     evaluations: int
     conditions: Mapping[str, Any]
     metric: str = "accuracy"
+    offers: tuple[Offer, ...] = ()
 
     @property
     def quality(self) -> Quality:
@@ -142,6 +151,7 @@ class Front:
         return {
             "recommended": self.recommended,
             "metric": self.metric,
+            "offers": [offer.to_json() for offer in self.offers],
             "evaluations": self.evaluations,
             "conditions": dict(self.conditions),
             "models": [model.to_json() for model in self.models],
@@ -152,7 +162,8 @@ class Front:
         """Inverse of `to_json`."""
         models = tuple(ValidatedModel.from_json(entry) for entry in data["models"])
         known = {name: data[name] for name in ("recommended", "evaluations", "conditions")}
-        return cls(models, **known, metric=data.get("metric", "accuracy"))
+        offers = tuple(map(Offer.from_json, data.get("offers", ())))
+        return cls(models, **known, metric=data.get("metric", "accuracy"), offers=offers)
 
 
 def read_front(folder: RunFolder) -> Front | None:

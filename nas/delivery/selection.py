@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nas.delivery.promise import allowed_drops
 from nas.delivery.results import Front, ValidatedModel, Versus
 from nas.evaluation.baselines import NotMeasuredError, low_reference, measured_references
 from nas.evaluation.record import Evaluation
@@ -25,27 +26,67 @@ class Pick:
     evaluation: Evaluation
 
 
-def pick_models(evaluations: Sequence[Evaluation], experiment: Experiment) -> list[Pick]:
-    """References first, then the front candidates to ship, fastest first.
+def pick_models(
+    evaluations: Sequence[Evaluation],
+    experiment: Experiment,
+    expected: Mapping[str, float] | None = None,
+) -> list[Pick]:
+    """References first, then the candidates to ship, fastest first.
 
-    At most `export.models` that keep the constraints, spread over the front; the fastest within
-    the accepted drop is always among them. Candidates whose latency was disturbed come
-    last. Raises ValueError before the references are measured.
+    At most `export.models` that keep the constraints: the best for every need, then others spread
+    over the front. Candidates whose latency was disturbed come last. expected: candidate's key ->
+    what is expected of it in place of what was measured. Raises ValueError before the references
+    are measured.
     """
-    references = measured_references(evaluations)
-    settings = experiment.export
-    kept = _within_constraints(searched(evaluations), experiment, references)
-    picked = _spread(_calm(kept), experiment)
-    others = [e for e in _spread(kept, experiment) if e not in picked]
-    picked += others[: settings.models - len(picked)]
-    fastest = _fastest(kept, references, experiment)
-    if fastest is not None and fastest not in picked:
-        picked[settings.models - 1 :] = [fastest]
+    references, most = measured_references(evaluations), experiment.export.models
+    measured = {e.candidate.key: e for e in evaluations}
+    believed = _believed(searched(evaluations), expected or {}, experiment.quality)
+    kept = _within_constraints(believed, experiment, references)
+    picked = _for_needs(kept, references, experiment)[:most]
+    for others in (_spread(_calm(kept), experiment), _spread(kept, experiment)):
+        picked += [e for e in others if e not in picked][: most - len(picked)]
     picked.sort(key=lambda e: e.metrics["latency_ms"])
     return [
         *(Pick(name, evaluation) for name, evaluation in references.items()),
-        *(Pick(evaluation.candidate.key, evaluation) for evaluation in picked),
+        *(Pick(e.candidate.key, measured[e.candidate.key]) for e in picked),
     ]
+
+
+def _believed(
+    evaluations: Sequence[Evaluation], expected: Mapping[str, float], metric: Quality
+) -> list[Evaluation]:
+    """Evaluations with what is expected of them in place of what was measured."""
+    return [
+        replace(e, metrics={**e.metrics, metric.name: expected[e.candidate.key]})
+        if e.candidate.key in expected
+        else e
+        for e in evaluations
+    ]
+
+
+def _for_needs(
+    evaluations: Sequence[Evaluation],
+    references: Mapping[str, Evaluation],
+    experiment: Experiment,
+) -> list[Evaluation]:
+    """The best for every need, in their order, none twice."""
+    metric = experiment.quality
+    bar = references[low_reference(references)].metrics[metric.name]
+    drops = allowed_drops(metric, bar, experiment.export.accuracy_drop)
+    picked: list[Evaluation] = []
+    for need, drop in drops.items():
+        good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
+        rank = _by_size if need == "smallest_at_2_points" else _by_latency
+        picked += [e for e in sorted(good, key=rank)[:1] if e not in picked]
+    return picked
+
+
+def _by_latency(evaluation: Evaluation) -> tuple[float, ...]:
+    return evaluation.disturbed, evaluation.metrics["latency_ms"]
+
+
+def _by_size(evaluation: Evaluation) -> tuple[float, ...]:
+    return evaluation.disturbed, evaluation.metrics["size_bytes"], evaluation.metrics["latency_ms"]
 
 
 def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> str:
@@ -108,7 +149,7 @@ def _fastest(
     metric, drop = experiment.quality, experiment.export.accuracy_drop
     bar = references[low_reference(references)].metrics[metric.name]
     good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
-    return min(good, key=lambda e: (e.disturbed, e.metrics["latency_ms"]), default=None)
+    return min(good, key=_by_latency, default=None)
 
 
 def _calm(evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +17,34 @@ from hardware.session import open_session
 from hardware.writing.verify import PolicyError
 from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.model_card import model_card
+from nas.delivery.outcomes import write_outcomes
+from nas.delivery.promise import Promise
 from nas.delivery.results import ValidatedModel, Versus
 from nas.delivery.selection import Pick, unscored
+from nas.evaluation.baselines import low_reference
 from nas.evaluation.latency_meter import LatencyMeter
 from nas.evaluation.score_meter import RuntimeScore
 from nas.run.progress import Reporter
-from nas.run.run_folder import read_json, remove_others
+from nas.run.run_folder import RunFolder, read_json, remove_others
 from nas.training.finetune import FineTuner
 from supernets.metrics.classes import ACCURACY
 from supernets.metrics.metric import Quality
+from supernets.tasks.predictions import Predictions
 
+Answers = Mapping[str, Predictions]
+"""Split -> what a model answered about it."""
 VALIDATION_REPEATS = 90
 REFUSED = (ExportError, FallbackError, PolicyError)
 """What keeps one model from being exported, and the others not."""
+
+
+def promised(ours: Answers, low: Answers, metric: Quality, luck: float) -> Promise:
+    """What a model's answers beside those of the reference in low precision promise of test."""
+    whole, theirs, kept = ours["validation"], low["validation"], None
+    if "kept_back" in ours:
+        kept = ours["kept_back"].compared(low["kept_back"], metric)
+        whole, theirs = whole + ours["kept_back"], theirs + low["kept_back"]
+    return Promise.of(metric, whole.compared(theirs, metric), kept, luck, len(ours["test"]))
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,8 @@ class Validator:
     """Exports chosen candidates and measures the files that were written.
 
     runtimes: where every model is run once more, and its answers compared. metric: by which models
-    are scored.
+    are scored. luck: candidate's key -> part of its score that other samples are not expected to
+    show.
     """
 
     exporter: Exporter
@@ -46,26 +62,31 @@ class Validator:
     fine_tuner: FineTuner | None = None
     runtimes: Sequence[Runtime] = ()
     metric: Quality = ACCURACY
+    luck: Mapping[str, float] = field(default_factory=dict)
 
     def validate(
-        self, picks: Sequence[Pick], models: Path, reporter: Reporter
+        self, picks: Sequence[Pick], run: RunFolder, reporter: Reporter
     ) -> list[ValidatedModel]:
         """Write `models/<name>/` for every pick and measure all of them together."""
+        models = run.models
         if self.fine_tuner is not None:
             found = [pick.evaluation for pick in picks if pick.evaluation.role == "search"]
             self.fine_tuner.train(found)
         stage = reporter.stage("validation")
-        validated = []
+        validated, answers = [], {}
         for number, pick in enumerate(picks):
             stage.update(number, len(picks) + 1, pick.name)
             try:
-                validated.append(self._export(pick, models / pick.name))
+                model, answers[pick.name] = self._export(pick, models / pick.name)
+                validated.append(model)
             except REFUSED as error:
                 if pick.evaluation.role == "reference":
                     raise
                 reporter.say(f"{pick.name} is not exported: {error}")
         stage.update(len(picks), len(picks) + 1, "latency")
-        validated = self._time(validated, models)
+        validated = self._compare(self._time(validated, models), answers)
+        for name, given in answers.items():
+            write_outcomes(run.outcomes / f"{name}.npz", given)
         for model in validated:
             folder = models / model.name
             file = folder / "preprocessor_config.json"
@@ -81,7 +102,7 @@ class Validator:
         stage.update(len(picks) + 1, len(picks) + 1, "")
         return validated
 
-    def _export(self, pick: Pick, folder: Path) -> ValidatedModel:
+    def _export(self, pick: Pick, folder: Path) -> tuple[ValidatedModel, Answers]:
         exporter, model = self.exporter, unscored(pick, self.metric)
         if self.fine_tuner is not None and pick.evaluation.role == "search":
             builder, accuracy = self.fine_tuner.shipped(pick.evaluation)
@@ -90,16 +111,41 @@ class Validator:
             model = replace(model, validation_accuracy=accuracy, unpolished_accuracy=before)
         coverage = exporter.write(pick.evaluation.candidate, folder)
         path = folder / "model.onnx"
-        session = open_session(path, exporter.builder.target)
-        meter = RuntimeScore(exporter.builder, exporter.data.test)
-        found = meter.of_session(session, pick.evaluation.candidate)
-        return replace(
+        session, data = open_session(path, exporter.builder.target), exporter.data
+        splits = {"validation": data.validation, "kept_back": data.kept_back, "test": data.test}
+        answers = {
+            name: RuntimeScore(exporter.builder, split).of_session(session, model.candidate)
+            for name, split in splits.items()
+            if split is not None
+        }
+        model = replace(
             model,
-            test_accuracy=found.score(self.metric),
+            test_accuracy=answers["test"].score(self.metric),
             size_bytes=path.stat().st_size,
             coverage=coverage,
             agreements=tuple(verify_folder(folder, self.runtimes)),
         )
+        return model, answers
+
+    def _compare(
+        self, models: Sequence[ValidatedModel], answers: Mapping[str, Answers]
+    ) -> list[ValidatedModel]:
+        """Fill in what is promised of each, and how sure the differences on test are."""
+        references = [model.name for model in models if model.role == "reference"]
+        low = low_reference(references)
+        compared = []
+        for model in models:
+            ours = answers[model.name]
+            versus = dict(model.versus)
+            for name in references:
+                interval = ours["test"].compared(answers[name]["test"], self.metric).interval
+                versus[name] = replace(
+                    versus[name], accuracy_low=interval[0], accuracy_high=interval[1]
+                )
+            luck = self.luck.get(model.candidate.key, 0.0) if model.role == "front" else 0.0
+            promise = promised(ours, answers[low], self.metric, luck)
+            compared.append(replace(model, versus=versus, promise=promise))
+        return compared
 
     def _time(self, models: Sequence[ValidatedModel], folder: Path) -> list[ValidatedModel]:
         """Fill in latencies and the comparison with each reference."""

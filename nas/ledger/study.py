@@ -7,7 +7,7 @@ from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.ledger.storage import open_storage
 from nas.run.run_folder import RunFolder, RunFolderError, read_json
-from nas.run.saved_experiment import FIXED, changed_sections, kept_experiment
+from nas.run.saved_experiment import FIXED, as_made, changed_sections, kept_experiment
 from supernets.space.space import SearchSpace
 
 
@@ -37,7 +37,7 @@ def claim_study(ledger: Ledger, experiment: Experiment) -> None:
 def compare_study(ledger: Ledger, experiment: Experiment, sections: tuple[str, ...]) -> None:
     """Raise RunFolderError if the study was made for other settings in these sections."""
     note = ledger.state.experiment
-    kept = experiment if note is None else Experiment.model_validate(note)
+    kept = experiment if note is None else as_made(Experiment.model_validate(note))
     changes = changed_sections(kept, experiment, sections)
     if changes:
         raise RunFolderError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hardware.files import write_atomically
 from nas.experiment.given import filled, with_values
-from nas.experiment.load import dump_experiment, load_experiment
+from nas.experiment.load import dump_experiment
 from nas.experiment.schema import Experiment
 from nas.recipe.defaults import Recipe, derive, value_at
 from nas.recipe.facts import Facts
@@ -14,7 +14,7 @@ from nas.recipe.plan import Sizes, fewer_samples, plan
 from nas.recipe.timing import measure
 from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder, read_json, write_json
-from nas.run.saved_experiment import FIXED, kept_experiment
+from nas.run.saved_experiment import FIXED, kept_experiment, kept_in
 from supernets.data.data import TaskData
 from supernets.load import load_data
 from supernets.training.distributed import Ranks
@@ -28,7 +28,7 @@ def continued(experiment: Experiment, folder: RunFolder) -> Experiment:
     """
     if not folder.experiment.exists():
         return experiment
-    kept = load_experiment(folder.experiment)
+    kept = kept_in(folder)
     if (experiment.effort, experiment.budget) == (kept.effort, kept.budget):
         return filled(experiment, kept)
     fixed = {name: getattr(filled(experiment, kept), name) for name in FIXED}
@@ -85,5 +85,5 @@ def _kept_reasons(experiment: Experiment, folder: RunFolder) -> Mapping[str, str
     """Reasons of the folder's run for values that are still the same."""
     if not (folder.recipe.exists() and folder.experiment.exists()):
         return {}
-    kept, reasons = load_experiment(folder.experiment), read_json(folder.recipe)["reasons"]
+    kept, reasons = kept_in(folder), read_json(folder.recipe)["reasons"]
     return {w: r for w, r in reasons.items() if value_at(kept, w) == value_at(experiment, w)}

@@ -20,6 +20,7 @@ from nas.evaluation.baselines import low_reference
 from nas.evaluation.record import Evaluation
 from nas.experiment.schema import Experiment
 from nas.ledger.study import read_evaluations
+from nas.reporting.offers import judged_by, offer_columns, offer_rows
 from nas.run.data_record import read_account
 from nas.run.run_folder import RunFolder, read_json
 from nas.run.saved_experiment import read_experiment
@@ -181,8 +182,8 @@ def recommendation(front: Front) -> str:
         others = sum(other.latency_disturbed for other in front.front)
         aside = f" ({others} could not be timed undisturbed and may be faster)" if others else ""
         return (
-            f"No measured model within the accepted accuracy drop is faster than "
-            f"`{model.name}`{aside}; take that one."
+            f"No measured model that is as good is faster than `{model.name}`{aside}; take that "
+            "one."
         )
     low = low_reference(reference.name for reference in front.references)
     versus = model.versus[low]
@@ -208,6 +209,10 @@ def markdown(report: Report) -> str:
     lines = [f"# {markdown_text(report.title)}", "", recommendation(front), ""]
     if not report.finished:
         lines += [f"The run is not finished: {front.evaluations} candidates measured so far.", ""]
+    if front.offers:
+        lines += ["## What to take", ""]
+        lines += _markdown_table(offer_columns(front), offer_rows(front))
+        lines += ["", markdown_text(judged_by(front)), "", "## Front", ""]
     lines += _markdown_table(columns(front), [row(model, front) for model in front.models])
     if stars := disturbance(front):
         lines += ["", markdown_text(stars)]
@@ -252,6 +257,9 @@ def html(report: Report) -> str:
         plotly=get_plotlyjs(),
         plots=[f.to_html(full_html=False, include_plotlyjs=False) for f in figures],
         recommendation=recommendation(front),
+        offer_columns=offer_columns(front),
+        offer_rows=offer_rows(front),
+        judged_by=judged_by(front),
         disturbance=disturbance(front),
         runtimes=runtimes(front),
         columns=columns(front),

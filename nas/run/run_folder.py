@@ -69,6 +69,8 @@ class RunFolder:
     """One folder per exported model."""
     polished = Inside("polished")
     """Chosen sub-networks fine-tuned on their own."""
+    outcomes = Inside("outcomes")
+    """What delivered models answered about every sample."""
     report_html = Inside("report.html")
     """The report for a browser."""
     report_markdown = Inside("report.md")

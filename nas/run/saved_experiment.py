@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.experiment.database_url import STORAGE_VARIABLE, without_password
+from nas.experiment.given import is_given, with_values
 from nas.experiment.load import load_experiment
 from nas.experiment.schema import Experiment
 from nas.run.run_folder import RunFolder, RunFolderError
@@ -29,11 +30,21 @@ LOCAL = ("model", "data")
 """Sections with paths, which differ between machines."""
 
 
+def kept_in(folder: RunFolder) -> Experiment:
+    """What the folder's run was made with."""
+    return as_made(load_experiment(folder.experiment))
+
+
+def as_made(kept: Experiment) -> Experiment:
+    """A kept experiment; what version 0.1.0 did not know is what it did then."""
+    return kept if is_given(kept, "data.kept_back") else with_values(kept, {"data.kept_back": 0.0})
+
+
 def read_experiment(folder: RunFolder) -> Experiment:
     """The experiment of a run folder. Raises RunFolderError where there is none."""
     if not folder.experiment.exists():
         raise RunFolderError(f"{folder.path}: holds no run; `simqnas run FILE` starts one")
-    return at_storage(load_experiment(folder.experiment), None)
+    return at_storage(kept_in(folder), None)
 
 
 def at_storage(experiment: Experiment, url: str | None) -> Experiment:
@@ -50,16 +61,14 @@ def kept_experiment(experiment: Experiment) -> Experiment:
 
 def is_written(experiment: Experiment, folder: RunFolder) -> bool:
     """Whether the folder holds exactly this experiment."""
-    return folder.experiment.exists() and load_experiment(folder.experiment) == kept_experiment(
-        experiment
-    )
+    return folder.experiment.exists() and kept_in(folder) == kept_experiment(experiment)
 
 
 def refuse_changes(experiment: Experiment, folder: RunFolder) -> None:
     """Raise RunFolderError if the folder holds measurements of another experiment."""
     if not folder.experiment.exists():
         return
-    changes = changed_sections(load_experiment(folder.experiment), experiment, FIXED)
+    changes = changed_sections(kept_in(folder), experiment, FIXED)
     if changes:
         raise RunFolderError(
             f"{folder.path}: holds a run of another experiment ({'; '.join(changes)}); "

@@ -69,6 +69,9 @@ class Split(Protocol):
     def __len__(self) -> int:
         """Number of samples."""
 
+    def part(self, rows: Tensor) -> Split:
+        """These rows `(n,)` alone."""
+
     def resized_to(self, image_size: int | None) -> Split:
         """The split as a network that takes images of this size sees it; texts have none."""
 
@@ -104,6 +107,7 @@ class TaskData:
     """The data of a task; the test split is for the final table only.
 
     `notes` tell the user what was decided in opening it, `source` knows every row that was found.
+    kept_back: the part of validation that nothing is chosen by, None where there are too few rows.
     """
 
     train: Split
@@ -113,6 +117,7 @@ class TaskData:
     preprocessor: Preprocessor
     notes: tuple[str, ...] = ()
     source: DataSource = field(default_factory=DataSource)
+    kept_back: Split | None = None
 
     @property
     def task(self) -> Task:

@@ -48,6 +48,12 @@ class ImageSplit:
     task: Task = CLASSIFICATION
     _resized: dict[int, ImageSplit] = field(default_factory=dict, repr=False)
 
+    def part(self, rows: Tensor) -> ImageSplit:
+        """These images alone."""
+        pixels, pictures = PixelsOf(self.pixels, rows), PicturesOf(self, rows)
+        labels = self.labels[rows]
+        return replace(self, pixels=pixels, labels=labels, pictures=pictures, _resized={})
+
     def resized_to(self, image_size: int | None) -> ImageSplit:
         """The same images prepared for another size, as an exported model's client does it.
 
@@ -87,6 +93,30 @@ class ImageSplit:
             if own is not None and augment and self.augmentation is not None:
                 pixels = self.augmentation(pixels, own)
             yield Batch({"pixel_values": pixels}, self.labels[rows], rows).to(device)
+
+
+@dataclass(frozen=True)
+class PixelsOf:
+    """Some rows of a split's pixels."""
+
+    whole: Pixels
+    rows: Tensor
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        """See `Pixels`."""
+        return self.whole[self.rows[rows]]
+
+
+@dataclass(frozen=True)
+class PicturesOf:
+    """Some rows of a split's pictures, which are prepared once for all parts of it."""
+
+    whole: ImageSplit
+    rows: Tensor
+
+    def prepared(self, preprocessor: ImagePreprocessor) -> PixelsOf:
+        """See `Pictures`."""
+        return PixelsOf(self.whole.resized_to(preprocessor.image_size).pixels, self.rows)
 
 
 @dataclass(frozen=True)

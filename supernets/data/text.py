@@ -144,6 +144,10 @@ class TextSplit:
         """Number of texts."""
         return len(self.labels)
 
+    def part(self, rows: Tensor) -> TextSplit:
+        """These texts alone."""
+        return replace(self, texts=[self.texts[row] for row in rows], labels=self.labels[rows])
+
     def resized_to(self, image_size: int | None) -> TextSplit:
         """Texts have no size in pixels."""
         return self

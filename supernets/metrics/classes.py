@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from supernets.metrics.metric import Array, Quality
+
+
+def right(logits: Array, classes: Array) -> Array:
+    """Whether a sample's largest logit is its class's `(n,)`."""
+    return np.asarray(logits.argmax(axis=-1) == classes)
 
 
 def accuracy(logits: Array, classes: Array, names: Sequence[str]) -> float:
     """Part of the samples whose largest logit is their class's."""
-    return float((logits.argmax(axis=-1) == classes).mean())
+    return float(right(logits, classes).mean())
 
 
 def binomial_error(share: float, samples: int) -> float:
@@ -17,4 +24,4 @@ def binomial_error(share: float, samples: int) -> float:
     return float((share * (1 - share) / samples) ** 0.5)
 
 
-ACCURACY = Quality("accuracy", "accuracy", accuracy, error=binomial_error)
+ACCURACY = Quality("accuracy", "accuracy", accuracy, error=binomial_error, right=right)

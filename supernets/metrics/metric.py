@@ -22,7 +22,8 @@ class Quality:
     """A quality metric.
 
     score: of outputs and targets, a row per sample each, and the names of the labels. title: in
-    words. error: the standard error of a value over n samples, where a formula gives it.
+    words. error: the standard error of a value over n samples, where a formula gives it. right: of
+    outputs and targets, which samples are answered rightly, where the score is their share.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Quality:
     score: Score
     direction: Literal["maximize", "minimize"] = "maximize"
     error: Callable[[float, int], float] | None = None
+    right: Callable[[Any, Any], Array] | None = None
 
     def worse_by(self, value: float, other: float) -> float:
         """How much worse a value is than another one; negative where it is better."""

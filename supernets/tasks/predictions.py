@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from supernets.metrics.metric import Array, Quality, Rows
+from supernets.metrics.paired import Comparison
 from supernets.tasks.task import Task
 
 
@@ -29,14 +30,31 @@ class Predictions:
 
     def score(self, metric: Quality) -> float:
         """The metric's value of all that was added."""
-        return metric.score(*self._rows, self.task.label_names)
+        return metric.score(*self.rows, self.task.label_names)
 
     def standard_error(self, metric: Quality) -> float:
         """The standard error of that value."""
-        return metric.standard_error(*self._rows, self.task.label_names)
+        return metric.standard_error(*self.rows, self.task.label_names)
+
+    def compared(self, other: Predictions, metric: Quality) -> Comparison:
+        """The metric's value of these minus another model's about the same samples."""
+        (ours, targets), (theirs, _) = self.rows, other.rows
+        return Comparison.of(metric, ours, theirs, targets, self.task.label_names)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._targets)
+
+    def __add__(self, other: Predictions) -> Predictions:
+        """Those of both."""
+        found = Predictions(self.task)
+        found._outputs = self._outputs + other._outputs
+        found._targets = self._targets + other._targets
+        return found
 
     @property
-    def _rows(self) -> tuple[Rows, Rows]:
+    def rows(self) -> tuple[Rows, Rows]:
+        """Outputs and targets, a row per sample each."""
         if not self.task.once_per_sample:
             return self._outputs, self._targets
         return np.stack(self._outputs), np.stack(self._targets)

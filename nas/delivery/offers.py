@@ -1,0 +1,37 @@
+"""Which of the delivered models is offered for which need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nas.delivery.promise import ALPHA, Offer, allowed_drops
+from nas.delivery.results import ValidatedModel
+from supernets.metrics.metric import Quality
+
+
+def offers(
+    models: Sequence[ValidatedModel], metric: Quality, low: ValidatedModel, no_loss: float
+) -> tuple[Offer, ...]:
+    """The model for every need, in their order; the same one may be the best for several.
+
+    low: the reference in low precision. no_loss: how much worse a model may be expected to be that
+    is not distinguishably so. A latency that was disturbed is believed, and a model that a runtime
+    answers otherwise for is taken, only where that is so of all.
+    """
+    drops, found = allowed_drops(metric, low.validation_accuracy, no_loss), []
+    for need, drop in drops.items():
+        good = [m for m in models if m.promise is not None and m.promise.keeps(metric, drop)]
+        if need == "no_loss":
+            good = [m for m in good if m.promise is not None and m.promise.p >= ALPHA]
+        best = min(good, key=_by_size if need == "smallest_at_2_points" else _by_latency)
+        assert best.promise is not None
+        found.append(Offer(need, best.name, best.promise))
+    return tuple(found)
+
+
+def _by_latency(model: ValidatedModel) -> tuple[float, ...]:
+    return model.differs, model.latency_disturbed, model.latency_ms[0]
+
+
+def _by_size(model: ValidatedModel) -> tuple[float, ...]:
+    return model.differs, model.size_bytes, model.latency_disturbed, model.latency_ms[0]

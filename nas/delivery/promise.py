@@ -1,0 +1,100 @@
+"""What is promised of a model beside the reference in low precision, and for which need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, get_args
+
+from supernets.metrics.metric import Quality
+from supernets.metrics.paired import Comparison
+
+Need = Literal["no_loss", "within_1_point", "fastest_at_2_points", "smallest_at_2_points"]
+NEEDS: tuple[Need, ...] = get_args(Need)
+ALPHA = 0.05
+"""Chance of the paired test below which a model is distinguishably worse."""
+
+
+def in_words(need: Need) -> str:
+    """The need as people read it."""
+    return need.replace("_", " ")
+
+
+def point(metric: Quality, reference: float) -> float:
+    """A point of a metric: a hundredth, of the reference's value where less is better."""
+    return 0.01 if metric.direction == "maximize" else 0.01 * abs(reference)
+
+
+def allowed_drops(metric: Quality, reference: float, no_loss: float) -> dict[Need, float]:
+    """Need -> how much worse than the reference a model may be. no_loss: that of this need."""
+    one = point(metric, reference)
+    return dict(zip(NEEDS, (no_loss, one, 2 * one, 2 * one), strict=True))
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How a model compares with the reference in low precision; differences are in the metric.
+
+    difference, low, high: on the samples it was judged on, with the interval of 95 % for samples
+    without number. p: the chance of this or worse for a model that is not worse, by a paired test.
+    samples: that it was judged on. kept_back: whether nothing was chosen by these. luck: what was
+    taken off because the best of many on the same samples is so by luck in part.
+    expected, expected_low, expected_high: the difference on test, and the interval of 95 % for it.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    samples: int
+    kept_back: bool
+    luck: float
+    expected: float
+    expected_low: float
+    expected_high: float
+
+    @classmethod
+    def of(
+        cls,
+        metric: Quality,
+        whole: Comparison,
+        kept: Comparison | None,
+        luck: float,
+        test_samples: int,
+    ) -> Self:
+        """Judge by what was kept back, if anything was; expect what all of validation tells.
+
+        whole: on all of validation. luck: of the model on the part that the search chose by.
+        """
+        chosen_by = whole.samples - (0 if kept is None else kept.samples)
+        luck *= chosen_by / whole.samples
+        all_told = whole.corrected(luck, metric)
+        judged = all_told if kept is None else kept
+        (low, high), (worst, best) = judged.interval, all_told.expected_on(test_samples)
+        return cls(
+            judged.difference, low, high, judged.p, judged.samples, kept is not None, luck,
+            all_told.difference, worst, best,
+        )  # fmt: skip
+
+    def keeps(self, metric: Quality, drop: float) -> bool:
+        """Whether test is expected to find the model at most so much worse."""
+        return metric.worse_by(self.expected, 0.0) <= drop
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The model for one need, and what is promised of it."""
+
+    need: Need
+    model: str
+    promise: Promise
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values in one table, read back by `from_json`."""
+        return {"need": self.need, "model": self.model, **asdict(self.promise)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        promise = Promise(**{name: data[name] for name in Promise.__dataclass_fields__})
+        return cls(data["need"], data["model"], promise)

@@ -1,0 +1,106 @@
+"""The models that are offered, one for each need, and how sure what is said of them is."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from nas.delivery.promise import Offer, in_words
+from nas.delivery.results import Front, Versus, mark
+from nas.evaluation.baselines import low_reference
+
+
+def offer_columns(front: Front) -> tuple[str, ...]:
+    """Headers of the table of offers."""
+    low = _low(front)
+    return (
+        "need",
+        "take",
+        f"faster than {low}",
+        "smaller",
+        f"{front.quality.title} against {low} (95 %)",
+        "p",
+        "samples",
+        "expected on test (95 %)",
+        "test",
+    )
+
+
+def offer_rows(front: Front) -> list[tuple[str, ...]]:
+    """One row for every need, under `offer_columns`."""
+    return [_row(offer, front) for offer in front.offers]
+
+
+def _row(offer: Offer, front: Front) -> tuple[str, ...]:
+    promise, versus = offer.promise, front.model(offer.model).versus[_low(front)]
+    return (
+        in_words(offer.need),
+        offer.model,
+        f"{versus.latency_ratio:.2f}x{mark(versus.latency_disturbed)}",
+        f"{versus.size_ratio:.2f}x",
+        _between(promise.difference, promise.low, promise.high),
+        f"{promise.p:.2g}",
+        f"{promise.samples:,}",
+        _between(promise.expected, promise.expected_low, promise.expected_high),
+        _on_test(versus),
+    )
+
+
+def _on_test(versus: Versus) -> str:
+    if versus.accuracy_low is None or versus.accuracy_high is None:
+        return f"{versus.accuracy_difference:+.4f}"
+    return _between(versus.accuracy_difference, versus.accuracy_low, versus.accuracy_high)
+
+
+def _between(value: float, low: float, high: float) -> str:
+    return f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+def _low(front: Front) -> str:
+    return low_reference(reference.name for reference in front.references)
+
+
+def judged_by(front: Front) -> str:
+    """What the table of offers was judged on, and what its columns mean; empty without one."""
+    if not front.offers:
+        return ""
+    promise, low = front.offers[0].promise, _low(front)
+    on = (
+        f"{promise.samples:,} validation samples that nothing was chosen by"
+        if promise.kept_back
+        else f"the {promise.samples:,} validation samples that the search chose by, less what the "
+        "best of many owes to luck"
+    )
+    return (
+        f"Judged on {on}. p: the chance of this or worse for a model that is not worse than {low} "
+        "(paired test); at no loss it is 0.05 or more. Expected: what all of validation says of "
+        "test, the luck of the best of many taken off."
+    )
+
+
+def offers_table(front: Front) -> Table:
+    """The offers for a terminal of 80 columns."""
+    low = _low(front)
+    table = Table(
+        title="What to take",
+        caption=f"vs {low}: times faster, times smaller; difference in {front.quality.title}: "
+        "expected on test with its interval of 95 %, and found there",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("need", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    for column in ("faster", "smaller", "expected", "test"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for offer in front.offers:
+        promise, versus = offer.promise, front.model(offer.model).versus[low]
+        interval = f"{promise.expected_low:+.3f}..{promise.expected_high:+.3f}"
+        table.add_row(
+            in_words(offer.need),
+            offer.model,
+            f"{versus.latency_ratio:.3g}x{'*' if versus.latency_disturbed else ''}",
+            f"{versus.size_ratio:.3g}x",
+            f"{promise.expected:+.3f} {interval}",
+            f"{versus.accuracy_difference:+.3f}",
+        )
+    return table

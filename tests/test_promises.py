@@ -1,0 +1,243 @@
+"""What is promised of a model holds on other samples: statistics against theory and simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
+from nas.delivery.luck import expected_luck
+from nas.delivery.offers import offers
+from nas.delivery.outcomes import read_outcomes, write_outcomes
+from nas.delivery.promise import NEEDS, Offer, Promise, allowed_drops
+from nas.delivery.results import ValidatedModel
+from nas.evaluation.candidate import Candidate
+from nas.experiment.objectives import FloatArray
+from supernets.data.data import Batch, Split
+from supernets.data.kept_back import FEWEST_KEPT, keep_back, kept_rows
+from supernets.data.text import TextSplit
+from supernets.metrics.classes import ACCURACY
+from supernets.metrics.metric import Quality
+from supernets.metrics.paired import Z95, Comparison
+from supernets.model_settings import ModelSettings
+from supernets.open_data import load_data
+from supernets.settings import DataSettings
+from supernets.tasks.classification import CLASSIFICATION
+from supernets.tasks.predictions import Predictions
+
+VIT = ModelSettings.model_validate(
+    {"vit": {"image_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2,
+             "hidden_dim": 16}}
+)  # fmt: skip
+ERROR = Quality("error", "error", lambda a, b, _: float(np.mean(a != b)), direction="minimize")
+SHARE = replace(ACCURACY, right=None)
+"""The same metric, as one of which nothing but the score is known."""
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.3, 0.5, 0.8])
+def test_a_part_of_every_class_is_kept_back(part: float) -> None:
+    classes = np.random.default_rng(0).choice(7, 1000, p=[0.4, 0.3, 0.2, 0.05, 0.03, 0.015, 0.005])
+    rows = kept_rows(classes, part)
+    assert len(set(rows)) == len(rows) == round(1000 * part)
+    assert (np.diff(rows) > 0).all()
+    for name in range(7):
+        assert abs((classes[rows] == name).sum() - part * (classes == name).sum()) <= 1
+    assert (rows == kept_rows(classes, part)).all()
+
+
+def test_search_and_promises_see_different_images_of_one_split() -> None:
+    whole = load_data(DataSettings(name="digits", kept_back=0), VIT)
+    parts = load_data(DataSettings(name="digits", kept_back=0.6), VIT)
+    assert whole.kept_back is None
+    assert parts.kept_back is not None
+    assert len(parts.kept_back) == 238 >= FEWEST_KEPT
+    assert "238 of 397" in parts.notes[-1]
+    classes = np.array(whole.validation.labels)
+    rest = np.setdiff1d(np.arange(397), kept_rows(classes, 0.6))
+    for size in (16, 8):  # prepared for a smaller network, too
+        everything = _all(whole.validation.resized_to(size))
+        seen = _all(parts.validation.resized_to(size))
+        pixels = everything.inputs["pixel_values"]
+        assert torch.equal(seen.inputs["pixel_values"], pixels[torch.from_numpy(rest)])
+        assert torch.equal(seen.labels, everything.labels[torch.from_numpy(rest)])
+
+
+def test_nothing_is_kept_back_of_few_samples() -> None:
+    data = load_data(DataSettings(name="digits", kept_back=0.3), VIT)
+    assert data.kept_back is None
+    assert len(data.validation) == 397
+    assert keep_back(data, 0.0) is data
+
+
+def test_parts_of_texts_are_the_texts() -> None:
+    texts = [torch.full((2, length), length) for length in (3, 4, 5, 6)]
+    split = TextSplit(texts, torch.arange(4), 0, ("input_ids", "attention_mask"))
+    part = split.part(torch.tensor([3, 1]))
+    assert part.lengths.tolist() == [6, 4]
+    assert part.labels.tolist() == [3, 1]
+
+
+def _all(split: Split) -> Batch:
+    return next(iter(split.batches(len(split))))
+
+
+@pytest.mark.parametrize(
+    ("both", "won", "lost", "neither"), [(50, 3, 9, 4), (80, 0, 5, 0), (9, 0, 0, 1)]
+)
+def test_shares_are_compared_as_mcnemar_and_bonett_and_price_say(
+    both: int, won: int, lost: int, neither: int
+) -> None:
+    """The p of SciPy's binomial test; the interval as in Bonett and Price 2012, equation 4."""
+    ours = np.repeat([True, True, False, False], [both, won, lost, neither])
+    theirs = np.repeat([True, False, True, False], [both, won, lost, neither])
+    found, n = Comparison.of_shares(ours, theirs), both + won + lost + neither
+    expected = binomtest(won, won + lost, alternative="less").pvalue if won + lost else 1.0
+    assert found.p == pytest.approx(expected)
+    assert found.difference == pytest.approx((won - lost) / n)
+    a, b = (won + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = Z95 * np.sqrt((a + b - (a - b) ** 2) / (n + 2))
+    assert found.interval == pytest.approx((found.difference - half, found.difference + half))
+
+
+def test_intervals_cover_the_difference_of_two_models() -> None:
+    """Simulated: at least 93 % of intervals of 95 %, also where models hardly differ."""
+    rng = np.random.default_rng(0)
+    for won, lost, n in product((0.01, 0.05), (0.01, 0.08), (200, 1000)):
+        covered = []
+        for _ in range(300):
+            draw = rng.random(n)
+            found = Comparison.of_shares(draw < won, (draw >= won) & (draw < won + lost))
+            low, high = found.interval
+            covered.append(low <= won - lost <= high)
+        assert np.mean(covered) > 0.93
+
+
+def test_any_metric_is_compared_by_drawing_samples_again() -> None:
+    """Of a share it finds what the formula finds, and where less is better the test turns."""
+    rng = np.random.default_rng(1)
+    targets = rng.integers(0, 2, 800)
+    flips = rng.random((2, 800)) < [[0.10], [0.16]]
+    ours, theirs = ((targets ^ flip)[:, None] == [0, 1] for flip in flips)
+    ours, theirs = ours.astype(float), theirs.astype(float)
+    formula = Comparison.of(ACCURACY, theirs, ours, targets, ())
+    drawn = Comparison.of(SHARE, theirs, ours, targets, ())
+    assert drawn.difference == pytest.approx(formula.difference)
+    assert drawn.error == pytest.approx(formula.error, rel=0.15)
+    assert drawn.p < 0.01
+    assert formula.p < 0.01
+    worse = Comparison.of(ERROR, theirs.argmax(1), ours.argmax(1), targets, ())
+    assert worse.difference == pytest.approx(-formula.difference)
+    assert worse.p < 0.01
+    better = Comparison.of(ERROR, ours.argmax(1), theirs.argmax(1), targets, ())
+    assert better.p > 0.9
+
+
+def test_the_luck_of_the_best_of_many_is_taken_off() -> None:
+    """Simulated: 80 candidates, the best by score; its score is too high, corrected it is not."""
+    rng, raw, corrected = np.random.default_rng(2), [], []
+    for _ in range(300):
+        trend = np.linspace(0.80, 0.90, 80)
+        truth = trend + rng.normal(0, 0.01, 80)
+        score = truth + rng.normal(0, 0.01, 80)
+        best = int(score.argmax())
+        luck = expected_luck(score, trend, 0.01**2, ACCURACY)
+        raw.append(score[best] - truth[best])
+        corrected.append(score[best] - luck[best] - truth[best])
+    standard_error = np.std(corrected) / np.sqrt(300)
+    assert np.mean(raw) > 8 * standard_error
+    assert abs(np.mean(corrected)) < 3 * standard_error
+
+
+def test_what_is_exactly_predicted_owes_nothing_to_luck() -> None:
+    scores = np.linspace(0.5, 0.9, 30)
+    assert (expected_luck(scores, scores, 1e-4, ACCURACY) == 0).all()
+    assert (expected_luck(scores[:5], scores[:5] - 0.1, 1e-4, ACCURACY) == 0).all()
+
+
+def test_a_promise_says_what_all_of_validation_says() -> None:
+    """Judged on what was kept back; luck counts for the part that the search chose by."""
+    kept = Comparison(-0.010, 0.008, 0.2, 300)
+    whole = Comparison(0.006, 0.004, 0.9, 1000)
+    found = Promise.of(ACCURACY, whole, kept, 0.01, 2000)
+    assert (found.difference, found.p, found.samples, found.kept_back) == (-0.010, 0.2, 300, True)
+    assert found.luck == pytest.approx(0.007)
+    assert found.expected == pytest.approx(-0.001)
+    half = Z95 * 0.004 * np.sqrt(1 + 1000 / 2000)
+    assert found.expected_high == pytest.approx(-0.001 + half)
+    without = Promise.of(ACCURACY, whole, None, 0.01, 2000)
+    assert without.difference == without.expected == pytest.approx(-0.004)
+    assert without.p == pytest.approx(0.1587, abs=1e-3)  # one standard error below
+    assert not without.kept_back
+
+
+def test_promises_cover_what_test_finds() -> None:
+    """Simulated: the expected difference on test, between two samples of the same two models."""
+    rng, inside, gaps = np.random.default_rng(3), [], []
+
+    def draw(n: int) -> Comparison:
+        draws = rng.random(n)
+        return Comparison.of_shares(draws < 0.03, (draws >= 0.03) & (draws < 0.08))
+
+    for _ in range(400):
+        found, test = Promise.of(ACCURACY, draw(400), None, 0.0, 600), draw(600).difference
+        inside.append(found.expected_low <= test <= found.expected_high)
+        gaps.append(found.expected - test)
+    assert 0.93 < np.mean(inside) < 0.98
+    assert abs(np.mean(gaps)) < 3 * np.std(gaps) / 20
+
+
+def model(name: str, expected: float, latency: float, size: int, p: float = 0.5) -> ValidatedModel:
+    promise = Promise(expected, -1.0, 1.0, p, 300, True, 0.0, expected, -1.0, 1.0)
+    return ValidatedModel(
+        name, "front", Candidate((), QuantPolicy({"head": INT8})), 0.9, 0.9,
+        (latency, latency, latency), size, "", {}, promise=promise,
+    )  # fmt: skip
+
+
+def test_every_need_gets_its_best_model() -> None:
+    """By brute force over random models: nothing that fits a need is better for it."""
+    rng = np.random.default_rng(4)
+    low = model("int8", 0.0, 10.0, 1000, p=1.0)
+    for _ in range(100):
+        drawn = [
+            model(f"m{i}", rng.uniform(-0.04, 0.01), rng.uniform(1, 12), int(rng.integers(1, 1200)),
+                  rng.uniform(0, 0.2))
+            for i in range(5)
+        ]  # fmt: skip
+        models = [low, *drawn]
+        found = {offer.need: offer for offer in offers(models, ACCURACY, low, 0.005)}
+        assert tuple(found) == NEEDS
+        for need, drop in allowed_drops(ACCURACY, 0.9, 0.005).items():
+            for other in models:
+                promise = other.promise
+                assert promise is not None
+                fits = promise.expected >= -drop and (need != "no_loss" or promise.p >= 0.05)
+                taken = next(m for m in models if m.name == found[need].model)
+                if fits and need == "smallest_at_2_points":
+                    assert taken.size_bytes <= other.size_bytes
+                elif fits:
+                    assert taken.latency_ms <= other.latency_ms
+        assert found["no_loss"] == Offer.from_json(found["no_loss"].to_json())
+
+
+@pytest.mark.parametrize("lengths", [None, [1, 3, 2]])
+def test_outcomes_are_read_as_they_were_written(tmp_path: Path, lengths: list[int] | None) -> None:
+    rows: list[FloatArray] = [np.arange(4.0) + i for i in range(3)]
+    if lengths is not None:
+        rows = [np.arange(float(n)) for n in lengths]
+    found = Predictions(CLASSIFICATION)
+    found._outputs, found._targets = list(rows), [np.array(i) for i in range(3)]
+    if lengths is not None:
+        ragged = type("Ragged", (type(CLASSIFICATION),), {"once_per_sample": False})
+        found.task, found._targets = ragged(), list(rows)
+    write_outcomes(tmp_path / "outcomes" / "m.npz", {"test": found})
+    outputs, targets = read_outcomes(tmp_path / "outcomes" / "m.npz")["test"]
+    assert [o.tolist() for o in outputs] == [row.tolist() for row in rows]
+    assert len(targets) == 3

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from nas.delivery.selection import searched
 from nas.dry_run import admit
@@ -19,7 +20,7 @@ from nas.pipeline import run
 from nas.recipe.facts import Facts
 from nas.recipe.plan import BudgetError, Plan, Sizes, fewer_samples, plan
 from nas.recipe.resolution import keep, resolved
-from nas.recipe.timing import Costs, FirstSamples, Training
+from nas.recipe.timing import Costs, Training
 from nas.run.pace import KEPT_BACK, STAGES, Pace
 from nas.run.run_folder import RunFolder, read_json
 from supernets.families.vit.config import VitConfig
@@ -152,7 +153,7 @@ def test_a_training_ends_in_its_time_with_its_schedule(seconds: float, steps: in
     """Every step takes a second of this clock, whatever the machine."""
     sizes = VitConfig(image_size=16, patch_size=8, depth=1, embed_dim=24)
     data, network = load_data(DataSettings(name="digits"), model_of(sizes)), supernet(sizes, 10)
-    split, settings = FirstSamples(data.train, 64), TrainSettings(epochs=40, batch_size=64)
+    split, settings = data.train.part(torch.arange(64)), TrainSettings(epochs=40, batch_size=64)
     trainer = Trainer(network, split, settings, 0)
     rates: list[float] = []
     clock = Clock()

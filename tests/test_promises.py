@@ -59,7 +59,7 @@ def test_search_and_promises_see_different_images_of_one_split() -> None:
     assert parts.kept_back is not None
     assert len(parts.kept_back) == 238 >= FEWEST_KEPT
     assert "238 of 397" in parts.notes[-1]
-    classes = np.array(whole.validation.labels)
+    classes = np.array(list(whole.validation.labels))
     rest = np.setdiff1d(np.arange(397), kept_rows(classes, 0.6))
     for size in (16, 8):  # prepared for a smaller network, too
         everything = _all(whole.validation.resized_to(size))

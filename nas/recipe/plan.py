@@ -30,11 +30,11 @@ class BudgetError(ValueError):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Samples of each split."""
+    """Samples: train and validation as they are chosen by, delivered: of every exported model."""
 
     train: int
     validation: int
-    test: int
+    delivered: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def predict(experiment: Experiment, costs: Costs, sizes: Sizes, spent_s: float) 
             found["polish"] += evaluation_s(names[-1], sizes.validation)
     exported = [(1, name) for name in names] + [(models, "candidate")]
     found["validation"] = FINISHING_S + sum(
-        n * (costs.other_s[name] + evaluation_s(name, sizes.test)) for n, name in exported
+        n * (costs.other_s[name] + evaluation_s(name, sizes.delivered)) for n, name in exported
     )
     return found
 

@@ -58,7 +58,9 @@ def planned(
     facts, costs = Facts.of(experiment, data), measure(recipe.experiment, data)
     reasons = dict(recipe.reasons)
     if fewer := fewer_samples(experiment, costs, _sizes(data)):
-        experiment = with_values(experiment, {"data.max_validation": fewer})
+        kept_back = 0.0 if data.kept_back is None else experiment.data.kept_back
+        whole = round(fewer / (1 - kept_back))
+        experiment = with_values(experiment, {"data.max_validation": whole})
         reasons["data.max_validation"] = "what the budget leaves for judging candidates"
         data = load_data(experiment.data, experiment.model)
     found = plan(experiment, facts, costs, _sizes(data), pace.now_s)
@@ -71,7 +73,8 @@ def planned(
 
 
 def _sizes(data: TaskData) -> Sizes:
-    return Sizes(len(data.train), len(data.validation), len(data.test))
+    judged = len(data.validation) + len(data.kept_back or ())
+    return Sizes(len(data.train), len(data.validation), judged + len(data.test))
 
 
 def keep(recipe: Recipe, folder: RunFolder) -> None:

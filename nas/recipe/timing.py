@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
@@ -25,12 +25,11 @@ from nas.experiment.schema import Experiment
 from nas.run_session import SCORE_METERS, candidate_builder
 from nas.search.problem import History, SearchProblem
 from nas.search.strategy import make_strategy
-from supernets.data.data import CPU, Batch, Split, TaskData
+from supernets.data.data import Split, TaskData
 from supernets.families.super_network import SuperNetwork
 from supernets.load import load_supernet
 from supernets.open_data import noisy
 from supernets.space.space import SearchSpace
-from supernets.tasks.task import Targets, Task
 from supernets.training.order_by_importance import order_by_importance
 from supernets.training.train import Trainer, score, training_device
 from supernets.training.tune import Distiller, InstaTuner, Polisher
@@ -42,52 +41,6 @@ TIMED_STEPS, TIMED_S = 6, 4.0
 TIMED_SAMPLES = 128
 """Of validation, for whose time that of all is taken in proportion."""
 TIMED_CANDIDATES = 3
-
-
-@dataclass(frozen=True)
-class FirstSamples:
-    """The beginning of a split, as `Split`; a multiple of the batch size long."""
-
-    split: Split
-    samples: int
-
-    @property
-    def task(self) -> Task:
-        """As the split's."""
-        return self.split.task
-
-    @property
-    def labels(self) -> Targets:
-        """As the split's, of the beginning."""
-        return self.split.labels[: len(self)]
-
-    @property
-    def augmented(self) -> bool:
-        """As the split's."""
-        return self.split.augmented
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return min(self.samples, len(self.split))
-
-    def resized_to(self, image_size: int | None) -> Split:
-        """As the split's."""
-        return FirstSamples(self.split.resized_to(image_size), self.samples)
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        generator: torch.Generator | None = None,
-        augment: bool = True,
-        start: int = 0,
-        device: torch.device = CPU,
-    ) -> Iterator[Batch]:
-        """The first batches; see `Split`."""
-        found = self.split.batches(
-            batch_size, generator=generator, augment=augment, start=start, device=device
-        )
-        return islice(found, -(-len(self) // batch_size) - start)
 
 
 @dataclass(frozen=True)
@@ -146,7 +99,7 @@ def measure(experiment: Experiment, data: TaskData) -> Costs:
             reference = reference_candidates(builder)[PLAIN]
             full = _polishing(experiment, data, network, builder, reference)
     sample_s, other_s = _evaluations(experiment, data, builder, candidates)
-    few = FirstSamples(data.validation, TIMED_SAMPLES)
+    few = _first(data.validation)
     _, accuracy_s = seconds(lambda: score(network, few, experiment.quality))
     problem = supernet_problem(experiment, builder, dict.fromkeys(("fp32", "fp16", "int8"), _ANY))
     return Costs(
@@ -163,6 +116,11 @@ class _AnyMetric(dict[str, float]):
 
 
 _ANY = _AnyMetric()
+
+
+def _first(split: Split) -> Split:
+    """The beginning of a split."""
+    return split.part(torch.arange(min(TIMED_SAMPLES, len(split))))
 
 
 @dataclass(frozen=True)
@@ -226,7 +184,7 @@ def _evaluations(
     candidates: list[Candidate],
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of a sample, and of all else, of the references and of sub-networks on average."""
-    few, seconds = FirstSamples(data.validation, TIMED_SAMPLES), _Stopwatch()
+    few, seconds = _first(data.validation), _Stopwatch()
     meter = SCORE_METERS[experiment.evaluate](builder, few)
     references = reference_candidates(builder)
     names = [low_reference(references), PLAIN]  # in the order in which latency needs them

@@ -102,10 +102,15 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
 def families() -> list[str]:
     """From `supernets.families.registry.FAMILIES`."""
     rows = [
-        (f"`{name}`", ", ".join(family(name).model_types), f"`{place.split(':')[0]}`")
+        (
+            f"`{name}`",
+            ", ".join(family(name).model_types),
+            ", ".join(f"`{dimension.name}`" for dimension in family(name).dimensions),
+            f"`{place.split(':')[0]}`",
+        )
         for name, place in FAMILIES.items()
     ]
-    return table(("family", "`model_type` in config.json", "where"), rows)
+    return table(("family", "`model_type` in config.json", "what can be elastic", "where"), rows)
 
 
 def formats() -> list[str]:

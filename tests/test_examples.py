@@ -13,10 +13,16 @@ from nas.experiment.schema import Experiment
 from supernets.families.beit.config import BeitConfig
 from supernets.families.bert.config import BertConfig
 from supernets.families.clip.config import ClipConfig
+from supernets.families.deberta.config import DebertaConfig
 from supernets.families.dinov2.config import Dinov2Config
+from supernets.families.distilbert.config import DistilBertConfig
 from supernets.families.efficientnet.config import EfficientNetConfig
+from supernets.families.electra.config import ElectraConfig
 from supernets.families.mobilenet_v2.config import MobileNetV2Config
+from supernets.families.modernbert.config import ModernBertConfig
+from supernets.families.mpnet.config import MPNetConfig
 from supernets.families.regnet.config import RegNetConfig
+from supernets.families.roberta.config import RobertaConfig
 from supernets.families.siglip.config import SiglipConfig
 from supernets.families.sizes import Sizes
 from supernets.families.swin.config import SwinConfig
@@ -51,6 +57,20 @@ CHECKPOINTS: dict[str, Sizes] = {
         depths=(2, 2, 6, 2),
         stage_widths=(96, 192, 384, 768),
         num_heads=(3, 6, 12, 24),
+    ),
+    "distilbert/distilbert-base-uncased": DistilBertConfig(
+        vocab_size=30522, max_positions=512, **{**BASE, "depth": 6}
+    ),
+    "FacebookAI/roberta-base": RobertaConfig(vocab_size=50265, max_positions=512, **BASE),
+    "google/electra-small-discriminator": ElectraConfig(
+        vocab_size=30522, max_positions=512, embed_dim=256, depth=12, num_heads=4, hidden_dim=1024
+    ),
+    "microsoft/mpnet-base": MPNetConfig(vocab_size=30527, max_positions=512, **BASE),
+    "microsoft/deberta-v3-small": DebertaConfig(
+        vocab_size=128100, max_positions=512, **{**BASE, "depth": 6}
+    ),
+    "answerdotai/ModernBERT-base": ModernBertConfig(
+        vocab_size=50368, max_positions=8192, **{**BASE, "depth": 22, "hidden_dim": 1152}
     ),
     "google/vit-base-patch16-224": VitConfig(image_size=224, patch_size=16, **BASE),
     "sentence-transformers/all-MiniLM-L6-v2": BertConfig(

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,19 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    DebertaV2Tokenizer,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    RobertaTokenizer,
 )
 
 from hardware.formats.fp32 import FP32
@@ -52,6 +59,12 @@ MODELS: dict[str, Callable[[], Any]] = {
     "distilbert": lambda: DistilBertForSequenceClassification(
         DistilBertConfig(**SIZES, hidden_dim=32)
     ),
+    "roberta": lambda: RobertaForSequenceClassification(
+        RobertaConfig(**{**SIZES, "max_position_embeddings": 26, "type_vocab_size": 1})
+    ),
+    "deberta": lambda: DebertaV2ForSequenceClassification(
+        DebertaV2Config(**SIZES, relative_attention=True, pos_att_type="c2p|p2c")
+    ),
 }
 WORDS = ("good", "bad", "film", "Plot", "the", "a", "dull", "bright", "never", "it")
 
@@ -80,11 +93,54 @@ def checkpoint(path: Path, family: str) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.5 * torch.randn_like(parameter)
-    model.save_pretrained(path)
-    inputs = ["input_ids", "attention_mask"]
-    tokenizer = train_tokenizer([text for text, _ in texts(24, 0)], SIZES["vocab_size"], inputs)
+    seen = [text for text, _ in texts(24, 0)]
+    tokenizer = TOKENIZERS.get(family, word_pieces)(seen)
     tokenizer.save_pretrained(path)
+    heads = [m for m in model.modules() if getattr(m, "out_features", 0) == SIZES["num_labels"]]
+    rows = tokenizer(seen, padding=True, truncation=True, max_length=24, return_tensors="pt")
+    with torch.no_grad():  # so that not all texts are of one class
+        heads[-1].bias -= model.eval()(rows["input_ids"], rows["attention_mask"]).logits.mean(dim=0)
+    model.save_pretrained(path)
     return path
+
+
+def word_pieces(seen: Sequence[str]) -> Any:
+    """As BERT's."""
+    return train_tokenizer(seen, SIZES["vocab_size"], ["input_ids", "attention_mask"])
+
+
+def bytes_in_pairs(seen: Sequence[str]) -> Any:
+    """As RoBERTa's: byte-level BPE, padding is 1."""
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    learner.train_from_iterator(
+        seen,
+        trainers.BpeTrainer(
+            vocab_size=SIZES["vocab_size"], special_tokens=special, show_progress=False
+        ),
+    )
+    learned = json.loads(learner.to_str())["model"]
+    merges: Any = [tuple(pair) for pair in learned["merges"]]
+    return RobertaTokenizer(vocab=learned["vocab"], merges=merges)
+
+
+def likely_pieces(seen: Sequence[str]) -> Any:
+    """As DeBERTa v3's: pieces of a unigram model, as SentencePiece learns them."""
+    learner = Tokenizer(models.Unigram())
+    learner.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    learner.train_from_iterator(
+        seen,
+        trainers.UnigramTrainer(
+            vocab_size=60, special_tokens=special, unk_token=special[3], show_progress=False
+        ),
+    )
+    learned = json.loads(learner.to_str())["model"]["vocab"]
+    return DebertaV2Tokenizer(vocab=list(map(tuple, learned)))
+
+
+TOKENIZERS = {"roberta": bytes_in_pairs, "deberta": likely_pieces}
 
 
 def by_card(folder: Path, text: str) -> NDArray[np.float32]:

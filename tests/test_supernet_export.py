@@ -26,6 +26,7 @@ from supernets.layers.fake_quantize import fake_quantize
 from supernets.settings import SpaceSettings
 from supernets.training.order_by_importance import order_by_importance
 from tests import sample_supernets as families
+from tests.family_models import config_of
 
 SCHEME = QuantScheme()
 
@@ -51,6 +52,9 @@ CASES = [
     for case in families.CASES
     if case.id not in ("vit", "vit-width-resolution", "resnet-stem-3")
 ]
+# Its projections are applied to a parameter.
+APPLIED = config_of("deberta-own-projections")
+CASES.append(pytest.param(APPLIED, SpaceSettings(), id="deberta-own-projections"))
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)

@@ -77,6 +77,11 @@ class Template:
                 found[node.name] = Layer(name, kind, self.parameters[weight], len(node.input) > 2)
         return found
 
+    def operands(self, node: onnx.NodeProto) -> list[str]:
+        """Parameters that a layer's node is applied to, which are not the layer's own."""
+        own = f"{self.layer_of[node.name].name}."
+        return [n for n in node.input if n in self.parameters and not n.startswith(own)]
+
     @cached_property
     def producer(self) -> dict[str, onnx.NodeProto]:
         """Value name -> the node that computes it."""

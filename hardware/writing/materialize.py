@@ -56,6 +56,8 @@ def materialize(
     for node in kept:
         layer = template.layer_of.get(node.name)
         if layer is not None:
+            for name in template.operands(node):
+                graph.tensor(name, weights[name])
             policy.get(layer.name, FP32).write(_layer_values(node, layer, weights), writer)
         else:
             _write_other(graph, _with_heads(node, heads), weights, activations)

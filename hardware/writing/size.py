@@ -200,16 +200,18 @@ class _FixedEnd:
         return int(model.ByteSize()) - _field(model.graph.ByteSize())
 
     def _other_bytes(self, layers: Sequence[str], present: Mask, choices: Choices) -> Counts:
-        """Nodes that belong to no layer, where their module is present, and what they read."""
+        """Nodes that are no layers, where their module is present, and what all nodes read besides
+        layers' own parameters."""
         empty = assemble(self._template, GraphWriter()).graph.ByteSize()
         total = np.full(len(present), empty, np.int64)
         read: dict[str, Mask] = {}
         for node in self._template.model.graph.node:
-            if node.name in self._template.layer_of:
-                continue
+            is_layer = node.name in self._template.layer_of
+            names = self._template.operands(node) if is_layer else node.input
             mask = self._module_mask(scope(node), layers, present) & self._chosen(node, choices)
-            total[mask] += _node_bytes(node)
-            for name in node.input:
+            if not is_layer:
+                total[mask] += _node_bytes(node)
+            for name in names:
                 read[name] = read.get(name, np.zeros_like(mask)) | mask
         for name, mask in read.items():
             total[mask] += self._tensor_bytes(name)

@@ -15,6 +15,7 @@ from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.run.pace import Pace, TimeIsUp
 from nas.run.progress import Reporter, Stage
+from nas.search.expected_gain import LEAST_GAIN, expected_gain, hypervolumes
 from nas.search.feasibility import refuse_unreachable
 from nas.search.problem import History, SearchProblem
 from nas.search.strategy import make_strategy
@@ -72,7 +73,7 @@ class SearchLoop:
         A round follows from the seed and the rounds before it, so an interrupted round is proposed
         again and only what is missing of it is measured. Raises SearchError when too many fail, and
         UnreachableError when the predictors see no way to keep the constraints. Ends early when its
-        time is used up.
+        time is used up, or when the last `search.patience` rounds added next to nothing.
         """
         stage = self.reporter.stage("search")
         try:
@@ -91,6 +92,8 @@ class SearchLoop:
         number, earlier = max(1, ledger.last_round), _keys(ledger.evaluations())
         self._work_off(stage, "search", settings.evaluations, earlier)
         while ledger.queued("search") < settings.evaluations:
+            if self._tell_gain(problem):
+                return
             before = [e for e in ledger.evaluations() if e.round < number]
             left = settings.evaluations - sum(e.role == "search" for e in before)
             proposed = strategy.propose(history_of(before, problem), min(left, settings.round_size))
@@ -102,6 +105,26 @@ class SearchLoop:
             self._work_off(stage, "search", settings.evaluations, earlier)
             refuse_unreachable(problem, history_of(ledger.evaluations(), problem), seed)
             number += 1
+
+    def _tell_gain(self, problem: SearchProblem) -> bool:
+        """Say what the rounds have reached and the next should add; whether that is too little."""
+        known = self._expressible(problem)
+        found = hypervolumes(problem, history_of(known, problem), [e.round for e in known])
+        patience, reached = self.experiment.search.patience, list(found.values())
+        if not reached:
+            return False
+        gain = expected_gain(reached, patience or 1)
+        coming = "" if gain is None else f", the next round should add {gain:.1%} of it"
+        best = best_so_far(known, self.experiment)
+        self.reporter.say(f"round {max(found)}: hypervolume {reached[-1]:.3f}{coming}; {best}")
+        if patience is None or gain is None or gain >= LEAST_GAIN:
+            return False
+        self.reporter.say(f"search: {patience} rounds have added next to nothing, so it ends here")
+        return True
+
+    def _expressible(self, problem: SearchProblem) -> list[Evaluation]:
+        known = self.ledger.evaluations()
+        return [e for e in known if problem.space.holds(e.candidate.values)]
 
     @property
     def _late(self) -> bool:

@@ -42,9 +42,16 @@ def other(**sections: object) -> Experiment:
     return Experiment.model_validate({**QUICK, **asked, **sections})
 
 
-def test_weights_and_scores_are_taken_over(source: RunFolder, tmp_path: Path) -> None:
+def test_weights_and_scores_are_taken_over(
+    source: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search ends after a round that adds nothing to what is taken over."""
     folder, reporter = RunFolder(tmp_path / "out"), Silent()
-    given = other(search={"evaluations": 8, "round_size": 2, "generations": 5})
+    monkeypatch.setattr(
+        "nas.search_loop.hypervolumes", lambda _, __, rounds: dict.fromkeys(sorted(rounds), 0.5)
+    )
+    patient = {"evaluations": 12, "round_size": 2, "generations": 5, "patience": 1}
+    given = other(search=patient)
     run(given, folder, reporter, source=source)
     assert not {"training", "tuning", "exporting the template"} & set(reporter.told)
     for name in ("model.safetensors", "space.json"):
@@ -57,6 +64,8 @@ def test_weights_and_scores_are_taken_over(source: RunFolder, tmp_path: Path) ->
     assert {e.candidate.key: e.metrics["accuracy"] for e in after if e.round == 0} == known
     assert set(known) < set(known_candidates(folder))  # the references too
     assert "--from" in " ".join(reporter.told)
+    assert any("1 rounds have added next to nothing" in line for line in reporter.told)
+    assert run(given, folder, reporter, source=source).evaluations == 10
 
 
 def test_scores_of_other_batches_are_not_taken(source: RunFolder, tmp_path: Path) -> None:

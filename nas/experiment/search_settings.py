@@ -103,6 +103,12 @@ class SearchSettings(BaseModel):
     round_size: int = Field(
         10, ge=1, description="Candidates measured between two fits of the predictors."
     )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop when so many rounds together let expect less than half a percent more "
+        "hypervolume of the next; null: measure all `evaluations`.",
+    )
 
     def options(self, kind: type[Options]) -> Options:
         """The options of a strategy of this kind."""

@@ -177,6 +177,7 @@ def _search(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
     yield Derived("search.evaluations", evaluations, "100 candidates at standard effort")
     if is_given(experiment, "search.evaluations"):
         evaluations = given.evaluations
+    yield Derived("search.patience", 4, "rounds that add nothing are not worth their time")
     size = min(evaluations, 20 if evaluations >= 80 else 10)
     yield Derived("search.round_size", size, "rounds enough to learn from the ones before")
 

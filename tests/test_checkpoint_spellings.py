@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from supernets.families.hugging_face import CheckpointError
 from supernets.families.super_network import SuperNetwork
 from supernets.pretrained.config_json import hugging_face
-from tests.family_models import MODELS, make
+from tests.family_models import MODELS, make, one_per_family
 from tests.test_checkpoints_hf import load
 
 Names = Callable[[str], str]
@@ -68,8 +68,12 @@ WRAPPED: dict[str, Names] = {
 }
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("name", MODELS)
+ALL_SPELLINGS = [(name, spelling) for name in one_per_family().values() for spelling in SPELLINGS]
+
+
+@pytest.mark.parametrize(
+    ("name", "spelling"), dict.fromkeys([*ALL_SPELLINGS, *((name, "as saved") for name in MODELS)])
+)
 def test_every_tensor_is_what_transformers_loads(name: str, spelling: str, tmp_path: Path) -> None:
     model = make(name)
     model.save_pretrained(tmp_path)

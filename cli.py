@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -192,43 +193,40 @@ def run(
 
     Without a file, `--checkpoint M --data D` is one.
     """
+    from nas.api import search
     from nas.run.interrupts import StoppableReporter, StopRequest
     from nas.run.progress import rich_reporter
-    from nas.run.run_folder import RunFolder
     from nas.run.saved_experiment import at_storage
 
-    number, latency_elsewhere = _number_of(workers), _one_of(measure, "all", "accuracy")
+    number, elsewhere = _number_of(workers), _one_of(measure, "all", "accuracy")
     given = _experiment(file, overrides or [], checkpoint, data, budget)
     experiment = at_storage(given, storage)
     # torch takes seconds to import: a mistake in the file is told before.
-    from nas.pipeline import assist
-    from nas.pipeline import run as run_pipeline
     from nas.reporting.offers import offers_table
     from nas.reporting.report import front_table, recommendation
     from supernets.training.distributed import Ranks
 
-    folder = RunFolder(out or Path("runs") / experiment.name)
-    request = StopRequest()
-    if not Ranks.of_environment().leads:
-        with rich_reporter(Console(quiet=True)) as reporter:
-            assist(experiment, folder, reporter)
-        return
-    with request.listening(), rich_reporter(console) as reporter:
+    request, leads = StopRequest(), Ranks.of_environment().leads
+    shown = rich_reporter(console if leads else Console(quiet=True))
+    with request.listening() if leads else nullcontext(), shown as reporter:
         stoppable = StoppableReporter(reporter, request)
-        front = run_pipeline(
+        done = search(
             experiment,
-            folder,
-            stoppable,
-            number,
-            latency_elsewhere,
-            None if source is None else RunFolder(source),
+            out,
+            workers=number,
+            latency_elsewhere=elsewhere,
+            source=source,
+            reporter=stoppable,
         )
+    if not leads:
+        return
+    front = done.validated
     console.print(front_table(front))
     console.print(offers_table(front))
     console.print(recommendation(front), style="bold green", highlight=False)
     for line in front.runtime_problems():
         console.print(line, style="bold red", highlight=False, markup=False)
-    console.print(f"report: {folder.report_html}", highlight=False, soft_wrap=True)
+    console.print(f"report: {done.report}", highlight=False, soft_wrap=True)
 
 
 def _one_of(measure: str, default: str, other: str) -> bool:
@@ -312,15 +310,12 @@ def check(
     file: ExperimentFile, out: Out = None, overrides: Overrides = None, storage: Storage = None
 ) -> None:
     """Validate an experiment file; print its genes, sizes and limits. Trains nothing."""
+    from nas.api import check as dry_run
     from nas.experiment.load import load_experiment
-    from nas.run.run_folder import RunFolder
     from nas.run.saved_experiment import at_storage
 
     experiment = at_storage(load_experiment(file, overrides or []), storage)
-    from nas.dry_run import admit
-
-    folder = RunFolder(out or Path("runs") / experiment.name)
-    admit(experiment, folder, tell=partial(console.print, highlight=False, markup=False))
+    dry_run(experiment, out, tell=partial(console.print, highlight=False, markup=False))
 
 
 @app.command()
@@ -487,14 +482,19 @@ def main() -> NoReturn:
         app(prog_name="simqnas")
     except (KeyboardInterrupt, Stopped):
         _fail("stopped; run the same command again to continue", 130)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         if os.environ.get("SIMQNAS_TRACEBACK"):
             raise
         _fail(_message(error), 2)
     sys.exit(0)
 
 
-def _message(error: ValueError | OSError) -> str:
+def _message(error: ValueError | OSError | ModuleNotFoundError) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"{error.name} is not installed; what trains and searches needs it: "
+            "pip install 'simqnas[train]'"
+        )
     text = masked_text(str(error))
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         text += "; nothing recorded is lost: make room and run the same command again"

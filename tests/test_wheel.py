@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("nas", "supernets", "predictors", "hardware")
@@ -36,3 +40,53 @@ def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     }
     assert shipped == expected | {"cli.py"}
     assert {f"{name}/py.typed" for name in PACKAGES} < shipped
+
+
+IMPORTED_AS = {"onnx-ir": "onnx_ir", "pillow": "PIL", "scikit-learn": "sklearn"}
+"""Distributions whose packages have other names."""
+LIGHT = """
+import sys
+sys.modules.update(dict.fromkeys({missing!r}))  # importing any of them fails
+import cli
+{code}
+"""
+
+
+def without_training_packages(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code as where only `pip install simqnas` was done."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    train = project["optional-dependencies"]["train"]
+    names = [re.match(r"[\w-]+", requirement).group() for requirement in train]  # type: ignore[union-attr] # each begins with a name
+    missing = [IMPORTED_AS.get(name, name) for name in names]
+    code = LIGHT.format(missing=missing, code=code)
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["worker", "no-such-file.yaml", "--measure", "latency"],
+        ["bench", "no-such-file.onnx"],
+        ["verify", "no-such-folder"],
+    ],
+)
+def test_a_board_measures_without_what_trains(arguments: list[str]) -> None:
+    """Everything is imported before the file is missed."""
+    done = without_training_packages(f"sys.argv = ['simqnas', *{arguments!r}]\ncli.main()")
+    assert done.returncode == 2
+    assert "no-such" in done.stderr
+    assert "not installed" not in done.stderr
+
+
+def test_doctor_runs_without_what_trains() -> None:
+    done = without_training_packages("import hardware.doctor\nhardware.doctor.examine_machine()")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_command_that_trains_says_what_to_install() -> None:
+    code = "sys.argv = ['simqnas', 'check', 'examples/digits_vit.yaml']\ncli.main()"
+    done = without_training_packages(code)
+    assert done.returncode == 2
+    assert "pip install 'simqnas[train]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

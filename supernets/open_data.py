@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,16 +21,20 @@ from supernets.data.hf_datasets import BEYOND, Table, Tables, at_most, open_tabl
 from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
 from supernets.data.images import ImageSplit, RandomAffine
 from supernets.data.kept_back import keep_back
-from supernets.data.labels import Rows
+from supernets.data.targets.targets import Values
 from supernets.data.text import TextPreprocessor, TextSplit, read_tokenizer, train_tokenizer
 from supernets.families.sizes import ImageSizes, TextSizes
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import model_config
 from supernets.settings import DataSettings
-from supernets.tasks.classification import Classification
+from supernets.tasks.registry import make_task
 
 SPLITS = ("train", "validation", "test")
+EMBEDDER_FILES = ("modules.json", "../modules.json")
+"""Where sentence-transformers says what follows the network, in its own folder or beside it."""
+PROBLEMS = {"regression": "regression", "multi_label_classification": "multi-label"}
+OF_IMAGES = ("classification", "multi-label", "regression")
 AUGMENTATION = RandomAffine(degrees=10, shift=0.1, scale=0.15, flip=True)
 
 
@@ -45,10 +50,25 @@ def load_data(settings: DataSettings, model: ModelSettings, task: str | None = N
         raise ValueError(
             f"data.name: {settings.name!r} are {builtin}, a {config.family} model reads {wanted}"
         )
+    if builtin is not None and task not in (None, "classification"):
+        raise ValueError(f"task: {task}, but data.name {settings.name!r} holds classes")
     if isinstance(config, TextSizes):
-        return keep_back(_texts(settings, model, config), settings.kept_back)
+        return keep_back(_texts(settings, model, config, task), settings.kept_back)
     assert isinstance(config, ImageSizes)
-    return keep_back(_images(settings, model, config), settings.kept_back)
+    return keep_back(_images(settings, model, config, task), settings.kept_back)
+
+
+def _hint(model: ModelSettings) -> str | None:
+    """The task that a checkpoint says it is for, if it does."""
+    if model.checkpoint is None:
+        return None
+    checkpoint = open_checkpoint(model.checkpoint)
+    if any((checkpoint.folder / place).is_file() for place in EMBEDDER_FILES):
+        return "embedding"
+    named = checkpoint.config.get("architectures") or ["?"]
+    if str(named[0]).endswith("ForTokenClassification"):
+        return "tokens"
+    return PROBLEMS.get(str(checkpoint.config.get("problem_type")))
 
 
 def noisy(data: TaskData, part: float) -> Split:
@@ -66,11 +86,19 @@ def noisy(data: TaskData, part: float) -> Split:
     return data.train.noisy(part, data.preprocessor.tokenizer)
 
 
-def _images(settings: DataSettings, model: ModelSettings, config: ImageSizes) -> TaskData:
+def _images(
+    settings: DataSettings, model: ModelSettings, config: ImageSizes, task: str | None
+) -> TaskData:
+    if task is not None and task not in OF_IMAGES:
+        raise ValueError(
+            f"task: {task} is for texts, a {config.family} model reads images; there are "
+            f"{', '.join(OF_IMAGES)}"
+        )
     preprocessor = _image_preprocessor(settings, model, config)
     if settings.name == "digits":
         return digits.load(preprocessor, settings)
-    tables = open_tables(settings, "image")
+    tables = open_tables(settings, "image", task, _hint(model))
+    asked = make_task(tables.task, tables.label_names)
     column, splits, sources = tables.inputs[0], {}, {}
     for name in SPLITS:
         table: Table = getattr(tables, name)
@@ -80,11 +108,11 @@ def _images(settings: DataSettings, model: ModelSettings, config: ImageSizes) ->
         table = table.kept(images.kept, f"that cannot be read ({reasons})")
         splits[name] = ImageSplit(
             images.pixels,
-            torch.from_numpy(table.labels),
+            tensors(table.labels),
             preprocessor,
             images.pictures,
             AUGMENTATION if settings.augment and name == "train" else None,
-            task=Classification(tables.label_names),
+            task=asked,
         )
         hashes = images.pictures.hashes
         sources[name] = SplitSource(table.labels, hashes, table.found, table.left_out)
@@ -123,19 +151,24 @@ def _check_size(image_size: int, multiple: int) -> None:
         )
 
 
-def _texts(settings: DataSettings, model: ModelSettings, config: TextSizes) -> TaskData:
+def _texts(
+    settings: DataSettings, model: ModelSettings, config: TextSizes, task: str | None
+) -> TaskData:
     length = settings.max_length or config.max_positions
     if length > config.max_positions:
         raise ValueError(
             f"data.max_length: {length} tokens, but the model has {config.max_positions} "
             f"positions; give at most {config.max_positions}"
         )
-    texts = _read_texts(settings)
+    texts = _read_texts(settings, task, _hint(model))
+    asked = make_task(texts.task, texts.label_names)
+    of_words = asked.reads == "tokens"
     if model.checkpoint is None:
-        flat = [text for column in texts.splits["train"].columns for text in column]
+        cells = [cell for column in texts.splits["train"].columns for cell in column]
+        flat = [cell if isinstance(cell, str) else " ".join(cell) for cell in cells]
         tokenizer = train_tokenizer(flat, config.vocab_size, config.inputs, config.padding)
     else:
-        tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder)
+        tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder, of_words)
     preprocessor = TextPreprocessor(tokenizer, length)
     if preprocessor.vocab_size > config.vocab_size:
         raise ValueError(
@@ -144,11 +177,12 @@ def _texts(settings: DataSettings, model: ModelSettings, config: TextSizes) -> T
         )
     splits, sources = {}, {}
     for name, rows in texts.splits.items():
-        encoded = preprocessor.encode(*rows.columns)
+        if of_words:
+            encoded, labels = preprocessor.encode_words(rows.columns[0], rows.labels)
+        else:
+            encoded, labels = preprocessor.encode(*rows.columns), tensors(rows.labels)
         _refuse_token_types(encoded, config)
-        labels = torch.from_numpy(rows.labels)
-        task = Classification(texts.label_names)
-        splits[name] = TextSplit(encoded, labels, tokenizer.pad_token_id, config.inputs, task=task)
+        splits[name] = TextSplit(encoded, labels, tokenizer.pad_token_id, config.inputs, task=asked)
         cut = preprocessor.count_cut(encoded, *rows.columns)
         hashes = partial(hash_texts, rows.columns)
         sources[name] = SplitSource(rows.labels, hashes, rows.found, rows.left_out, cut)
@@ -175,10 +209,10 @@ def _refuse_token_types(encoded: Sequence[Tensor], sizes: TextSizes) -> None:
 
 @dataclass(frozen=True)
 class TextRows:
-    """Raw texts of one split, one or two columns, with labels `(n,)`; see `Table` for the rest."""
+    """Raw texts, or lists of words, of one split in one or two columns; see `Table` for the rest."""
 
-    columns: tuple[list[str], ...]
-    labels: Rows
+    columns: tuple[list[Any], ...]
+    labels: Values
     found: int
     left_out: Mapping[str, int]
 
@@ -191,19 +225,29 @@ class Texts:
     splits: Mapping[str, TextRows]
     notes: tuple[str, ...] = ()
     unused: Mapping[str, int] = field(default_factory=dict)
+    task: str = "classification"
 
 
-def _read_texts(settings: DataSettings) -> Texts:
+def tensors(values: Values) -> Tensor:
+    """Targets as the loss takes them."""
+    return torch.from_numpy(values if values.dtype == np.int64 else values.astype(np.float32))
+
+
+def _read_texts(settings: DataSettings, task: str | None, hint: str | None) -> Texts:
     if settings.name == "pydoc":
         names, collected = pydoc_text.collect(pydoc_text.standard_library())
         return Texts(names, {n: _of_sentences(rows, n, settings) for n, rows in collected.items()})
-    tables: Tables = open_tables(settings, "text")
+    tables: Tables = open_tables(settings, "text", task, hint)
     splits = {}
     for name in SPLITS:
         table: Table = getattr(tables, name)
-        columns = tuple([str(cell) for cell in table.column(c)] for c in tables.inputs)
+        columns = tuple([_cell(cell) for cell in table.column(c)] for c in tables.inputs)
         splits[name] = TextRows(columns, table.labels, table.found, table.left_out)
-    return Texts(tables.label_names, splits, tables.notes, tables.unused)
+    return Texts(tables.label_names, splits, tables.notes, tables.unused, tables.task)
+
+
+def _cell(cell: Any) -> str | list[str]:
+    return list(map(str, cell)) if isinstance(cell, list) else str(cell)
 
 
 def _of_sentences(

@@ -48,6 +48,11 @@ class TrainSettings(Settings):
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="Probability mass spread evenly over all classes."
     )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="balanced: rare classes (or labels, or tags) count as much as frequent ones in "
+        "the loss.",
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train; auto takes a GPU if there is one."
@@ -140,7 +145,7 @@ class TuneSettings(DistillSettings):
 
 
 class DataSettings(Settings):
-    """The classification data set."""
+    """The data set."""
 
     name: str = Field(
         description="Built in: `digits`, `pydoc`. Else a local folder or file (csv, tsv, json, "
@@ -168,7 +173,11 @@ class DataSettings(Settings):
     text_column: str | None = Field(None, description="Column of the text; null: found.")
     text_pair_column: str | None = Field(None, description="Column of a second text, if any.")
     image_column: str | None = Field(None, description="Column of the image; null: found.")
-    label_column: str | None = Field(None, description="Column of the label; null: found.")
+    label_column: str | tuple[str, ...] | None = Field(
+        None,
+        description="Column of the label; of several labels a row the column of lists, or a list of "
+        "columns that hold 0 or 1. Null: found.",
+    )
     encoding: str | None = Field(
         None,
         description="In what text files are written: latin-1, cp1252, shift_jis, ...; null: UTF-8, "

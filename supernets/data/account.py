@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
-
-from supernets.data.fingerprint import Contents, Hashes, Rows
+from supernets.data.fingerprint import Contents, Hashes
+from supernets.data.targets.targets import Values, counts, hashes
 
 SHOWN = 5
 """Class names that a line shows."""
@@ -19,13 +18,15 @@ SHOWN = 5
 class SplitAccount:
     """Rows of one split: those found are those used and those left out, by reason.
 
-    classes: class -> rows used. cut: texts longer than the network takes.
+    classes: class -> rows used; of several labels a row those that have it. cut: texts longer than
+    the network takes. rows: those used, None where every one has one class.
     """
 
     found: int
     left_out: Mapping[str, int]
     classes: Mapping[str, int]
     cut: int = 0
+    rows: int | None = None
 
     def __post_init__(self) -> None:
         counted = self.used + sum(self.left_out.values())
@@ -34,7 +35,7 @@ class SplitAccount:
     @property
     def used(self) -> int:
         """Rows used."""
-        return sum(self.classes.values())
+        return sum(self.classes.values()) if self.rows is None else self.rows
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class DataAccount:
                 f"{split.found:,}",
                 f"{split.used:,}",
                 ", ".join(f"{count:,} {reason}" for reason, count in split.left_out.items()) or "-",
-                ", ".join(f"{label}: {rows:,}" for label, rows in split.classes.items()),
+                ", ".join(f"{label}: {rows:,}" for label, rows in split.classes.items()) or "-",
             )
             for name, split in self.splits.items()
         ]
@@ -73,7 +74,8 @@ class DataAccount:
     def lines(self) -> Iterator[str]:
         """The account in a few lines."""
         names = self.label_names
-        yield f"data: {len(names)} labels: {_some(names)}"
+        if names:
+            yield f"data: {len(names)} labels: {_some(names)}"
         for name, split in self.splits.items():
             gone = ", ".join(f"{count:,} {reason}" for reason, count in split.left_out.items())
             gone = f"; left out: {gone}" if gone else ""
@@ -119,9 +121,9 @@ class DataAccount:
 
 @dataclass(frozen=True)
 class SplitSource:
-    """What is known of one split's rows: labels used `(n,)`; how to hash the inputs `(n,)`."""
+    """What is known of one split's rows: targets used (see `Values`); how to hash the inputs `(n,)`."""
 
-    labels: Rows
+    labels: Values
     hashes: Callable[[], Hashes]
     found: int
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -141,8 +143,7 @@ class DataSource:
         """Hashes of all rows."""
         return Contents.of(
             {name: split.hashes() for name, split in self.splits.items()},
-            {name: split.labels for name, split in self.splits.items()},
-            self.label_names,
+            {name: hashes(s.labels, self.label_names) for name, s in self.splits.items()},
         )
 
     @cached_property
@@ -156,10 +157,10 @@ class DataSource:
         )
 
     def _split(self, split: SplitSource) -> SplitAccount:
-        rows = np.bincount(split.labels, minlength=len(self.label_names)).tolist()
-        classes = dict(zip(self.label_names, rows, strict=True))
+        classes = counts(split.labels, self.label_names)
+        rows = None if sum(classes.values()) == len(split.labels) else len(split.labels)
         left_out = {reason: count for reason, count in split.left_out.items() if count}
-        return SplitAccount(split.found, left_out, classes, split.cut)
+        return SplitAccount(split.found, left_out, classes, split.cut, rows)
 
 
 def _some(names: Sequence[str]) -> str:

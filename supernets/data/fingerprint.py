@@ -47,12 +47,10 @@ class Contents:
 
     @classmethod
     def of(
-        cls, inputs: Mapping[str, Hashes], labels: Mapping[str, Rows], names: Sequence[str]
+        cls, inputs: Mapping[str, Hashes], targets: Mapping[str, Hashes]
     ) -> Contents:
-        """The contents of rows given by input hashes and label numbers `(n,)`."""
-        hashed = _array(_hash(name.encode("utf-8", "surrogatepass")) for name in names)
-        labelled = {split: inputs[split] ^ hashed[labels[split]] for split in inputs}
-        return cls(dict(inputs), labelled)
+        """The contents of rows given by hashes of inputs and targets `(n,)`."""
+        return cls(dict(inputs), {split: inputs[split] ^ targets[split] for split in inputs})
 
     def digest(self, split: str) -> str:
         """One short text for all rows of a split."""

@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset
 
-from supernets.data.labels import NO_LABEL, Rows, number_labels
+from supernets.data.labels import Rows
 from supernets.data.local import Opened, open_local, table_cache
 from supernets.data.read_table import texts
+from supernets.data.targets.lists import holds_words, is_list
+from supernets.data.targets.targets import Targets, Values, strata
+from supernets.data.targets.tell_task import READERS, tell_task
 from supernets.settings import DataSettings
 
 LABEL_NAMES = ("label", "labels", "intent", "class", "target", "category", "fine_label")
+OTHER_LABEL_NAMES = ("ner_tags", "tags", "pos_tags", "score", "similarity_score")
+"""Names that are looked for where there is none of those."""
+WORD_NAMES = ("tokens", "words")
 TEXT_NAMES = ("text", "sentence", "question", "utterance", "content", "review", "premise")
 PAIR_NAMES = (
     ("sentence1", "sentence2"),
@@ -40,14 +46,14 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one data set that make a split, and their labels `(n,)`.
+    """Rows of one data set that make a split, and what is asked about each (see `Values`).
 
     found: rows there were, those left out included. left_out: how many of them, by reason.
     """
 
     data: Dataset
     rows: Rows
-    labels: Rows
+    labels: Values
     found: int
     left_out: Mapping[str, int]
 
@@ -74,7 +80,7 @@ class Table:
 class Tables:
     """The three splits, never overlapping, and what the user should know about them.
 
-    unused: rows and files that are of no split, by reason.
+    unused: rows and files that are of no split, by reason. task: its name.
     """
 
     train: Table
@@ -84,10 +90,16 @@ class Tables:
     inputs: tuple[str, ...]
     notes: tuple[str, ...]
     unused: Mapping[str, int]
+    task: str
 
 
-def open_tables(settings: DataSettings, kind: str) -> Tables:
+def open_tables(
+    settings: DataSettings, kind: str, task: str | None = None, hint: str | None = None
+) -> Tables:
     """Open a data set of texts (`kind` "text") or images ("image") and divide it.
+
+    task: what is asked about the rows, None where their columns tell; hint: what the checkpoint is
+    for, as far as it says.
 
     Raises ValueError if it cannot be opened, or columns, splits or labels do not fit.
     """
@@ -98,16 +110,17 @@ def open_tables(settings: DataSettings, kind: str) -> Tables:
         if not any(split is taken for taken in found.values()):
             unused[f"rows of the split {name!r}"] = len(split)
     found = {name: _with_columns_of(found["train"], split) for name, split in found.items()}
-    inputs = _input_columns(found["train"], settings, kind)
-    label = _label_column(found["train"], settings)
-    labels = number_labels(found, label)
-    notes = list(labels.notes)
+    labels = _label_columns(found["train"], settings, task, hint)
+    task = task or _told(found["train"], settings, labels, kind, hint)
+    inputs = _input_columns(found["train"], settings, kind, task)
+    targets = READERS[task](found, labels)
+    notes = list(targets.notes)
     whole = {}
-    for name, numbers in labels.numbers.items():
-        if name != "train" and len(numbers) and (numbers == NO_LABEL).all():
-            unused[f"rows of the {name} split, which has no labels"] = len(numbers)
+    for name, given in targets.given.items():
+        if name != "train" and len(given) and not given.any():
+            unused[f"rows of the {name} split, which has no labels"] = len(given)
         else:
-            whole[name] = _complete(found[name], numbers, inputs, kind, name)
+            whole[name] = _complete(found[name], targets, inputs, kind, name)
     tables = _set_aside(whole, settings, notes)
     capped = {
         name: table.kept(at_most(table.labels, settings.most(name)), BEYOND.format(name))
@@ -121,19 +134,35 @@ def open_tables(settings: DataSettings, kind: str) -> Tables:
                 + (f" (of {table.found} rows left out: {why})" if why else "")
             )
     return Tables(
-        **capped, label_names=labels.names, inputs=inputs, notes=tuple(notes), unused=unused
+        **capped,
+        label_names=targets.names,
+        inputs=inputs,
+        notes=tuple(notes),
+        unused=unused,
+        task=task,
     )
 
 
-def spread(labels: Rows, n: int) -> Rows:
-    """Positions of `n` samples, every label in proportion, always the same ones."""
+def _told(
+    train: Dataset, settings: DataSettings, labels: Sequence[str], kind: str, hint: str | None
+) -> str:
+    """The task that the columns and the checkpoint tell."""
+    if not labels:
+        return "embedding"
+    pair = kind == "text" and _pair(train, settings) is not None
+    return tell_task(train, labels, hint, pair)
+
+
+def spread(values: Values, n: int) -> Rows:
+    """Positions of `n` samples, every class in proportion, always the same ones."""
+    labels = strata(values)
     shuffled = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
     by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
     picks = (np.arange(n) + 0.5) * len(labels) / n
     return np.sort(by_label[picks.astype(np.int64)])
 
 
-def at_most(labels: Rows, most: int | None) -> Rows:
+def at_most(labels: Values, most: int | None) -> Rows:
     """Positions of so many samples, see `spread`; of all where there are no more."""
     if most is None or most >= len(labels):
         return np.arange(len(labels))
@@ -218,19 +247,49 @@ def _plain(name: str) -> str:
     return name.strip().lower()
 
 
-def _input_columns(data: Dataset, settings: DataSettings, kind: str) -> tuple[str, ...]:
+def _input_columns(
+    data: Dataset, settings: DataSettings, kind: str, task: str
+) -> tuple[str, ...]:
     if kind == "image":
         candidates = [name for name, f in data.features.items() if _holds_images(f)]
         return (_one(data, settings.image_column, candidates, "image_column"),)
+    if task == "tokens":
+        return (_words(data, settings),)
+    pair = _pair(data, settings)
+    if task == "pairs" and pair is None:
+        raise ValueError(
+            "task: pairs, but data.text_pair_column names no second text, and none is found among "
+            f"{', '.join(data.column_names)}"
+        )
+    return pair or (_text(data, settings),)
+
+
+def _pair(data: Dataset, settings: DataSettings) -> tuple[str, str] | None:
+    """The two columns of a pair of texts, if rows are such."""
     if settings.text_pair_column is not None:
         pair = settings.text_pair_column
-        return (_text(data, settings), _one(data, pair, [], "text_pair_column"))
+        return _text(data, settings), _one(data, pair, [], "text_pair_column")
     if settings.text_column is None:
         named = {_plain(name): name for name in data.column_names}
         for first, second in PAIR_NAMES:
             if {first, second} <= set(named):
                 return named[first], named[second]
-    return (_text(data, settings),)
+    return None
+
+
+def _words(data: Dataset, settings: DataSettings) -> str:
+    """The column with lists of words."""
+    lists = [name for name, feature in data.features.items() if holds_words(feature)]
+    likely = _called(WORD_NAMES, lists)
+    tags = [name for name in lists if _plain(name) in (*LABEL_NAMES, *OTHER_LABEL_NAMES)]
+    others = [name for name in lists if name not in (*tags, settings.label_column)]
+    column = _one(data, settings.text_column, likely or others, "text_column")
+    if not is_list(data.features[column]):
+        raise ValueError(
+            f"task: tokens, but data.text_column {column!r} holds no lists of words; split the "
+            'texts into words, for example {"tokens": ["Anna", "sleeps"], "tags": ["B-PER", "O"]}'
+        )
+    return column
 
 
 def _holds_images(feature: object) -> bool:
@@ -252,10 +311,24 @@ def _text(data: Dataset, settings: DataSettings) -> str:
     return _one(data, settings.text_column, likely or others, "text_column")
 
 
-def _label_column(data: Dataset, settings: DataSettings) -> str:
+def _label_columns(
+    data: Dataset, settings: DataSettings, task: str | None, hint: str | None
+) -> tuple[str, ...]:
+    """The columns with what is asked; none for an embedder, which needs no labels."""
+    if isinstance(settings.label_column, tuple):
+        columns = settings.label_column
+        if task not in (None, "multi-label"):
+            raise ValueError(
+                f"data.label_column: {len(columns)} columns, which are labels of task multi-label; "
+                f"task {task} has one"
+            )
+        return tuple(_one(data, column, [], "label_column") for column in columns)
     classes = [name for name, f in data.features.items() if isinstance(f, ClassLabel)]
     named = _called(LABEL_NAMES, data.column_names)
-    return _one(data, settings.label_column, named or classes, "label_column")
+    found = named or classes or _called(OTHER_LABEL_NAMES, data.column_names)
+    if task == "embedding" or (hint == "embedding" and not found and not settings.label_column):
+        return ()
+    return (_one(data, settings.label_column, found, "label_column"),)
 
 
 def _called(usual: Sequence[str], columns: Sequence[str]) -> list[str]:
@@ -282,7 +355,7 @@ def _one(data: Dataset, asked: str | None, candidates: Sequence[str], field: str
     return candidates[0]
 
 
-def _complete(data: Dataset, labels: Rows, inputs: Sequence[str], kind: str, split: str) -> Table:
+def _complete(data: Dataset, targets: Targets, inputs: Sequence[str], kind: str, split: str) -> Table:
     """The rows that have a label and a text. Raises ValueError for a column that is not there."""
     for name in inputs:
         if name not in data.column_names:
@@ -290,12 +363,27 @@ def _complete(data: Dataset, labels: Rows, inputs: Sequence[str], kind: str, spl
                 f"data: the {split} split has no column {name!r}; it has "
                 f"{', '.join(data.column_names)}"
             )
-    table = Table(data, np.arange(len(data)), labels, len(data), {})
-    table = table.kept(np.flatnonzero(labels != NO_LABEL), "without a label")
+    table = Table(data, np.arange(len(data)), targets.values[split], len(data), {})
+    table = table.kept(np.flatnonzero(targets.given[split]), "without a label")
     if kind == "image":
         return table
+    if is_list(data.features[inputs[0]]):
+        return _with_words(table, inputs[0], split)
     columns = [texts(table.column(name), f"data.text_column: {name!r}") for name in inputs]
     there = [None not in cells for cells in zip(*columns, strict=True)]
+    return table.kept(np.flatnonzero(there), "without a text")
+
+
+def _with_words(table: Table, column: str, split: str) -> Table:
+    """The rows that have words. Raises ValueError for one with another number of tags."""
+    rows = table.column(column)
+    for number, (words, tags) in enumerate(zip(rows, table.labels, strict=True)):
+        if words is not None and len(words) != len(tags):
+            raise ValueError(
+                f"data: row {table.rows[number] + 1} of the {split} split has {len(words)} words in "
+                f"{column!r}, but {len(tags)} tags; give every word one"
+            )
+    there = [bool(words) and None not in words for words in rows]
     return table.kept(np.flatnonzero(there), "without a text")
 
 

@@ -16,7 +16,10 @@ SPLIT_WORDS = {
     **dict.fromkeys(("eval", "evaluation"), "eval"),  # one of the two before, see `_with_eval`
 }
 COMPRESSIONS = (".gz", ".bz2", ".xz")
-TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+TABLES = (
+    *(".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"),
+    *(".conll", ".bio", ".iob", ".iob2"),
+)
 IMAGES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif", ".ico", ".pcx"),

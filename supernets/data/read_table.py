@@ -34,6 +34,8 @@ MARKS = (  # the longer before the shorter that it begins with
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 DELIMITERS = ",;\t|"
+TAGGED = (".conll", ".bio", ".iob", ".iob2")
+"""Files of a word and its tag a line, an empty line between texts."""
 LONGEST_CELL = 2**31 - 1
 
 
@@ -42,6 +44,8 @@ def read_columns(path: Path, encoding: str | None) -> Columns:
     text, suffix = read_text(path, encoding), table_suffix(path)
     if suffix in (".csv", ".tsv"):
         return _csv(text, path, "\t" if suffix == ".tsv" else None)
+    if suffix in TAGGED:
+        return _tagged(text, path)
     return _json(text, path, lines=suffix != ".json")
 
 
@@ -147,6 +151,28 @@ def _delimiter(text: str) -> str:
     """What parts the first line into most cells."""
     line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     return max(DELIMITERS, key=lambda d: len(next(csv.reader([line], delimiter=d), [])))
+
+
+def _tagged(text: str, path: Path) -> Columns:
+    """Lists of words and of tags: the first and the last of a line's columns (CoNLL 2003)."""
+    columns: Columns = {"tokens": [], "tags": []}
+    words: list[str] = []
+    tags: list[str] = []
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        cells = line.split("\t") if "\t" in line else line.split()
+        if cells and cells[0] != "-DOCSTART-":
+            if len(cells) < 2:
+                raise ValueError(
+                    f"data: {path}, line {number}: {line!r} is no word with a tag; write both, or "
+                    "leave the line empty to begin another text"
+                )
+            words.append(cells[0])
+            tags.append(cells[-1].strip())
+        elif words:
+            columns["tokens"].append(words)
+            columns["tags"].append(tags)
+            words, tags = [], []
+    return columns
 
 
 def _json(text: str, path: Path, lines: bool) -> Columns:

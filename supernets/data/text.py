@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from supernets.data.data import CPU, Batch, batch_indices
 from supernets.tasks.classification import CLASSIFICATION
-from supernets.tasks.task import Task
+from supernets.tasks.task import UNASKED, Targets, Task
 
 PAD, UNKNOWN, CLASSIFY, SEPARATE = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
@@ -55,6 +56,35 @@ class TextPreprocessor:
         rows = zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
         return [torch.tensor(row) for row in rows]
 
+    def encode_words(
+        self, texts: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Texts of words as `encode` gives them, and the tag of each word at its first piece `(T,)`.
+
+        Raises ValueError for a tokenizer that does not tell whose piece a token is.
+        """
+        if not self.tokenizer.is_fast:
+            raise ValueError(
+                f"task: tokens, but the checkpoint's tokenizer ({type(self.tokenizer).__name__}) "
+                "does not tell which word a piece belongs to; save a fast one (tokenizer.json) "
+                "beside the checkpoint"
+            )
+        if not texts:
+            return [], []
+        encoded = self.tokenizer(
+            [list(words) for words in texts],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=self.max_length,
+            return_token_type_ids=True,
+        )
+        rows = zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
+        targets = [
+            torch.tensor(_at_first_pieces(encoded.word_ids(number), own))
+            for number, own in enumerate(tags)
+        ]
+        return [torch.tensor(row) for row in rows], targets
+
     def count_cut(
         self, encoded: Sequence[Tensor], texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> int:
@@ -65,6 +95,7 @@ class TextPreprocessor:
         whole = self.tokenizer(
             [texts[row] for row in full],
             None if pairs is None else [pairs[row] for row in full],
+            is_split_into_words=not isinstance(texts[0], str),
             verbose=False,  # no advice to cut them
         )
         return sum(len(ids) > self.max_length for ids in whole["input_ids"])
@@ -81,6 +112,15 @@ class TextPreprocessor:
         if config.get("tokenizer_class") == "TokenizersBackend":
             config["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name before version 5
         file.write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _at_first_pieces(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
+    """The tag of a word at the first of the tokens that belong to it."""
+    before = [None, *words[:-1]]
+    return [
+        UNASKED if word is None or word == last else int(tags[word])
+        for word, last in zip(words, before, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -108,10 +148,10 @@ class TokenNoise:
 
 @dataclass(frozen=True)
 class TextSplit:
-    """Encoded texts `(2, T)` with labels `(n,)`; `inputs` are those that the network takes."""
+    """Encoded texts `(2, T)` with targets, of tagged words one `(T,)` a text; `inputs` are those that the network takes."""
 
     texts: Sequence[Tensor]
-    labels: Tensor
+    labels: Targets
     pad_id: int
     inputs: Sequence[str]
     noise: TokenNoise | None = None
@@ -146,7 +186,10 @@ class TextSplit:
 
     def part(self, rows: Tensor) -> TextSplit:
         """These texts alone."""
-        return replace(self, texts=[self.texts[row] for row in rows], labels=self.labels[rows])
+        places = rows.tolist()
+        given = self.labels
+        labels = given[rows] if isinstance(given, Tensor) else [given[row] for row in places]
+        return replace(self, texts=[self.texts[row] for row in places], labels=labels)
 
     def resized_to(self, image_size: int | None) -> TextSplit:
         """Texts have no size in pixels."""
@@ -166,7 +209,13 @@ class TextSplit:
             inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id, self.inputs)
             if own is not None and augment and self.noise is not None:
                 inputs["input_ids"] = self.noise(inputs["input_ids"], own)
-            yield Batch(inputs, self.labels[rows], rows).to(device)
+            yield Batch(inputs, self._wanted(rows), rows).to(device)
+
+    def _wanted(self, rows: Tensor) -> Tensor:
+        if isinstance(self.labels, Tensor):
+            return self.labels[rows]
+        given = [self.labels[row] for row in rows.tolist()]
+        return pad_sequence(given, batch_first=True, padding_value=UNASKED)
 
 
 def pad(texts: Sequence[Tensor], pad_id: int, names: Iterable[str]) -> dict[str, Tensor]:
@@ -182,14 +231,20 @@ def pad(texts: Sequence[Tensor], pad_id: int, names: Iterable[str]) -> dict[str,
     return {name: made[name] for name in names}
 
 
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def read_tokenizer(folder: Path, words: bool = False) -> PreTrainedTokenizerBase:
     """A checkpoint's tokenizer, without what a classifier has no use for: its code and templates.
+
+    words: whether it is to be given words one by one.
 
     Raises ValueError for a tokenizer that only code of the checkpoint could make.
     """
     try:
         # False, not the default: that asks at the terminal whether to run the code.
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if words and getattr(tokenizer, "add_prefix_space", None) is False:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, add_prefix_space=True
+            )
     except Exception as error:  # of many classes: a missing package, keys of a file, code to run
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(

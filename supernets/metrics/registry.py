@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from supernets.metrics import classes
+from supernets.metrics import classes, entities, numbers
 from supernets.metrics.metric import Quality
 
-QUALITIES: dict[str, Quality] = {entry.name: entry for entry in (classes.ACCURACY,)}
-
-
-def quality(name: str) -> Quality:
-    """The metric of that name."""
-    return QUALITIES[name]
+QUALITIES: dict[str, Quality] = {
+    entry.name: entry
+    for entry in (
+        classes.ACCURACY,
+        classes.BALANCED_ACCURACY,
+        classes.F1,
+        classes.F1_MICRO,
+        classes.AUC,
+        classes.MEAN_AVERAGE_PRECISION,
+        numbers.SPEARMAN,
+        numbers.PEARSON,
+        numbers.MEAN_ABSOLUTE_ERROR,
+        entities.ENTITY_F1,
+        entities.WORD_ACCURACY,
+    )
+}

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from pkgutil import resolve_name
+from typing import Any
 
 TASKS: dict[str, str] = {
     "classification": "supernets.tasks.classification:Classification",
+    "pairs": "supernets.tasks.classification:Pairs",
+    "multi-label": "supernets.tasks.multi_label:MultiLabel",
+    "tokens": "supernets.tasks.tokens:Tokens",
+    "regression": "supernets.tasks.regression:Regression",
 }
 
 
@@ -15,3 +22,8 @@ def task_named(name: str) -> str:
         near = difflib.get_close_matches(name, TASKS, n=len(TASKS), cutoff=0)
         raise ValueError(f"no task is called {name!r}; there are {', '.join(near)}")
     return name
+
+
+def make_task(name: str, label_names: Sequence[str]) -> Any:
+    """The task of that name for these labels, a `Task`."""
+    return resolve_name(TASKS[name])(label_names)

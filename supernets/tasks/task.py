@@ -19,8 +19,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss of outputs and targets, a row each."""
 Targets = Tensor | Sequence[Tensor]
 """A row per sample: one tensor, or tensors of different length."""
-Reading = Literal["class"]
-"""What the head is given: `class` what the family's own classifier reads."""
+UNASKED = -100
+"""In the place of a target, where nothing is asked."""
+Reading = Literal["class", "tokens", "mean", "first"]
+"""What the head is given: `class` what the family's own classifier reads, every token, the mean of
+all tokens that are no padding, or the first token."""
 
 
 class Task(ABC):
@@ -28,7 +31,7 @@ class Task(ABC):
 
     title: in words. metrics: names of those that fit, the default first. reads: what the head is
     given of a network. problem_type: in config.json. architecture: how transformers ends the class
-    of a text network for it.
+    of a text network for it, pipeline: how it calls the task.
     """
 
     name: ClassVar[str]
@@ -36,6 +39,8 @@ class Task(ABC):
     metrics: tuple[str, ...]
     reads: Reading = "class"
     problem_type: ClassVar[str | None] = None
+    architecture: ClassVar[str] = "SequenceClassification"
+    pipeline: ClassVar[str] = "text-classification"
     once_per_sample: ClassVar[bool] = True
     """Whether a sample has one row of outputs, so that a teacher's can be kept in one tensor."""
 

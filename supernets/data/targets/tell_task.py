@@ -1,0 +1,47 @@
+"""Which task a data set and a checkpoint are for, where the experiment does not say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from datasets import ClassLabel, Dataset
+
+from supernets.data.labels import MOST_FRACTIONS
+from supernets.data.targets.lists import holds_words, is_list
+from supernets.data.targets.multi_label import read_labels
+from supernets.data.targets.numbers import are_numbers, number, read_numbers
+from supernets.data.targets.targets import Targets, read_classes, read_nothing
+from supernets.data.targets.word_tags import read_tags
+
+READERS: dict[str, Callable[[Mapping[str, Dataset], Sequence[str]], Targets]] = {
+    "classification": read_classes,
+    "pairs": read_classes,
+    "multi-label": read_labels,
+    "regression": read_numbers,
+    "tokens": read_tags,
+    "embedding": read_nothing,
+}
+"""Task -> how its targets are read."""
+
+
+def tell_task(train: Dataset, labels: Sequence[str], hint: str | None, pair: bool) -> str:
+    """The task of label columns. hint: what the checkpoint is for; pair: whether rows are pairs."""
+    if len(labels) > 1:
+        return "multi-label"
+    feature = train.features[labels[0]]
+    if is_list(feature):
+        words = any(holds_words(f) for name, f in train.features.items() if name != labels[0])
+        return "tokens" if words else "multi-label"
+    if not isinstance(feature, ClassLabel) and _is_scale(train[labels[0]][:], hint):
+        return "regression"
+    return "pairs" if pair else "classification"
+
+
+def _is_scale(values: Sequence[Any], hint: str | None) -> bool:
+    """Whether numbers are amounts: too many with fractions for classes, or as the checkpoint says."""
+    if not are_numbers(values):
+        return False
+    found = {number(value, "") for value in values}
+    fractions = sum(value == value and not value.is_integer() for value in found)
+    return hint == "regression" or fractions > MOST_FRACTIONS

@@ -1,0 +1,32 @@
+"""A tag for every word of a text."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from supernets.metrics.metric import Array
+from supernets.tasks.classification import Classification
+from supernets.tasks.task import UNASKED
+
+
+class Tokens(Classification):
+    """A tag per word: targets `(B, T)`, `UNASKED` but for the first piece of each word."""
+
+    name = "tokens"
+    title = "a tag for every word"
+    metrics = ("entity_f1", "word_accuracy")
+    reads = "tokens"
+    architecture = "TokenClassification"
+    pipeline = "token-classification"
+    once_per_sample = False
+
+    def rows(self, values: Tensor, targets: Tensor) -> Tensor:
+        """Those of the first pieces, `(words, ...)`."""
+        asked: Tensor = values[targets != UNASKED]
+        return asked
+
+    def answers(self, outputs: Array, targets: Array) -> tuple[list[Array], list[Array]]:
+        """Of every text what is said of its words; padding may be cut off the outputs."""
+        asked = [row[: outputs.shape[1]] != UNASKED for row in targets]
+        given = [row[mask] for row, mask in zip(outputs, asked, strict=True)]
+        return given, [row[row != UNASKED] for row in targets]

@@ -18,6 +18,7 @@ from hardware.providers import PROVIDERS, UNTRIED  # noqa: E402
 from nas.experiment.metrics import METRICS  # noqa: E402
 from nas.experiment.search_settings import STRATEGIES  # noqa: E402
 from supernets.families.registry import FAMILIES, family  # noqa: E402
+from supernets.tasks.registry import TASKS, make_task  # noqa: E402
 
 PAGE = Path(__file__).with_name("architecture.md")
 PACKAGES = ("nas", "supernets", "predictors", "hardware")
@@ -165,6 +166,16 @@ def strategies() -> list[str]:
     return table(("strategy", "options of its own", "where"), rows)
 
 
+def tasks() -> list[str]:
+    """From `supernets.tasks.registry.TASKS`."""
+    found = (make_task(name, ()) for name in TASKS)
+    rows = [
+        (f"`{t.name}`", t.title, ", ".join(f"`{m}`" for m in t.metrics), t.problem_type or "-")
+        for t in found
+    ]
+    return table(("task", "asks", "metrics, the usual one first", "`problem_type`"), rows)
+
+
 def metrics() -> list[str]:
     """From `nas.experiment.metrics.METRICS`."""
     rows = [
@@ -185,6 +196,7 @@ def parts() -> Mapping[str, list[str]]:
         "formats": formats(),
         "providers": providers(),
         "strategies": strategies(),
+        "tasks": tasks(),
         "metrics": metrics(),
     }
 

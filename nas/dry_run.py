@@ -35,6 +35,8 @@ from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data, load_supernet
 from supernets.open_data import noisy
 from supernets.space.space import Genomes, SearchSpace
+from supernets.tasks.task import Task
+from supernets.user_code import is_place, user_function
 
 
 class Corner(NamedTuple):
@@ -105,6 +107,7 @@ def check(
     yield f"target: {target.execution_provider}, {target.threads} thread(s)"
     yield from data.source.account.lines()
     yield from data.notes
+    refuse_metrics(experiment, data.task)
     runtimes = ready_runtimes(experiment.export.verify)
     if experiment.polish is not None:
         noisy(data, experiment.polish.token_noise)
@@ -135,6 +138,18 @@ def check(
         yield check_reachable(constraint, bounds, corners)
     known = [c.resolve(_references(corners)) for c in constraints if c.metric in bounds]
     check_consistent(known)
+
+
+def refuse_metrics(experiment: Experiment, task: Task) -> None:
+    """Raise ValueError for a metric that does not fit the task, or cannot be imported."""
+    for metric in experiment.qualities:
+        if is_place(metric.name):
+            user_function(metric.name, "metric")
+        elif metric.name not in task.metrics:
+            raise ValueError(
+                f"metric: {metric.name} does not fit task {task.name} ({task.title}); allowed are "
+                f"{', '.join(task.metrics)}, in metric, objectives and constraints"
+            )
 
 
 def refuse_precisions(space: SearchSpace, target: Target) -> None:

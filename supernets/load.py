@@ -24,6 +24,7 @@ from supernets.model_settings import ModelSettings
 from supernets.open_data import load_data
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import initialise, model_config, read_weights
+from supernets.tasks.task import Reading
 
 __all__ = ["Start", "load_data", "load_saved", "load_supernet", "supernet"]
 
@@ -36,10 +37,14 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-def supernet(config: Sizes, num_labels: int) -> SuperNetwork:
-    """A super-network of these sizes; its weights are not set."""
+def supernet(config: Sizes, num_labels: int, reads: Reading = "class") -> SuperNetwork:
+    """A super-network of these sizes; its weights are not set.
+
+    Raises ValueError for a family whose head cannot be given what it is to read.
+    """
     network = resolve_name(family(config.family).network)(config, num_labels)
     assert isinstance(network, SuperNetwork)
+    network.read(reads)
     return network
 
 
@@ -50,13 +55,14 @@ def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
     ValueError for a checkpoint that cannot be used.
     """
     config = _fitted(model_config(settings), data, settings.checkpoint is None)
-    outline = _outline(config, len(data.label_names))
+    size, task = len(data.label_names), data.task
+    outline = _outline(config, size, task.reads)
     tensors: Mapping[str, Tensor] = {}
     notes: list[str] = []
     if settings.checkpoint is not None:
         checkpoint = open_checkpoint(settings.checkpoint)
-        tensors, notes = read_weights(outline, checkpoint, data.label_names, settings.head)
-    network = supernet(config, len(data.label_names))
+        tensors, notes = read_weights(outline, checkpoint, task, settings.head)
+    network = supernet(config, size, task.reads)
     initialise(network, torch.Generator().manual_seed(seed))
     network.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
     return Start(network.eval(), tuple(notes))
@@ -66,16 +72,18 @@ def parameter_count(settings: ModelSettings, data: TaskData) -> int:
     """Parameters of the network to start from; nothing is read or allocated for them."""
     config = _fitted(model_config(settings), data, settings.checkpoint is None)
     with torch.device("meta"):
-        return sum(p.numel() for p in supernet(config, len(data.label_names)).parameters())
+        return sum(
+            p.numel() for p in supernet(config, len(data.label_names), data.task.reads).parameters()
+        )
 
 
-def _outline(config: Sizes, num_labels: int) -> SuperNetwork:
+def _outline(config: Sizes, num_labels: int, reads: Reading) -> SuperNetwork:
     """The network without memory for its weights.
 
     Raises ValueError where the weights alone are more than this machine can hold.
     """
     with torch.device("meta"):
-        network = supernet(config, num_labels)
+        network = supernet(config, num_labels, reads)
     needed = network.weight_bytes
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
@@ -104,7 +112,11 @@ def read_sizes(sizes: Mapping[str, Any]) -> Sizes:
 def load_saved(folder: Path) -> SuperNetwork:
     """Read back what `SuperNetwork.save` wrote."""
     description = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    network = supernet(read_sizes(description["config"]), description["num_labels"])
+    network = supernet(
+        read_sizes(description["config"]),
+        description["num_labels"],
+        description.get("reads", "class"),
+    )
     network.block_order = description["block_order"]
     network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     network.activate({})

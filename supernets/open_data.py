@@ -29,6 +29,7 @@ from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import model_config
 from supernets.settings import DataSettings
 from supernets.tasks.registry import make_task
+from supernets.tasks.task import Targets
 
 SPLITS = ("train", "validation", "test")
 EMBEDDER_FILES = ("modules.json", "../modules.json")
@@ -161,7 +162,7 @@ def _texts(
             f"positions; give at most {config.max_positions}"
         )
     texts = _read_texts(settings, task, _hint(model))
-    asked = make_task(texts.task, texts.label_names)
+    asked = make_task(texts.task, texts.label_names, len(texts.splits["train"].columns) == 2)
     of_words = asked.reads == "tokens"
     if model.checkpoint is None:
         cells = [cell for column in texts.splits["train"].columns for cell in column]
@@ -177,6 +178,7 @@ def _texts(
         )
     splits, sources = {}, {}
     for name, rows in texts.splits.items():
+        labels: Targets
         if of_words:
             encoded, labels = preprocessor.encode_words(rows.columns[0], rows.labels)
         else:
@@ -209,7 +211,7 @@ def _refuse_token_types(encoded: Sequence[Tensor], sizes: TextSizes) -> None:
 
 @dataclass(frozen=True)
 class TextRows:
-    """Raw texts, or lists of words, of one split in one or two columns; see `Table` for the rest."""
+    """Raw texts, or lists of words, of one split in one or two columns; see `Table`."""
 
     columns: tuple[list[Any], ...]
     labels: Values

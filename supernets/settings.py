@@ -151,6 +151,11 @@ class DataSettings(Settings):
         description="Built in: `digits`, `pydoc`. Else a local folder or file (csv, tsv, json, "
         "jsonl, parquet), images in one folder per label, or a Hugging Face data set id.",
     )
+    loader: str | None = Field(
+        None,
+        description="Your own function, package.module:function: it is given `name` and returns "
+        "the splits, {train: rows, ...}; rows are records, or a data set of the library datasets.",
+    )
     config: str | None = Field(None, description="Configuration of the data set, `sst2` of `glue`.")
     train_split: str | None = Field(None, description="Split to train on; null: found by name.")
     validation_split: str | None = Field(
@@ -175,8 +180,8 @@ class DataSettings(Settings):
     image_column: str | None = Field(None, description="Column of the image; null: found.")
     label_column: str | tuple[str, ...] | None = Field(
         None,
-        description="Column of the label; of several labels a row the column of lists, or a list of "
-        "columns that hold 0 or 1. Null: found.",
+        description="Column of the label; of several labels a row the column of lists, or a list "
+        "of columns that hold 0 or 1. Null: found.",
     )
     encoding: str | None = Field(
         None,

@@ -24,6 +24,7 @@ from nas.run.run_folder import RunFolder, RunFolderError
 from supernets.data.account import DataAccount, SplitAccount
 from supernets.data.data import TaskData
 from supernets.data.fingerprint import Contents
+from supernets.data.targets.targets import hashes
 from supernets.families.bert.config import BertConfig
 from supernets.families.vit.config import VitConfig
 from supernets.model_settings import ModelSettings
@@ -64,7 +65,7 @@ def contents(*labels: str, start: int = 0) -> Contents:
     names = sorted(set(labels))
     inputs = np.arange(start, start + len(labels), dtype=np.uint64)
     numbers = np.array([names.index(label) for label in labels])
-    return Contents.of({"train": inputs}, {"train": numbers}, names)
+    return Contents.of({"train": inputs}, {"train": hashes(numbers, names)})
 
 
 def test_rows_that_are_found_are_used_or_left_out(tmp_path: Path) -> None:

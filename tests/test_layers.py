@@ -33,11 +33,12 @@ INSIDE: dict[str, dict[str, set[str]]] = {
     },
     "supernets": {
         "settings": {"presets"},
-        "metrics": set(),
+        "user_code": set(),
+        "metrics": {"user_code"},
         "tasks": {"settings", "metrics"},
         "model_settings": {"settings", "families"},
         "space": {"settings"},
-        "data": {"settings", "tasks"},
+        "data": {"settings", "tasks", "user_code"},
         "layers": {"settings", "space", "data", "tasks"},
         "families": {"settings", "space", "data", "layers", "tasks"},
         "pretrained": {

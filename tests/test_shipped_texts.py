@@ -148,7 +148,7 @@ def by_card(folder: Path, text: str) -> NDArray[np.float32]:
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        exec(code.replace("the sentence to classify", text), names)  # noqa: S102 # as users do
+        exec(code.replace("the sentence to look at", text), names)  # noqa: S102 # as users do
     logits: NDArray[np.float32] = names["logits"]
     return logits
 

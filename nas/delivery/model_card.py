@@ -11,19 +11,20 @@ from nas.delivery.results import ValidatedModel, mark
 from nas.delivery.serving import runs_in, serve_section
 from nas.evaluation.candidate import Candidate
 from supernets.pretrained.config_json import network_fields
+from supernets.tasks.classification import CLASSIFICATION
+from supernets.tasks.task import Task
 
 PILLOW_CODE = """\
 import json
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
 
-config, prep = (json.load(open(f)) for f in ("config.json", "preprocessor_config.json"))
+prep = json.load(open("preprocessor_config.json"))
 image = ImageOps.exif_transpose(Image.open("image.png")).convert("{mode}")
 image = image.resize((prep["size"]["width"], prep["size"]["height"]), prep["resample"])
 {values}
 inputs = {{"pixel_values": np.atleast_3d(pixels).transpose(2, 0, 1)[None]}}
 logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], inputs)[0]
-print(config["id2label"][str(logits[0].argmax())])
 """
 
 BYTES = "pixels = np.asarray(image, np.float32)"
@@ -40,7 +41,6 @@ image = ImageOps.exif_transpose(Image.open("image.png")).convert("{mode}")
 processor = AutoImageProcessor.from_pretrained(".", backend="pil")
 pixels = processor(image, return_tensors="np")["pixel_values"].astype(np.float32)
 logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], {{"pixel_values": pixels}})[0]
-print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
 """
 
 TEXT_CODE = """\
@@ -48,15 +48,20 @@ import json
 import numpy as np, onnxruntime
 from tokenizers import Tokenizer
 
-text = Tokenizer.from_file("tokenizer.json").encode("the sentence to classify")
+{text}
 values = dict(
     input_ids=text.ids, attention_mask=text.attention_mask, token_type_ids=text.type_ids
 )
 session = onnxruntime.InferenceSession("model.onnx")
-inputs = {i.name: np.array([values[i.name]], np.int64) for i in session.get_inputs()}
+inputs = {{i.name: np.array([values[i.name]], np.int64) for i in session.get_inputs()}}
 logits = session.run(["logits"], inputs)[0]
-print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
 """
+
+TOKENIZER = 'Tokenizer.from_file("tokenizer.json")'
+ONE_TEXT = f'text = {TOKENIZER}.encode("the sentence to look at")'
+PAIR = f'text = {TOKENIZER}.encode("the first text", "the second text")'
+WORDS = f"""words = "the words to tag".split()
+text = {TOKENIZER}.encode(words, is_pretokenized=True)"""
 
 
 def model_card(
@@ -67,11 +72,13 @@ def model_card(
     measured: ValidatedModel | None,
     folder: Path | None = None,
     metric: str = "accuracy",
+    task: Task = CLASSIFICATION,
 ) -> str:
     """Markdown: what the model is, what was measured, how to run it in plain ONNX Runtime.
 
     config, preprocessing: what config.json and preprocessor_config.json hold; the latter is None
     for texts. folder: of the model, which says for which servers it is laid out. metric: in words.
+    task: whose answers the code prints.
     """
     lines = [f"# {markdown_text(name)}", "", _composition(candidate), ""]
     if measured is not None:
@@ -81,10 +88,10 @@ def model_card(
         "",
         *([known, ""] if (known := runs_in(measured.agreements if measured else ())) else []),
         "```python",
-        _code(config, preprocessing).rstrip(),
+        _code(config, preprocessing, task).rstrip(),
         "```",
         "",
-        *serve_section(name, config, preprocessing is None, folder),
+        *serve_section(name, config, preprocessing is None, folder, task),
     ]
     sizes = [f"| {markdown_text(gene)} | {value} |" for gene, value in candidate.architecture]
     lines += ["## Architecture", "", "| gene | value |", "|---|---|", *sizes, ""]
@@ -92,10 +99,18 @@ def model_card(
     return "\n".join(lines)
 
 
-def _code(config: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) -> str:
+def _code(config: Mapping[str, Any], preprocessing: Mapping[str, Any] | None, task: Task) -> str:
+    """From a sample to the answer."""
+    return _to_logits(config, preprocessing, task) + task.answer_code
+
+
+def _to_logits(
+    config: Mapping[str, Any], preprocessing: Mapping[str, Any] | None, task: Task
+) -> str:
     """Pillow and NumPy where the images are only resized, scaled and normalised."""
     if preprocessing is None:
-        return TEXT_CODE
+        text = WORDS if task.reads == "tokens" else PAIR if task.pair else ONE_TEXT
+        return TEXT_CODE.format(text=text)
     mode = "L" if network_fields(config)["num_channels"] == 1 else "RGB"
     resized = preprocessing["do_resize"] and {"height", "width"} == set(preprocessing["size"])
     cut = preprocessing.get("do_center_crop") or preprocessing.get("do_pad")
@@ -111,7 +126,7 @@ def _composition(candidate: Candidate) -> str:
     for precision in candidate.policy.values():
         counts[precision.name] = counts.get(precision.name, 0) + 1
     parts = ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items()))
-    return f"An ONNX classifier found by simqnas (candidate `{candidate.key}`). Layers: {parts}."
+    return f"An ONNX model found by simqnas (candidate `{candidate.key}`). Layers: {parts}."
 
 
 def _measurements(model: ValidatedModel, metric: str) -> list[str]:

@@ -16,6 +16,8 @@ from hardware.portability.triton import CONFIG_FILE, VERSION, triton_config
 from hardware.target import Target
 from nas.experiment.schema import ExportSettings
 from supernets.pretrained.config_json import network_fields
+from supernets.tasks.classification import CLASSIFICATION
+from supernets.tasks.task import Task
 
 TRANSFORMERS_JS_FILE = "onnx/model_quantized.onnx"
 """What transformers.js loads for `dtype: "q8"`, beside config.json and the preprocessor's files."""
@@ -39,8 +41,10 @@ import * as ort from "onnxruntime-web";
 
 const session = await ort.InferenceSession.create("model.onnx", {{ executionProviders: ["wasm"] }});
 {inputs}const {{ logits }} = await session.run(inputs);
-console.log(logits.data.indexOf(Math.max(...logits.data)));
+{answer}
 """
+LARGEST = "console.log(logits.data.indexOf(Math.max(...logits.data)));"
+ALL = "console.log(logits.dims, logits.data);"
 
 OPENVINO_CODE = """\
 settings = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16 where the CPU has it
@@ -52,8 +56,8 @@ TRANSFORMERS_JS_CODE = """\
 import {{ env, pipeline }} from "@huggingface/transformers";
 
 Object.assign(env, {{ localModelPath: "..", allowRemoteModels: false }});
-const classify = await pipeline("{task}", "{name}", {{ dtype: "q8" }});
-console.log(await classify({sample}));
+const ask = await pipeline("{task}", "{name}", {{ dtype: "q8" }});
+console.log(await ask({sample}));
 """
 
 
@@ -79,14 +83,17 @@ def _link(file: Path, place: Path) -> None:
         shutil.copy(file, place)
 
 
-def browser_code(config: Mapping[str, Any], is_text: bool) -> str:
+def browser_code(config: Mapping[str, Any], is_text: bool, task: Task = CLASSIFICATION) -> str:
     """JavaScript that runs a model in onnxruntime-web, in a browser or under node."""
+    answer = LARGEST if task.name in ("classification", "pairs") else ALL
     if is_text:
-        return BROWSER_CODE.format(inputs=TEXT_INPUTS)
+        return BROWSER_CODE.format(inputs=TEXT_INPUTS, answer=answer)
     fields = network_fields(config)
     shape = [1, fields["num_channels"], fields["image_size"], fields["image_size"]]
     length = " * ".join(map(str, shape[1:]))
-    return BROWSER_CODE.format(inputs=IMAGE_INPUTS.format(length=length, shape=shape))
+    return BROWSER_CODE.format(
+        inputs=IMAGE_INPUTS.format(length=length, shape=shape), answer=answer
+    )
 
 
 def runs_in(agreements: Sequence[Agreement]) -> str:
@@ -108,14 +115,14 @@ def _numbers(version: str) -> list[int]:
 
 
 def serve_section(
-    name: str, config: Mapping[str, Any], is_text: bool, folder: Path | None
+    name: str, config: Mapping[str, Any], is_text: bool, folder: Path | None, task: Task
 ) -> list[str]:
     """Lines of Markdown: other ways to serve the model than Python's onnxruntime.
 
     folder: of the model, which says for which servers it is laid out.
     """
     lines = ["## Serve it", "", "In a browser (`npm install onnxruntime-web`):", ""]
-    lines += _fenced("js", browser_code(config, is_text))
+    lines += _fenced("js", browser_code(config, is_text, task))
     lines += ["In OpenVINO (`pip install openvino`), `inputs` as above:", ""]
     lines += _fenced("python", "import openvino\n\n" + OPENVINO_CODE)
     if folder is not None and (folder / CONFIG_FILE).exists():
@@ -125,10 +132,10 @@ def serve_section(
             "",
         ]
     if folder is not None and (folder / TRANSFORMERS_JS_FILE).exists():
-        task, sample = "image-classification", '"image.png"'
+        kind, sample = "image-classification", '"image.png"'
         if is_text:
-            task, sample = "text-classification", '"the sentence to classify"'
-        code = TRANSFORMERS_JS_CODE.format(task=task, name=name, sample=sample)
+            kind, sample = task.pipeline, '"the sentence to look at"'
+        code = TRANSFORMERS_JS_CODE.format(task=kind, name=name, sample=sample)
         lines += ["In transformers.js (`npm install @huggingface/transformers`):", ""]
         lines += _fenced("js", code)
     return lines

@@ -93,7 +93,14 @@ class Validator:
             preprocessing = read_json(file) if file.exists() else None
             config = read_json(folder / "config.json")
             card = model_card(
-                model.name, model.candidate, config, preprocessing, model, folder, self.metric.title
+                model.name,
+                model.candidate,
+                config,
+                preprocessing,
+                model,
+                folder,
+                self.metric.title,
+                self.exporter.data.task,
             )
             write_atomically(folder / "README.md", card)
         remove_others(models, {model.name for model in validated})

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from supernets.metrics.metric import Quality
+from supernets.metrics.own import own_quality
 from supernets.metrics.registry import QUALITIES
+from supernets.user_code import is_place
 
 Direction = Literal["minimize", "maximize"]
 
@@ -62,6 +64,8 @@ METRICS: dict[str, Metric] = {
 
 def find_metric(name: str) -> Metric:
     """Look a metric up by its name. Raises ValueError for an unknown one."""
+    if is_place(name):
+        return Metric(name, "maximize", adds_up=False, quality=own_quality(name))
     if name not in METRICS:
         near = difflib.get_close_matches(name, METRICS, n=len(METRICS), cutoff=0)
         raise ValueError(f"{name!r} is no metric that is measured; allowed are {near}")
@@ -70,8 +74,13 @@ def find_metric(name: str) -> Metric:
 
 def find_quality(name: str) -> Quality:
     """Look up what says how good a model is. Raises ValueError for anything else."""
+    if is_place(name):
+        return own_quality(name)
     metric = METRICS.get(name)
     if metric is None or metric.quality is None:
         near = difflib.get_close_matches(name, QUALITIES, n=len(QUALITIES), cutoff=0)
-        raise ValueError(f"{name!r} says nothing of how good a model is; allowed are {near}")
+        raise ValueError(
+            f"{name!r} says nothing of how good a model is; allowed are "
+            f"{near}, or your own as package.module:function"
+        )
     return metric.quality

@@ -27,7 +27,7 @@ def to_costs(values: FloatArray, objectives: Sequence[Metric]) -> FloatArray:
 _NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+"
 _AMOUNT = rf"(?:{_NUMBER})\s*(?:%|[A-Za-z]+)?"
 _SHAPE = re.compile(
-    rf"""\s*(?P<metric>\w+)\s*(?P<relation><=|>=)\s*
+    rf"""\s*(?P<metric>\w+(?:[.\w]*:\w+)?)\s*(?P<relation><=|>=)\s*
     (?:(?P<amount>{_AMOUNT})
       |(?:(?P<factor>{_NUMBER})\s*\*\s*)?(?P<reference>[A-Za-z]\w*)
        (?:\s*(?P<sign>[+-])\s*(?P<offset>{_AMOUNT}))?)\s*""",

@@ -104,7 +104,7 @@ class Experiment(Settings):
         None,
         json_schema_extra={"examples": list(QUALITIES)},
         description="What says how good a model is: by it models are recommended. Null: the first "
-        "such objective, or the task's own.",
+        "such objective, or the task's own. Your own: package.module:function.",
     )
     space: SpaceSettings = Field(
         default_factory=SpaceSettings, description="What the search may change."
@@ -118,7 +118,7 @@ class Experiment(Settings):
     objectives: tuple[
         Annotated[
             str,
-            Field(json_schema_extra={"enum": list(METRICS)}),
+            Field(json_schema_extra={"examples": list(METRICS)}),
             AfterValidator(lambda name: find_metric(name).name),
         ],
         ...,

@@ -121,7 +121,7 @@ class DataAccount:
 
 @dataclass(frozen=True)
 class SplitSource:
-    """What is known of one split's rows: targets used (see `Values`); how to hash the inputs `(n,)`."""
+    """What is known of one split's rows: targets used (see `Values`), how to hash inputs `(n,)`."""
 
     labels: Values
     hashes: Callable[[], Hashes]

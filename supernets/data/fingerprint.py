@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -46,9 +46,7 @@ class Contents:
     labelled: Mapping[str, Hashes]
 
     @classmethod
-    def of(
-        cls, inputs: Mapping[str, Hashes], targets: Mapping[str, Hashes]
-    ) -> Contents:
+    def of(cls, inputs: Mapping[str, Hashes], targets: Mapping[str, Hashes]) -> Contents:
         """The contents of rows given by hashes of inputs and targets `(n,)`."""
         return cls(dict(inputs), {split: inputs[split] ^ targets[split] for split in inputs})
 

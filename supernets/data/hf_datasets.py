@@ -15,6 +15,7 @@ from supernets.data.labels import Rows
 from supernets.data.local import Opened, open_local, table_cache
 from supernets.data.read_table import texts
 from supernets.data.targets.lists import holds_words, is_list
+from supernets.data.targets.own_data import load_own
 from supernets.data.targets.targets import Targets, Values, strata
 from supernets.data.targets.tell_task import READERS, tell_task
 from supernets.settings import DataSettings
@@ -170,6 +171,8 @@ def at_most(labels: Values, most: int | None) -> Rows:
 
 
 def _open(settings: DataSettings, kind: str) -> Opened:
+    if settings.loader is not None:
+        return Opened(load_own(settings.loader, settings.name))
     path = Path(settings.name).expanduser()
     if path.exists() and settings.config is None and not _described(path):
         opened = open_local(path, settings, kind)
@@ -247,9 +250,7 @@ def _plain(name: str) -> str:
     return name.strip().lower()
 
 
-def _input_columns(
-    data: Dataset, settings: DataSettings, kind: str, task: str
-) -> tuple[str, ...]:
+def _input_columns(data: Dataset, settings: DataSettings, kind: str, task: str) -> tuple[str, ...]:
     if kind == "image":
         candidates = [name for name, f in data.features.items() if _holds_images(f)]
         return (_one(data, settings.image_column, candidates, "image_column"),)
@@ -355,7 +356,9 @@ def _one(data: Dataset, asked: str | None, candidates: Sequence[str], field: str
     return candidates[0]
 
 
-def _complete(data: Dataset, targets: Targets, inputs: Sequence[str], kind: str, split: str) -> Table:
+def _complete(
+    data: Dataset, targets: Targets, inputs: Sequence[str], kind: str, split: str
+) -> Table:
     """The rows that have a label and a text. Raises ValueError for a column that is not there."""
     for name in inputs:
         if name not in data.column_names:
@@ -380,8 +383,8 @@ def _with_words(table: Table, column: str, split: str) -> Table:
     for number, (words, tags) in enumerate(zip(rows, table.labels, strict=True)):
         if words is not None and len(words) != len(tags):
             raise ValueError(
-                f"data: row {table.rows[number] + 1} of the {split} split has {len(words)} words in "
-                f"{column!r}, but {len(tags)} tags; give every word one"
+                f"data: row {table.rows[number] + 1} of the {split} split has {len(words)} words "
+                f"in {column!r}, but {len(tags)} tags; give every word one"
             )
     there = [bool(words) and None not in words for words in rows]
     return table.kept(np.flatnonzero(there), "without a text")

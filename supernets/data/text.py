@@ -57,9 +57,9 @@ class TextPreprocessor:
         return [torch.tensor(row) for row in rows]
 
     def encode_words(
-        self, texts: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]
+        self, texts: Sequence[Sequence[str]], tags: Iterable[Sequence[int]]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Texts of words as `encode` gives them, and the tag of each word at its first piece `(T,)`.
+        """Texts of words as `encode` gives them, and each word's tag at its first piece `(T,)`.
 
         Raises ValueError for a tokenizer that does not tell whose piece a token is.
         """
@@ -148,7 +148,10 @@ class TokenNoise:
 
 @dataclass(frozen=True)
 class TextSplit:
-    """Encoded texts `(2, T)` with targets, of tagged words one `(T,)` a text; `inputs` are those that the network takes."""
+    """Encoded texts `(2, T)` with targets, of tagged words one `(T,)` a text.
+
+    inputs: those that the network takes.
+    """
 
     texts: Sequence[Tensor]
     labels: Targets

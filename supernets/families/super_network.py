@@ -38,6 +38,7 @@ from supernets.settings import DEFAULT_PRECISION, SpaceSettings
 from supernets.space.cost import Cost
 from supernets.space.dimensions import DepthDimension, in_order, problems
 from supernets.space.space import Architecture, Gene, Genomes, Requires, SearchSpace
+from supernets.tasks.task import Reading
 
 CONFIG_FILE = "config.json"
 SPACE_FILE = "space.json"
@@ -67,6 +68,7 @@ class SuperNetwork(nn.Module, ABC):
     num_labels: int
     features: Callable[..., Tensor]
     head: ElasticLinear
+    reads: Reading = "class"
     block_order: dict[str, list[int]]
     active: dict[str, list[int]]
 
@@ -90,6 +92,16 @@ class SuperNetwork(nn.Module, ABC):
     @abstractmethod
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
         """Input or output name -> axis -> symbol, for the ONNX graph."""
+
+    def read(self, what: Reading) -> None:
+        """Give the head something else than the family's own classifier reads.
+
+        Raises ValueError for a family that has nothing else.
+        """
+        if what != self.reads:
+            raise ValueError(
+                f"task: a {self.config.family} network has no outputs for {what!r}; it can classify"
+            )
 
     def free_axes(self, space: SearchSpace) -> dict[str, dict[int, str]]:
         """Input axes in which the sub-networks of a space differ, named like `dynamic_axes`."""
@@ -271,6 +283,7 @@ class SuperNetwork(nn.Module, ABC):
         description = {
             "config": self.config.model_dump(mode="json"),
             "num_labels": self.num_labels,
+            "reads": self.reads,
             "block_order": self.block_order,
         }
         write_atomically(folder / CONFIG_FILE, json.dumps(description, indent=2))

@@ -1,4 +1,4 @@
-"""Metrics of tagged words: a sample is a text's words, outputs `(words, tags)`, targets `(words,)`."""
+"""Metrics of tagged words: a sample is a text, outputs `(words, tags)`, targets `(words,)`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from supernets.metrics.metric import Array, Quality
 
 Entity = tuple[int, int, str]
+MARKS = tuple("BIESLUO")
+"""Begin, inside, end, single, and last and unit in their place; outside."""
 
 
 def word_accuracy(outputs: list[Array], tags: list[Array], names: Sequence[str]) -> float:
@@ -34,8 +36,8 @@ def entities(tags: Sequence[str]) -> Iterator[Entity]:
     """First word, word behind the last, and type of each entity; tags of IOB, IOB2 or BIOES."""
     start, kind, before = 0, "", "O"
     for place, tag in enumerate([*tags, "O"]):
-        mark, _, name = tag.partition("-") if "-" in tag else (tag[:1], "", "")
-        if tag != "O" and mark not in tuple("BIESLU"):
+        mark, _, name = tag.partition("-")
+        if mark not in MARKS:
             mark, name = "I", tag  # tags without marks: neighbours of one type are one entity
         inside = tag != "O"
         goes_on = inside and before not in ("", "O", "E", "S", "L", "U") and name == kind

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from supernets.families.hugging_face import CheckpointError, Tensors
+from supernets.tasks.task import Task
 
 
 def classifier(
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     heads: Sequence[str],
-    label_names: Sequence[str],
+    task: Task,
     head: str,
 ) -> tuple[Tensors, list[str]]:
     """Weight and bias of the head in the data's order, or nothing if a new one is due; notes.
@@ -24,7 +25,13 @@ def classifier(
     heads: names of the classifiers whose outputs are averaged. Raises CheckpointError for labels
     that are not the data's.
     """
-    if head == "new" or f"{heads[0]}.weight" not in tensors:
+    label_names, other = task.label_names, _of_other_task(config, task)
+    if other and head == "keep":
+        raise CheckpointError(
+            f"model.head: keep is not possible, the checkpoint's head is for {other}, the task is "
+            f"{task.name}; use auto or new"
+        )
+    if head == "new" or other or f"{heads[0]}.weight" not in tensors:
         return {}, ["model.checkpoint: a new classifier is trained"]
     size = tensors[f"{heads[0]}.weight"].shape[:1].numel()
     if size != len(label_names):
@@ -49,16 +56,24 @@ def classifier(
             f"model.checkpoint: its classifier is missing or no classifier for {size} labels in "
             f"{wrong[0]}; set model.head to new"
         )
-    order = None if head == "keep" else label_order(config, label_names)
+    order = None if head == "keep" or size == 1 else label_order(config, label_names)
     weight = torch.stack([tensors[f"{name}.weight"].float() for name in heads], dim=2).flatten(1)
     bias = torch.stack([tensors[f"{name}.bias"].float() for name in heads]).mean(dim=0)
     weight = weight / len(heads)
     notes = []
     if order is not None:
         weight, bias = weight[order], bias[order]
-    elif head == "auto":
+    elif head == "auto" and size > 1:
         notes = ["model.checkpoint: its labels have no names; they are taken in the data's order"]
     return {"head.weight": weight, "head.bias": bias}, notes
+
+
+def _of_other_task(config: Mapping[str, Any], task: Task) -> str:
+    """What the class that config.json names is for, where that is not the task; empty if it is."""
+    named = str((config.get("architectures") or [""])[0])
+    ends = {"ForTokenClassification": "tokens", "ForSequenceClassification": "whole texts"}
+    own = "tokens" if task.reads == "tokens" else "whole texts"
+    return next((what for end, what in ends.items() if named.endswith(end) and what != own), "")
 
 
 def label_order(config: Mapping[str, Any], label_names: Sequence[str]) -> list[int] | None:

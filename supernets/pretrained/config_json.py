@@ -106,7 +106,9 @@ def export_config(config: Sizes, architecture: Architecture, task: Task) -> dict
     for dimension in family(config.family).dimensions:
         described |= dimension.config_json(config, architecture)
     return {
-        "architectures": [variant.architecture],
+        "architectures": [
+            variant.architecture.replace("SequenceClassification", task.architecture)
+        ],
         "model_type": variant.model_type,
         **({variant.section: described} if variant.section else described),
         **task.config_json(),

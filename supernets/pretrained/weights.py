@@ -17,8 +17,11 @@ from supernets.pretrained.checkpoint import Checkpoint, open_checkpoint
 from supernets.pretrained.classifier import classifier
 from supernets.pretrained.config_json import hugging_face, read_config
 from supernets.pretrained.tensors import Given, read_tensors, unwrapped
+from supernets.tasks.task import Reading, Task
 
 INITIAL_STD = 0.02
+TOKEN_HEADS = ("classifier",)
+"""What transformers calls the head of tokens, whatever the family."""
 
 
 def model_config(settings: ModelSettings) -> Sizes:
@@ -69,7 +72,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def read_weights(
-    network: SuperNetwork, checkpoint: Checkpoint, label_names: Sequence[str], head: str
+    network: SuperNetwork, checkpoint: Checkpoint, task: Task, head: str
 ) -> tuple[dict[str, Tensor], list[str]]:
     """A checkpoint's tensors by our names, and what the user should know.
 
@@ -81,14 +84,15 @@ def read_weights(
     config, own = network.config, checkpoint_sizes(checkpoint)
     known = hugging_face(config.family)
     given = read_tensors(checkpoint, known)
-    heads = known.variant_of(own).heads
+    heads = TOKEN_HEADS if task.reads == "tokens" else known.variant_of(own).heads
     ready = known.prepare(given.tensors, own, config)
     wanted = known.renaming(name for name in network.state_dict() if not name.startswith("head."))
-    fresh, notes = classifier(checkpoint.config, ready, heads, label_names, head)
+    fresh, notes = classifier(checkpoint.config, ready, heads, task, head)
     used = {*wanted.values(), *(given.tensors.keys() - ready.keys())}
     if fresh:
         used |= {f"{name}.{kind}" for name in heads for kind in ("weight", "bias")}
-    unknown = given.unknown(known, used, keeps_head=bool(fresh))
+    left_out = {name for m in known.optional for name in _of(known.names[m], given, task.reads)}
+    unknown = given.unknown(known, used | left_out, keeps_head=bool(fresh))
     notes += _refuse_missing(known, wanted, ready, unknown, checkpoint)
     _refuse_unknown(unknown, checkpoint, network)
     given.require_numbers(used)
@@ -97,6 +101,11 @@ def read_weights(
     tensors = {**translated, **fresh}
     _refuse_shapes(network, tensors)
     return tensors, notes
+
+
+def _of(module: str, given: Given, reads: Reading) -> set[str]:
+    """Tensors of a module that only the family's own classifier reads, where it is not asked."""
+    return set() if reads == "class" else {n for n in given.tensors if n.startswith(f"{module}.")}
 
 
 def _refuse_missing(

@@ -13,12 +13,16 @@ from supernets.tasks.task import Loss, Targets, Task
 
 
 class MultiLabel(Task):
-    """Any number of labels per sample: targets are marks `(n, labels)`, each label is asked alone."""
+    """Any number of labels per sample: targets are marks `(n, labels)`, each asked alone."""
 
     name = "multi-label"
     title = "any number of labels a sample"
     metrics = ("f1", "f1_micro", "map", "auc")
     problem_type = "multi_label_classification"
+    answer_code = """\
+names = json.load(open("config.json"))["id2label"]
+print([names[str(label)] for label in np.flatnonzero(logits[0] > 0)])
+"""
 
     def loss(self, settings: TrainSettings, targets: Targets, outputs: int) -> Loss:
         """Binary cross-entropy; balanced, the marks of rare labels weigh more."""

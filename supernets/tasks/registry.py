@@ -24,6 +24,6 @@ def task_named(name: str) -> str:
     return name
 
 
-def make_task(name: str, label_names: Sequence[str]) -> Any:
+def make_task(name: str, label_names: Sequence[str], pair: bool = False) -> Any:
     """The task of that name for these labels, a `Task`."""
-    return resolve_name(TASKS[name])(label_names)
+    return resolve_name(TASKS[name])(label_names, pair)

@@ -27,11 +27,12 @@ all tokens that are no padding, or the first token."""
 
 
 class Task(ABC):
-    """One task of one data set, whose labels have these names.
+    """One task of one data set, whose labels have these names. pair: samples are pairs of texts.
 
     title: in words. metrics: names of those that fit, the default first. reads: what the head is
     given of a network. problem_type: in config.json. architecture: how transformers ends the class
     of a text network for it, pipeline: how it calls the task.
+    answer_code: Python for the model card, from `logits` of one sample to the answer.
     """
 
     name: ClassVar[str]
@@ -41,11 +42,12 @@ class Task(ABC):
     problem_type: ClassVar[str | None] = None
     architecture: ClassVar[str] = "SequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
+    answer_code: ClassVar[str]
     once_per_sample: ClassVar[bool] = True
     """Whether a sample has one row of outputs, so that a teacher's can be kept in one tensor."""
 
-    def __init__(self, label_names: Sequence[str] = ()) -> None:
-        self.label_names = tuple(label_names)
+    def __init__(self, label_names: Sequence[str] = (), pair: bool = False) -> None:
+        self.label_names, self.pair = tuple(label_names), pair
 
     @abstractmethod
     def loss(self, settings: TrainSettings, targets: Targets, outputs: int) -> Loss:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from supernets.data.targets.lists import inner, is_list
 from supernets.data.targets.targets import Targets, Values
 
-YES = {True, 1, "1", "1.0", "true", "True", "yes"}
-NO = {False, 0, "0", "0.0", "false", "False", "no"}
+YES = {True, "1", "1.0", "true", "True", "yes"}
+NO = {False, "0", "0.0", "false", "False", "no"}
 
 
 def read_labels(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Targets:
@@ -29,7 +29,7 @@ def read_labels(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Target
 
 
 def _targets(names: tuple[str, ...], values: Mapping[str, Values]) -> Targets:
-    given = {name: ~np.isnan(rows).any(axis=1) for name, rows in values.items()}
+    given = {name: np.asarray(~np.isnan(rows).any(axis=1)) for name, rows in values.items()}
     return Targets(names, values, given)
 
 
@@ -49,8 +49,8 @@ def _mark(value: Any, column: str) -> float:
     if value in YES or value in NO:
         return float(value in YES)
     raise ValueError(
-        f"data.label_column: {column!r} holds {value!r}, but a column for one of several labels must "
-        "hold 0 or 1"
+        f"data.label_column: {column!r} holds {value!r}, but a column for one of several labels "
+        "must hold 0 or 1"
     )
 
 

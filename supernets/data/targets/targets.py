@@ -14,7 +14,7 @@ from supernets.data.fingerprint import Hashes, hash_contents
 from supernets.data.labels import NO_LABEL, Rows, number_labels
 
 Values = NDArray[Any]
-"""A target per row: class numbers `(n,)`, marks of labels `(n, labels)`, numbers `(n,)` in floats, or
+"""A target per row: class numbers `(n,)`, marks of labels `(n, labels)`, floats `(n,)`, or
 lists of tag numbers `(n,)` as objects."""
 
 

@@ -39,7 +39,7 @@ def tell_task(train: Dataset, labels: Sequence[str], hint: str | None, pair: boo
 
 
 def _is_scale(values: Sequence[Any], hint: str | None) -> bool:
-    """Whether numbers are amounts: too many with fractions for classes, or as the checkpoint says."""
+    """Whether numbers are amounts: many with fractions, or as the checkpoint says."""
     if not are_numbers(values):
         return False
     found = {number(value, "") for value in values}

@@ -22,6 +22,7 @@ from supernets.layers.disentangled import RelativePlaces
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
+from supernets.tasks.task import Reading
 
 DEFAULT_TOKENS = 128
 """Sequence length where none is given: that at which the papers state BERT's MACs."""
@@ -30,7 +31,8 @@ DEFAULT_TOKENS = 128
 class TextTransformer(nn.Module):
     """Classifier of texts; blocks keep the index they had in the network they are of.
 
-    What `config` does without is None. places: vectors of relative places.
+    What `config` does without is None. places: vectors of relative places. reads: what the head is
+    given; the pooler, where the head is given something else than it puts out, is an identity.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class TextTransformer(nn.Module):
         places: RelativePlaces | None,
         blocks: Mapping[int, TextBlock],
         norm: nn.LayerNorm | None,
-        pooler: nn.Linear,
+        pooler: nn.Module,
         pooler_norm: nn.LayerNorm | None,
-        head: nn.Linear,
+        head: nn.Module,
+        reads: Reading = "class",
     ) -> None:
         super().__init__()
         self.config, self.embeddings, self.places = config, embeddings, places
@@ -50,6 +53,9 @@ class TextTransformer(nn.Module):
         self.blocks = nn.ModuleDict({str(index): block for index, block in blocks.items()})
         self.norm, self.pooler, self.activation = norm, pooler, ACTIVATIONS[config.pooled]()
         self.pooler_norm, self.head = pooler_norm, head
+        self.reads: Reading = reads
+        if isinstance(pooler, nn.Identity):
+            self.activation = nn.Identity()
 
     row_of_distance: Tensor | None
 
@@ -67,15 +73,21 @@ class TextTransformer(nn.Module):
     def features(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """What the classifier reads of each text, `(B, D)`."""
-        if self.config.pooling == "mean":
+        """What the head reads of each text `(B, D)`, or of each token `(B, T, D)`."""
+        read = 1 if self.pooling == "first" else None
+        x = self.encode(input_ids, attention_mask, token_type_ids, read)
+        if self.pooling == "first":
+            x = x[:, 0]
+        elif self.pooling == "mean":
             real_BT1 = attention_mask[:, :, None]
-            x_BTD = self.encode(input_ids, attention_mask, token_type_ids) * real_BT1
-            read_BD = x_BTD.sum(dim=1) / real_BT1.sum(dim=1)
-        else:
-            read_BD = self.encode(input_ids, attention_mask, token_type_ids, read=1)[:, 0]
-        pooled_BD: Tensor = self.activation(self.pooler(read_BD))
-        return pooled_BD if self.pooler_norm is None else self.pooler_norm(pooled_BD)
+            x = (x * real_BT1).sum(dim=1) / real_BT1.sum(dim=1)
+        pooled: Tensor = self.activation(self.pooler(x))
+        return pooled if self.pooler_norm is None else self.pooler_norm(pooled)
+
+    @property
+    def pooling(self) -> str:
+        """Which tokens are read: the first, the mean of all, or every one (`tokens`)."""
+        return self.config.pooling if self.reads == "class" else self.reads
 
     def encode(
         self,
@@ -103,7 +115,6 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
     config: TextTransformerSizes
     embeddings: ElasticTextEmbeddings
     norm: ElasticLayerNorm | None
-    pooler: ElasticLinear
     pooler_norm: ElasticLayerNorm | None
     head: ElasticLinear
 
@@ -143,6 +154,12 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         norm = ElasticLayerNorm(width, eps) if config.relative_norm else None
         return RelativePlaces(torch.zeros(2 * config.relative_span, width), norm)
 
+    def read(self, what: Reading) -> None:
+        """Give the head something else; every token passes the pooler where that has a norm."""
+        self.reads = what
+        if what != "class" and not (what == "tokens" and self.pooler_norm is not None):
+            self.pooler, self.activation, self.pooler_norm = nn.Identity(), nn.Identity(), None
+
     def extract(self) -> TextTransformer:
         """Copy the active sub-network into a plain network, in evaluation mode."""
         blocks = {index: self.block(index).extract() for index in self.active_blocks}
@@ -152,9 +169,10 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
             None if self.places is None else self.places.extract(),
             {index: block for index, block in blocks.items() if isinstance(block, TextBlock)},
             None if self.norm is None else self.norm.extract(),
-            self.pooler.extract(),
+            _extracted(self.pooler),
             None if self.pooler_norm is None else self.pooler_norm.extract(),
-            self.head.extract(),
+            _extracted(self.head),
+            self.reads,
         ).eval()
 
     @property
@@ -197,11 +215,14 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         width = np.full(len(values), config.embed_dim, dtype=np.int64)
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
         tokens = once * (sequence_length or DEFAULT_TOKENS)
-        read = tokens if config.pooling == "mean" else 1
+        read = once if self.pooling == "first" else tokens
+        everywhere = {"embeddings.projection"}
+        if self.pooling == "tokens":
+            everywhere |= {"pooler", "head"}
         extents, macs = self.block_costs(values, width, [tokens] * config.depth, read)
         for layer in self.layers:
             if layer.name not in extents:
-                uses = tokens if layer.name == "embeddings.projection" else once
+                uses = tokens if layer.name in everywhere else once
                 sizes = once * layer.shape[1], once * layer.shape[0]
                 extents[layer.name] = Extent(*sizes, uses, always)
         biases, unused = self.relative_biases(values)
@@ -237,6 +258,11 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
             kept = depth >= self.rank("depth", index)
             count += _parameters(self.block(index).norms) * kept
         return count
+
+
+def _extracted(module: nn.Module) -> nn.Module:
+    """An elastic layer as a plain one; others have no sizes."""
+    return module.extract() if isinstance(module, ElasticLinear) else module
 
 
 def _parameters(modules: Iterable[nn.Module]) -> int:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from supernets.families.hugging_face import CheckpointError
 from supernets.load import Start, load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.tasks.classification import Classification
 from tests.family_models import BERT_SIZES, inputs_for, make
 
 transformers.logging.set_verbosity_error()
@@ -35,7 +37,8 @@ NAMES = ("a", "b", "c", "d", "e")
 def task(names: Sequence[str] = NAMES, size: int | None = None) -> TaskData:
     pixels = ImagePreprocessor.plain(size) if size else None
     none: Any = None  # no split of the data is read
-    return TaskData(none, none, none, tuple(names), pixels or none)
+    train: Any = SimpleNamespace(task=Classification(names))
+    return TaskData(train, none, none, tuple(names), pixels or none)
 
 
 def load(

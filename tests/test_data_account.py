@@ -65,7 +65,7 @@ def contents(*labels: str, start: int = 0) -> Contents:
     names = sorted(set(labels))
     inputs = np.arange(start, start + len(labels), dtype=np.uint64)
     numbers = np.array([names.index(label) for label in labels])
-    return Contents.of({"train": inputs}, {"train": hashes(numbers, names)})
+    return Contents.of({"train": inputs}, hashes({"train": numbers}, names))
 
 
 def test_rows_that_are_found_are_used_or_left_out(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ class DataSource:
         """Hashes of all rows."""
         return Contents.of(
             {name: split.hashes() for name, split in self.splits.items()},
-            {name: hashes(s.labels, self.label_names) for name, s in self.splits.items()},
+            hashes({name: s.labels for name, s in self.splits.items()}, self.label_names),
         )
 
     @cached_property

@@ -61,9 +61,12 @@ def counts(values: Values, names: Sequence[str]) -> dict[str, int]:
     return dict(zip(names, found.tolist(), strict=True))
 
 
-def hashes(values: Values, names: Sequence[str]) -> Hashes:
+def hashes(splits: Mapping[str, Values], names: Sequence[str]) -> dict[str, Hashes]:
     """A hash of each row's target `(n,)`, by the labels' names where it is one class."""
-    if values.dtype == np.int64 and values.ndim == 1:
-        named = hash_contents(name.encode("utf-8", "surrogatepass") for name in names)
-        return named[values]
-    return hash_contents(repr((row.tolist(), *names)).encode() for row in values)
+    named = hash_contents(name.encode("utf-8", "surrogatepass") for name in names)
+    return {
+        split: named[values]
+        if values.dtype == np.int64 and values.ndim == 1
+        else hash_contents(repr((row.tolist(), *names)).encode() for row in values)
+        for split, values in splits.items()
+    }

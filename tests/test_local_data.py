@@ -176,7 +176,7 @@ def test_what_is_no_class_is_refused_with_the_reason(
     rows = [{"text": f"t {i}", "label": labels[i % len(labels)]} for i in range(60)]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(ValueError, match=r"data.label_column: 'label'") as caught:
-        opened(tmp_path)
+        open_tables(DataSettings(name=str(tmp_path)), "text", "classification")
     assert told in str(caught.value)
 
 

@@ -119,7 +119,7 @@ def init(
     experiment = experiment_of(written(checkpoint, data), Path.cwd(), "init")
     from supernets.load import load_data
 
-    found = load_data(experiment.data, experiment.model)
+    found = load_data(experiment.data, experiment.model, experiment.task)
     path = out or Path(f"{experiment.name}.yaml")
     places = beside(checkpoint, path.parent), beside(data, path.parent)
     sections = written(*places, name=experiment.name)

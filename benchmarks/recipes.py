@@ -55,7 +55,7 @@ def measured(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
 
 def tuned_minus_plain(experiment: Experiment, folder: RunFolder) -> float:
     """The tuned full network's score on validation, less that of plain fine-tuning as long."""
-    data = load_data(experiment.data, experiment.model)
+    data = load_data(experiment.data, experiment.model, experiment.task)
     start = folder.trained if experiment.model.training is not None else None
     network = (
         load_supernet(experiment.model, data, experiment.seed).network

@@ -62,7 +62,7 @@ def planned(
         whole = round(fewer / (1 - kept_back))
         experiment = with_values(experiment, {"data.max_validation": whole})
         reasons["data.max_validation"] = "what the budget leaves for judging candidates"
-        data = load_data(experiment.data, experiment.model)
+        data = load_data(experiment.data, experiment.model, experiment.task)
     found = plan(experiment, facts, costs, _sizes(data), pace.now_s)
     if experiment.budget_s is not None:
         pace.plan(experiment.budget_s, found.seconds, found.free, found.polish_s)

@@ -203,7 +203,7 @@ def run(
     experiment = at_storage(given, storage)
     # torch takes seconds to import: a mistake in the file is told before.
     from nas.reporting.offers import offers_table
-    from nas.reporting.report import front_table, recommendation
+    from nas.reporting.texts import front_table, recommendation
     from supernets.training.distributed import Ranks
 
     request, leads = StopRequest(), Ranks.of_environment().leads
@@ -319,15 +319,34 @@ def check(
 
 
 @app.command()
-def report(run_folder: Run, storage: Storage = None) -> None:
-    """Write report.html and report.md from what a run knows so far."""
+def report(
+    run_folders: Annotated[
+        list[Path], typer.Argument(help="Run folders; several are compared.", metavar="RUN...")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Page that compares several runs.", show_default=False),
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Write report.html and report.md from what a run knows so far, or a page comparing runs."""
+    from nas.reporting.compare import write_comparison
     from nas.reporting.report import write_report
     from nas.run.run_folder import RunFolder
 
     _remember(storage)
-    folder = RunFolder(run_folder)
-    write_report(folder)
-    console.print(f"report: {folder.report_html}", highlight=False, soft_wrap=True)
+    folders = [RunFolder(path) for path in run_folders]
+    if (len(folders) > 1) != (out is not None):
+        raise ValueError(
+            f"report: {len(folders)} run folder(s) and {'an' if out else 'no'} --out; one run has "
+            "its report in its own folder, several are compared with --out compare.html"
+        )
+    if out is None:
+        write_report(folders[0])
+    else:
+        write_comparison(folders, out)
+    page = out or folders[0].report_html
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -30,8 +30,10 @@ from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, RunFolderError, write_json
 from nas.run.saved_experiment import is_written, read_experiment
 from nas.run_session import RunSession
+from nas.search.effects import effects_of_genes
 from nas.search.predictor_report import report_predictors
 from nas.search.problem import SearchProblem
+from nas.search.surrogate import Surrogate
 from nas.search_loop import SearchLoop, history_of
 from nas.training.train_supernet import Preparation
 from nas.workers.handover import open_artifacts, send_supernet
@@ -140,9 +142,12 @@ def validate_and_export(session: RunSession, problem: SearchProblem) -> Front:
     front = read_front(folder)
     if front is None or not _is_current(front, len(evaluations), session):
         history = history_of(evaluations, problem)
-        predictors = report_predictors(problem, history, session.experiment.seed)
+        surrogate = Surrogate.fit(problem, history, session.experiment.seed)
+        predictors = report_predictors(surrogate, history)
         write_json(folder.predictors, [p.to_json() for p in predictors])
+        write_json(folder.effects, effects_of_genes(surrogate, history.good.genomes))
         front = session.validate(evaluations, predictors)
+        write_json(folder.profile, session.profile(front.models))
         write_json(folder.front, front.to_json())
     if session.latency_queue is not None:
         session.ledger.note(finished=True)

@@ -12,9 +12,10 @@ from hardware.graph.template import Template
 from hardware.portability.runtimes import Runtime, parse_runtime
 from nas.cost_models import supernet_problem
 from nas.delivery.exporter import Exporter
+from nas.delivery.layer_profile import LayerProfile, profile_layers
 from nas.delivery.luck import UNSHARED, luck_by_key
 from nas.delivery.offers import offers
-from nas.delivery.results import Front
+from nas.delivery.results import Front, ValidatedModel
 from nas.delivery.selection import pick_models
 from nas.delivery.validator import VALIDATION_REPEATS, Validator
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references, reference_candidates
@@ -196,6 +197,18 @@ class RunSession:
         if not named and self.builder.target.provider == "cpu":
             named = ("onnxruntime",)
         return [parse_runtime(name) for name in named]
+
+    def profile(self, models: Sequence[ValidatedModel]) -> dict[str, dict[str, LayerProfile]]:
+        """Exported model -> what each of its layers takes; times where this is the target."""
+        here, target = self.latency_queue is None, self.builder.target
+        return {
+            model.name: profile_layers(
+                self.folder.model(model.name) / "model.onnx",
+                target,
+                self.builder.example(model.candidate) if here else None,
+            )
+            for model in models
+        }
 
     def luck(
         self, evaluations: Sequence[Evaluation], predictors: Sequence[PredictorReport]

@@ -25,7 +25,10 @@ from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Details, Evaluation, Role
 from nas.experiment.load import load_experiment
 from nas.experiment.schema import Experiment
-from nas.reporting.report import Report, front_table, html, markdown, recommendation
+from nas.reporting.facts import Report
+from nas.reporting.markdown_report import markdown
+from nas.reporting.page import html
+from nas.reporting.texts import front_table, recommendation
 from nas.workers.remote_meter import RemoteLatency
 from tests.faults.victim import write_experiment
 

@@ -54,7 +54,7 @@ def test_report(old: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     command(monkeypatch, "report", old.path)
     tables = [line for line in written.splitlines() if line.startswith("| fp32")]
     assert set(tables) <= set(old.report_markdown.read_text(encoding="utf-8").splitlines())
-    assert "plotly" in old.report_html.read_text(encoding="utf-8")
+    assert 'id="picture-data"' in old.report_html.read_text(encoding="utf-8")
 
 
 def test_export(old: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

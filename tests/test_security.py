@@ -29,7 +29,10 @@ from nas.evaluation.record import Evaluation
 from nas.experiment.database_url import masked, without_password
 from nas.experiment.schema import Experiment
 from nas.ledger.storage import StorageError, open_storage
-from nas.reporting.report import Report, html, markdown, write_report
+from nas.reporting.facts import Report
+from nas.reporting.markdown_report import markdown
+from nas.reporting.page import html
+from nas.reporting.report import write_report
 from nas.run.progress import rich_reporter
 from nas.run.run_folder import RunFolder, RunFolderError, write_json
 from supernets.data.hf_datasets import open_tables

@@ -27,7 +27,7 @@ from nas.delivery.selection import recommend
 from nas.delivery.serving import TRANSFORMERS_JS_FILE, browser_code, lay_out, runs_in
 from nas.experiment.load import load_experiment
 from nas.experiment.schema import ExportSettings
-from nas.reporting.report import runtimes
+from nas.reporting.texts import runtimes
 from tests.other_runtimes import NODE_MODULES, needs_browser_runtime
 from tests.sample_networks import VIT, bert, vit
 from tests.test_disturbed import REFERENCE_MODELS, model

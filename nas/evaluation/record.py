@@ -45,7 +45,11 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of one candidate: its metrics, or the reason there are none."""
+    """What is known of one candidate: its metrics, or the reason there are none.
+
+    finished_s: when, in seconds since 1970; None where it was not kept. A candidate measured again
+    is the same.
+    """
 
     candidate: Candidate
     metrics: Mapping[str, float]
@@ -53,6 +57,7 @@ class Evaluation:
     role: Role = "search"
     round: int = 0
     failure: str | None = None
+    finished_s: float | None = field(default=None, compare=False)
 
     @property
     def disturbed(self) -> bool:

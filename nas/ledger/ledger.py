@@ -230,7 +230,7 @@ class Ledger:
 
     def _evaluation(self, trial: FrozenTrial) -> Evaluation:
         if trial.number not in self._read:
-            attrs = trial.user_attrs
+            attrs, finished = trial.user_attrs, trial.datetime_complete
             self._read[trial.number] = Evaluation(
                 candidate=Candidate.from_json(attrs["candidate"]),
                 metrics=attrs.get("metrics", {}),
@@ -238,5 +238,6 @@ class Ledger:
                 role=attrs["role"],
                 round=attrs["round"],
                 failure=attrs.get("failure"),
+                finished_s=None if finished is None else finished.timestamp(),
             )
         return self._read[trial.number]

@@ -38,21 +38,23 @@ def _row(offer: Offer, front: Front) -> tuple[str, ...]:
         offer.model,
         f"{versus.latency_ratio:.2f}x{mark(versus.latency_disturbed)}",
         f"{versus.size_ratio:.2f}x",
-        _between(promise.difference, promise.low, promise.high),
+        between(promise.difference, promise.low, promise.high),
         f"{promise.p:.2g}",
         f"{promise.samples:,}",
-        _between(promise.expected, promise.expected_low, promise.expected_high),
-        _on_test(versus),
+        between(promise.expected, promise.expected_low, promise.expected_high),
+        on_test(versus),
     )
 
 
-def _on_test(versus: Versus) -> str:
+def on_test(versus: Versus) -> str:
+    """The difference that was found on test, with its interval where that is known."""
     if versus.accuracy_low is None or versus.accuracy_high is None:
         return f"{versus.accuracy_difference:+.4f}"
-    return _between(versus.accuracy_difference, versus.accuracy_low, versus.accuracy_high)
+    return between(versus.accuracy_difference, versus.accuracy_low, versus.accuracy_high)
 
 
-def _between(value: float, low: float, high: float) -> str:
+def between(value: float, low: float, high: float) -> str:
+    """A difference and its interval."""
     return f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
 
 

@@ -63,6 +63,10 @@ class RunFolder:
     """Scores of candidates that another run of the same super-network measured."""
     predictors = Inside("predictors.json")
     """The chosen predictors and their errors."""
+    effects = Inside("effects.json")
+    """What each gene does to each metric, as predicted."""
+    profile = Inside("profile.json")
+    """Bytes and time of every layer of the exported models."""
     front = Inside("front.json")
     """Validated candidates."""
     models = Inside("models")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from nas.experiment.metrics import find_metric
-from nas.search.problem import History, SearchProblem
+from nas.search.problem import History
 from nas.search.surrogate import Surrogate
 from predictors.selection import Judgement
 
@@ -68,9 +68,12 @@ class PredictorReport:
         )
 
 
-def report_predictors(problem: SearchProblem, history: History, seed: int) -> list[PredictorReport]:
-    """Fit every predicted metric on all measurements and keep the held-out predictions."""
-    surrogate = Surrogate.fit(problem, history, seed)
+def report_predictors(surrogate: Surrogate, history: History) -> list[PredictorReport]:
+    """Of every metric that is predicted: the held-out predictions beside the measurements.
+
+    surrogate: fitted to this history.
+    """
+    problem = surrogate.problem
     return [
         PredictorReport(
             metric,

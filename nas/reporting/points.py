@@ -1,0 +1,128 @@
+"""What the page's picture shows: every measured candidate, and its drawing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hardware.formats.format import Format
+from hardware.formats.registry import ordered
+from nas.delivery.layer_profile import LayerProfile
+from nas.delivery.results import Front, ValidatedModel
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.record import Evaluation
+from nas.experiment.metrics import METRICS
+from nas.reporting.drawing import genes_json, space_of, values_json
+from supernets.space.space import SearchSpace
+
+Profiles = Mapping[str, Mapping[str, LayerProfile]]
+"""Exported model -> layer -> what it takes."""
+
+
+def picture(
+    front: Front,
+    evaluations: Sequence[Evaluation],
+    space: SearchSpace | None,
+    profiles: Profiles,
+    cards: Mapping[str, str],
+) -> dict[str, Any]:
+    """Axes, points, genes and formats, as plain values for the page's script.
+
+    space: None where it is not known, then the genes that the models show. cards: of exported
+    models, by name.
+    """
+    known = space or space_of([model.candidate for model in front.models])
+    full = front.references[0].candidate if front.references else front.models[0].candidate
+    models = {model.candidate.key: model for model in front.models}
+    measured = {e.candidate.key: e for e in evaluations if e.failure is None}
+    points = []
+    for key, candidate in _candidates(models, measured).items():
+        model = models.get(key)
+        metrics = dict(measured[key].metrics) if key in measured else {}
+        if model is not None:
+            metrics.update(_validated(model, front))
+        name = key if model is None else model.name
+        points.append(
+            {
+                "name": name,
+                "role": "searched" if model is None else model.role,
+                "metrics": metrics,
+                "values": values_json(known, candidate),
+                "formats": _by_format(candidate, None if model is None else profiles.get(name)),
+                "card": cards.get(name, ""),
+            }
+        )
+    return {
+        "axes": _axes(points, front),
+        "points": points,
+        "genes": genes_json(known, full),
+        "formats": [_format_json(entry) for entry in ordered()],
+        "selected": front.recommended,
+        "full": front.references[0].name if front.references else front.models[0].name,
+    }
+
+
+def _candidates(
+    models: Mapping[str, ValidatedModel], measured: Mapping[str, Evaluation]
+) -> dict[str, Candidate]:
+    """Searched ones first, so that models are drawn over them."""
+    searched = {key: e.candidate for key, e in measured.items() if key not in models}
+    return searched | {key: model.candidate for key, model in models.items()}
+
+
+def _validated(model: ValidatedModel, front: Front) -> dict[str, float]:
+    """What was measured again at the end, in place of what the search saw."""
+    return {
+        front.metric: model.validation_accuracy,
+        "latency_ms": model.latency_ms[0],
+        "size_bytes": float(model.size_bytes),
+    }
+
+
+def _axes(points: Sequence[Mapping[str, Any]], front: Front) -> list[dict[str, Any]]:
+    """Metrics that all points have, the front's own first."""
+    shared = set.intersection(*(set(point["metrics"]) for point in points))
+    first = [front.metric, "latency_ms", "size_bytes"]
+    names = [*first, *(name for name in METRICS if name not in first)]
+    return [
+        {
+            "name": name,
+            "title": title_of(name),
+            "larger": METRICS[name].direction == "maximize",
+            "quality": METRICS[name].quality is not None,
+        }
+        for name in names
+        if name in shared
+    ]
+
+
+def title_of(name: str) -> str:
+    """A metric in words, with its unit."""
+    metric = METRICS[name]
+    if metric.quality is not None:
+        return f"validation {metric.quality.title}"
+    words = name.removesuffix(f"_{metric.unit}").replace("_", " ") if metric.unit else name
+    return f"{words} ({metric.unit})" if metric.unit else words
+
+
+def _by_format(
+    candidate: Candidate, profile: Mapping[str, LayerProfile] | None
+) -> list[dict[str, Any]]:
+    """Layers, and of an exported model bytes and time, by format; the rest under ''."""
+    if profile is None:
+        layers = Counter(entry.name for entry in candidate.policy.values())
+        return [{"format": name, "layers": count} for name, count in sorted(layers.items())]
+    found: dict[str, dict[str, Any]] = {}
+    for layer in profile.values():
+        row = found.setdefault(
+            layer["format"], {"format": layer["format"], "layers": 0, "bytes": 0.0, "ms": 0.0}
+        )
+        row["layers"] += 1
+        row["bytes"] += layer["weight_bytes"]
+        row["ms"] = None if layer["milliseconds"] is None else row["ms"] + layer["milliseconds"]
+    return [found[name] for name in sorted(found, key=lambda name: (name == "", name))]
+
+
+def _format_json(entry: Format) -> dict[str, Any]:
+    return {"name": entry.name, "bits": entry.bits}

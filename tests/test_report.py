@@ -1,0 +1,96 @@
+"""What the report computes from a run: progress, effects of genes, drawings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nas.evaluation.record import Evaluation
+from nas.experiment.metrics import find_metric
+from nas.reporting.drawing import WHOLE, block_of
+from nas.reporting.page import picture_of
+from nas.reporting.search_history import minutes_of, steps_of
+from nas.search.effects import effects_of_genes
+from nas.search.problem import History
+from nas.search.surrogate import Surrogate
+from tests.sample_problems import block_problem, measure
+from tests.sample_report import sample_report
+
+
+def at(evaluation: Evaluation, finished_s: float | None, duration_s: float) -> Evaluation:
+    details = replace(evaluation.details, duration_s=duration_s)
+    return replace(evaluation, finished_s=finished_s, details=details)
+
+
+def test_minutes_count_no_pause_and_nothing_twice() -> None:
+    one = sample_report().evaluations[0]
+    # 60 s of work, a pause of an hour, 60 s, then another process' 90 s of which 60 s overlap.
+    done = [at(one, 60.0, 60.0), at(one, 3720.0, 60.0), at(one, 3750.0, 90.0)]
+    assert minutes_of(done) == pytest.approx([1.0, 2.0, 2.5])
+    assert minutes_of([at(one, None, 1.0)]) == [None]
+
+
+def test_progress_is_the_volume_covered_so_far() -> None:
+    """Of one objective and one cost in two dimensions, counted cell by cell."""
+    report = sample_report()
+    metrics = [find_metric("accuracy"), find_metric("latency_ms")]
+    steps = steps_of(report.evaluations, metrics)
+    known = sorted(report.evaluations, key=lambda e: e.finished_s or 0)
+    costs = np.array([[-e.metrics["accuracy"], e.metrics["latency_ms"]] for e in known])
+    low, high = costs.min(axis=0), costs.max(axis=0)
+    reference = high + 0.1 * (high - low)
+    rng = np.random.default_rng(0)
+    darts = low + rng.random((20_000, 2)) * (reference - low)
+    hit = (darts[:, None, :] >= costs[None]).all(axis=2)
+    covered = np.maximum.accumulate(hit, axis=1).mean(axis=0)
+    assert [s.hypervolume for s in steps] == pytest.approx(covered / covered[-1], abs=0.02)
+    assert [s.key for s in steps] == [e.candidate.key for e in known]
+
+
+def test_effects_are_what_predictions_change_by() -> None:
+    """Of a metric that is a sum over layers: the summand's change, whatever the others are."""
+    bare = block_problem(2, ("size_bytes",))
+    problem = block_problem(
+        2, ("size_bytes",), exact={"size_bytes": lambda genomes: measure(bare, genomes)[:, 0]}
+    )
+    genomes = problem.space.sample(40, np.random.default_rng(0))
+    history = History.empty(problem).append(genomes, measure(problem, genomes))
+    found = effects_of_genes(Surrogate.fit(problem, history, 0), genomes)["size_bytes"]
+    active = genomes[problem.space.active(genomes)[:, 4]]
+    picked = active[np.unique(np.linspace(0, len(active) - 1, 32).round().astype(int))]
+    mean_width = (picked[:, 3] + 2).mean()
+    assert found["blocks.1.precision"] == pytest.approx(
+        {"int4": mean_width * (4 - 32) * 10, "int8": mean_width * (8 - 32) * 10, "fp32": 0.0}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("blocks.3.attention.num_heads", "blocks.3"),
+        ("stages.1.blocks.2.width", "stages.1.blocks.2"),
+        ("stages.1.width", "stages.1"),
+        ("head.precision", WHOLE),
+        ("depth", WHOLE),
+    ],
+)
+def test_blocks_are_told_from_paths(name: str, block: str) -> None:
+    assert block_of(name) == block
+
+
+def test_the_picture_holds_every_measured_candidate_and_what_it_dropped() -> None:
+    report = sample_report()
+    picture = picture_of(report)
+    names = {point["name"] for point in picture["points"]}
+    keys = {e.candidate.key for e in report.evaluations}
+    assert names == keys | {"fp32", "int8"}
+    shallow = next(e for e in report.evaluations if dict(e.candidate.architecture)["depth"] == 1)
+    point = next(p for p in picture["points"] if p["name"] == shallow.candidate.key)
+    dropped = {
+        g["block"] for g, v in zip(picture["genes"], point["values"], strict=True) if v is None
+    }
+    assert dropped == {"blocks.1", "blocks.2"}
+    full = next(p for p in picture["points"] if p["name"] == picture["full"])
+    assert [g["full"] for g in picture["genes"]] == full["values"]

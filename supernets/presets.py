@@ -45,6 +45,19 @@ PRESETS: dict[str, dict[str, object]] = {
         "hidden_dim": (2048, 2560, 3072),
         "precision": VIT_LAYERS,
     },
+    # BEiT-3 with images alone; six layers in each of twelve blocks.
+    "simqnas/beit3-base": {
+        "depth": (11, 12),
+        "num_heads": HEADS,
+        "hidden_dim": (2048, 2560, 3072),
+        "precision": {"blocks.*": BITS},
+    },
+    "instatune/beit3-base": {
+        "depth": (11, 12),
+        "num_heads": HEADS,
+        "hidden_dim": (2048, 2560, 3072),
+        "precision": VIT_LAYERS,
+    },
     "wide/transformer": {
         "depth": (0.5, 0.67, 0.83, 1.0),
         "num_heads": (0.25, 0.5, 0.75, 1.0),

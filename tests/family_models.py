@@ -1,8 +1,13 @@
-"""Tiny models of transformers that every family is held to. A new family is one more line."""
+"""Tiny models that every family is held to, of transformers but for BEiT-3.
+
+A new family is one more line.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,6 +62,7 @@ from transformers import (
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
 from supernets.pretrained.config_json import read_config
+from tests.plain_beit3 import BEiT3ForImageClassification, PlainBeit3Config, beit3
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16,
@@ -182,6 +188,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "data2vec-vision": lambda: transformers.Data2VecVisionForImageClassification(
         transformers.Data2VecVisionConfig(**VIT_SIZES, use_relative_position_bias=True)
     ),
+    "beit3": beit3,
     "swin": lambda: transformers.SwinForImageClassification(transformers.SwinConfig(**SWIN_SIZES)),
     "siglip": lambda: transformers.SiglipForImageClassification(
         transformers.SiglipConfig(**tower())
@@ -316,6 +323,15 @@ def disturbed(made: Callable[[], Any], seed: int = 0) -> Any:
                 tensor += 0.1 * torch.rand_like(tensor) if "var" in name else 0
                 tensor += 0.1 * torch.randn_like(tensor) if "var" not in name else 0
     return model
+
+
+def described(folder: Path) -> Any:
+    """A model as the config.json of a folder describes it, and its config."""
+    config = json.loads((folder / "config.json").read_text())
+    if config["model_type"] == PlainBeit3Config.model_type:
+        return BEiT3ForImageClassification(PlainBeit3Config.from_pretrained(folder)).train(False)
+    read = transformers.AutoConfig.from_pretrained(folder)
+    return getattr(transformers, config["architectures"][0])(read).eval()
 
 
 def config_of(name: str) -> Sizes:

@@ -11,6 +11,7 @@ from torch import nn
 
 from nas.experiment.schema import Experiment
 from supernets.families.beit.config import BeitConfig
+from supernets.families.beit3.config import Beit3Config
 from supernets.families.bert.config import BertConfig
 from supernets.families.clip.config import ClipConfig
 from supernets.families.deberta.config import DebertaConfig
@@ -50,6 +51,7 @@ CHECKPOINTS: dict[str, Sizes] = {
     "microsoft/beit-base-patch16-224-pt22k-ft22k": BeitConfig(
         image_size=224, patch_size=16, **BASE
     ),
+    "checkpoints/beit3-base/model.safetensors": Beit3Config(image_size=224, patch_size=16, **BASE),
     "microsoft/swin-tiny-patch4-window7-224": SwinConfig(
         image_size=224,
         patch_size=4,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from supernets.families.beit3.config import Beit3Config
 from supernets.families.bert.config import BertConfig
 from supernets.families.convnext.config import ConvNextConfig
 from supernets.families.efficientnet.config import EfficientNetConfig
@@ -26,6 +27,9 @@ BERT_BASE = BertConfig(
     vocab_size=30522, max_positions=512, embed_dim=768, depth=12, num_heads=12, hidden_dim=3072
 )
 VIT_BASE = VitConfig(
+    image_size=224, patch_size=16, embed_dim=768, depth=12, num_heads=12, hidden_dim=3072
+)
+BEIT3_BASE = Beit3Config(
     image_size=224, patch_size=16, embed_dim=768, depth=12, num_heads=12, hidden_dim=3072
 )
 RESNET_50 = ResNetConfig(
@@ -59,6 +63,8 @@ def searched(space: SearchSpace) -> list[Gene]:
         ("simqnas/vit-b16", VIT_BASE, 25, 73, 12.99, 34.9),
         ("instatune/bert-base", BERT_BASE, 25, 74, 12.99, 35.2),
         ("instatune/vit-b16", VIT_BASE, 25, 73, 12.98, 34.9),
+        ("simqnas/beit3-base", BEIT3_BASE, 25, 72, 12.98, 34.6),
+        ("instatune/beit3-base", BEIT3_BASE, 25, 73, 12.98, 34.9),
         # 4 stages' depths and widths, 16 blocks; 53 convolutions.
         ("simqnas/resnet-50", RESNET_50, 24, 53, None, None),
     ],

@@ -102,7 +102,9 @@ class HuggingFace:
     meant if config.json names no class. fixed: fields with the values that we compute, the first of
     which is written. older: patterns of other spellings, and the one in `names`, in the order in
     which they are applied. optional: our modules that a checkpoint without a classifier lacks.
-    ignored: patterns of their tensors that no classifier computes with. prepare: changes their
+    ignored: patterns of their tensors that no classifier computes with. left_out: parts of theirs,
+    in words, that ours are without -> patterns of their tensors. defaults: fields of config.json,
+    for a model_type that transformers does not have. prepare: changes their
     tensors, given the checkpoint's sizes and the wanted ones, so that `names` hold.
     """
 
@@ -113,6 +115,8 @@ class HuggingFace:
     older: tuple[tuple[str, str], ...] = ()
     optional: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    defaults: Mapping[str, Any] | None = None
     prepare: Prepare = _unprepared
     bare: Bare | None = None
 

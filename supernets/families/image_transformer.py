@@ -58,12 +58,22 @@ class ElasticPreNormBlock(ElasticBlock, Block):
         width, eps = config.embed_dim, config.layer_norm_eps
         rows = (2 * config.grid - 1) ** 2 + 3 if config.relative_positions else 0
         activation = ACTIVATIONS[config.activation]()
+        inner_eps = eps if config.inner_norms else None
         Block.__init__(
             self,
             ElasticLayerNorm(width, eps),
-            ElasticAttention(width, config.num_heads, config.head_dim, config.qkv_biases, rows),
+            ElasticAttention(
+                width,
+                config.num_heads,
+                config.head_dim,
+                config.qkv_biases,
+                rows,
+                norm_eps=inner_eps,
+            ),
             ElasticLayerNorm(width, eps),
-            ElasticFeedForward(width, config.hidden_dim, activation, config.gated),
+            ElasticFeedForward(
+                width, config.hidden_dim, activation, config.gated, norm_eps=inner_eps
+            ),
         )
 
     @property
@@ -306,8 +316,8 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
         placed, most = (count * config.absolute_positions for count in (tokens, self._tokens))
         depth = values.sizes("depth", config.depth)
         vectors = 4 * depth + 2 * len(self.norms) + config.prefix
-        biases, unused = self.relative_biases(values)
-        others = width * (vectors + placed) + biases
+        within, unused = self.inner_parameters(values)
+        others = width * (vectors + placed) + within
         narrowed = config.embed_dim * (vectors + most) - width * (vectors + placed) + unused
         return collect(self.layers, extents, values, others, macs, narrowed)
 

@@ -12,6 +12,7 @@ FAMILIES = {
     "clip": "supernets.families.clip:FAMILY",
     "siglip": "supernets.families.siglip:FAMILY",
     "beit": "supernets.families.beit:FAMILY",
+    "beit3": "supernets.families.beit3:FAMILY",
     "swin": "supernets.families.swin:FAMILY",
     "bert": "supernets.families.bert:FAMILY",
     "distilbert": "supernets.families.distilbert:FAMILY",

@@ -205,6 +205,11 @@ class ImageTransformerSizes(ImageSizes, TransformerSizes):
         return False
 
     @property
+    def inner_norms(self) -> bool:
+        """Whether what attention and the MLP's neurons put out is normalised before it is mixed."""
+        return False
+
+    @property
     def absolute_positions(self) -> bool:
         """Whether every token has a position embedding."""
         return True

@@ -137,16 +137,26 @@ class TransformerSuperNetwork(SuperNetwork):
         """What one block's attention takes for relative places, as `block_cost` tells the rest."""
         return {}, np.zeros_like(tokens)
 
-    def relative_biases(self, values: Values) -> tuple[Counts, Counts]:
-        """Numbers in the tables of relative places: of the heads in use, and of the others."""
+    def inner_parameters(self, values: Values) -> tuple[Counts, Counts]:
+        """Parameters of tables of relative places and of norms between layers of a block.
+
+        Those of the heads and neurons in use, and of the others.
+        """
         config = self.config
         used, unused = np.zeros(len(values), np.int64), np.zeros(len(values), np.int64)
         depth = values.sizes("depth", config.depth)
         for index in range(config.depth):
-            bias, kept = self.block(index).attention.bias, depth >= self.rank("depth", index)
-            if bias is not None:
-                gene = f"blocks.{index}.attention.num_heads"
-                heads = values.sizes(gene, config.num_heads)
-                used += len(bias.table) * heads * kept
-                unused += len(bias.table) * (config.num_heads - heads) * kept
+            path, block = f"blocks.{index}", self.block(index)
+            attention, mlp = block.attention, block.mlp
+            per_head = 0 if attention.bias is None else len(attention.bias.table)
+            per_head += 0 if attention.norm is None else 2 * config.head_dim
+            per_neuron = 0 if mlp.norm is None else 2
+            kept = depth >= self.rank("depth", index)
+            for gene, full, each in (
+                (f"{path}.attention.num_heads", config.num_heads, per_head),
+                (f"{path}.mlp.hidden_dim", config.hidden_dim, per_neuron),
+            ):
+                active = values.sizes(gene, full)
+                used += each * active * kept
+                unused += each * (full - active) * kept
         return used, unused

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from supernets.layers.coupled_units import Part, Units
 from supernets.layers.disentangled import Disentangled, ElasticDisentangled, Pairs
-from supernets.layers.elastic import ElasticLinear
+from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.layers.relative_bias import ElasticRelativeBias, RelativeBias
 from supernets.layers.rotary import turned
 from supernets.space.cost import Counts, Extent
@@ -24,7 +24,8 @@ from supernets.space.cost import Counts, Extent
 class Attention(nn.Module):
     """Multi-head self-attention; the number of heads follows from the width of its layers.
 
-    `bias` makes the floats that whoever calls it may give as a mask.
+    `bias` makes the floats that whoever calls it may give as a mask. `norm` is of what all heads
+    put out together (sub-LN: Wang et al. 2022, arXiv 2210.06423).
     """
 
     def __init__(
@@ -36,10 +37,12 @@ class Attention(nn.Module):
         head_dim: int,
         bias: RelativeBias | None = None,
         disentangled: Disentangled | None = None,
+        norm: nn.LayerNorm | None = None,
     ) -> None:
         super().__init__()
         self.query, self.key, self.value, self.out = query, key, value, out
         self.head_dim, self.bias, self.disentangled = head_dim, bias, disentangled
+        self.norm = norm
 
     @property
     def scale(self) -> float | None:
@@ -78,7 +81,8 @@ class Attention(nn.Module):
             mask = mask + self.disentangled(q_BNTH, k_BNTH, pairs) * scale
         attend = _products if torch.is_autocast_enabled("cpu") else F.scaled_dot_product_attention
         y_BNTH = attend(q_BNTH, k_BNTH, v_BNTH, mask, scale=scale)
-        out: Tensor = self.out(y_BNTH.transpose(1, 2).flatten(2))
+        y_BTD: Tensor = y_BNTH.transpose(1, 2).flatten(2)
+        out: Tensor = self.out(y_BTD if self.norm is None else self.norm(y_BTD))
         return out
 
 
@@ -104,6 +108,7 @@ class ElasticAttention(Attention):
     out: ElasticLinear
     bias: ElasticRelativeBias | None
     disentangled: ElasticDisentangled | None
+    norm: ElasticLayerNorm | None
 
     def __init__(
         self,
@@ -114,13 +119,18 @@ class ElasticAttention(Attention):
         bias_rows: int = 0,
         out_bias: bool = True,
         disentangled: ElasticDisentangled | None = None,
+        norm_eps: float | None = None,
     ) -> None:
-        """bias_rows: relative places that have a summand of their own, if any."""
+        """bias_rows: relative places that have a summand of their own, if any.
+
+        norm_eps: what the norm of all heads adds to the variance, where there is one.
+        """
         inner = num_heads * head_dim
         query, key, value = (ElasticLinear(embed_dim, inner, bias=bias) for bias in qkv_biases)
         bias = ElasticRelativeBias(bias_rows, num_heads) if bias_rows else None
         out = ElasticLinear(inner, embed_dim, bias=out_bias)
-        super().__init__(query, key, value, out, head_dim, bias, disentangled)
+        norm = None if norm_eps is None else ElasticLayerNorm(inner, norm_eps)
+        super().__init__(query, key, value, out, head_dim, bias, disentangled, norm)
 
     @property
     def into_heads(self) -> list[ElasticLinear]:
@@ -138,6 +148,7 @@ class ElasticAttention(Attention):
             self.head_dim,
             None if self.bias is None else self.bias.extract(),
             None if self.disentangled is None else self.disentangled.extract(),
+            None if self.norm is None else self.norm.extract(),
         )
 
 
@@ -145,7 +156,7 @@ class FeedForward(nn.Module):
     """Two linear layers with an activation between them, GELU if none is given.
 
     With a `gate`, that layer is activated instead of `fc1` and multiplies it (Shazeer 2020,
-    arXiv 2002.05202).
+    arXiv 2002.05202). `norm` is of all neurons, see `Attention`.
     """
 
     def __init__(
@@ -154,9 +165,10 @@ class FeedForward(nn.Module):
         fc2: nn.Linear,
         activation: nn.Module | None = None,
         gate: nn.Linear | None = None,
+        norm: nn.LayerNorm | None = None,
     ) -> None:
         super().__init__()
-        self.fc1, self.fc2, self.gate = fc1, fc2, gate
+        self.fc1, self.fc2, self.gate, self.norm = fc1, fc2, gate, norm
         self.activation = activation or nn.GELU()
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -165,7 +177,7 @@ class FeedForward(nn.Module):
             hidden = self.activation(self.fc1(x_BTD))
         else:
             hidden = self.activation(self.gate(x_BTD)) * self.fc1(x_BTD)
-        out: Tensor = self.fc2(hidden)
+        out: Tensor = self.fc2(hidden if self.norm is None else self.norm(hidden))
         return out
 
 
@@ -175,6 +187,7 @@ class ElasticFeedForward(FeedForward):
     fc1: ElasticLinear
     fc2: ElasticLinear
     gate: ElasticLinear | None
+    norm: ElasticLayerNorm | None
 
     def __init__(
         self,
@@ -183,12 +196,15 @@ class ElasticFeedForward(FeedForward):
         activation: nn.Module | None = None,
         gated: bool = False,
         bias: bool = True,
+        norm_eps: float | None = None,
     ) -> None:
+        """norm_eps: what the norm of all neurons adds to the variance, where there is one."""
         super().__init__(
             ElasticLinear(embed_dim, hidden_dim, bias),
             ElasticLinear(hidden_dim, embed_dim, bias),
             activation,
             ElasticLinear(embed_dim, hidden_dim, bias) if gated else None,
+            None if norm_eps is None else ElasticLayerNorm(hidden_dim, norm_eps),
         )
 
     @property
@@ -199,12 +215,19 @@ class ElasticFeedForward(FeedForward):
     def extract(self) -> FeedForward:
         """Copy the active part into a plain module."""
         gate = None if self.gate is None else self.gate.extract()
-        return FeedForward(self.fc1.extract(), self.fc2.extract(), deepcopy(self.activation), gate)
+        norm = None if self.norm is None else self.norm.extract()
+        activation = deepcopy(self.activation)
+        return FeedForward(self.fc1.extract(), self.fc2.extract(), activation, gate, norm)
+
+
+def _written_by(*layers: nn.Module | None) -> list[Part]:
+    """What layers and norms have of the units that they put out."""
+    return [Part(t, 0) for layer in layers if layer is not None for t in layer.parameters()]
 
 
 def head_units(path: str, attention: ElasticAttention) -> Units:
     """Heads as interchangeable units; they leave through `out`."""
-    inputs = [Part(tensor, 0) for layer in attention.into_heads for tensor in layer.parameters()]
+    inputs = _written_by(*attention.into_heads, attention.norm)
     if attention.bias is not None:
         inputs.append(Part(attention.bias.table, 1))
     leaving = Part(attention.out.weight, 1, leaves=True)
@@ -214,7 +237,7 @@ def head_units(path: str, attention: ElasticAttention) -> Units:
 
 def neuron_units(path: str, mlp: ElasticFeedForward) -> Units:
     """Feed-forward neurons as interchangeable units; they leave through `fc2`."""
-    inputs = [Part(tensor, 0) for layer in mlp.into_neurons for tensor in layer.parameters()]
+    inputs = _written_by(*mlp.into_neurons, mlp.norm)
     leaving = Part(mlp.fc2.weight, 1, leaves=True)
     return Units(f"{path}.mlp.hidden_dim", mlp.fc1.out_features, (*inputs, leaving))
 

@@ -47,6 +47,9 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
             f"model.checkpoint: config.json has architectures {config['architectures']!r}; it must "
             "be a list of class names"
         )
+    defaults = hugging_face(model_types()[kind]).defaults
+    if defaults is not None:
+        return {**defaults, **config}
     given = {name: value for name, value in config.items() if name != "model_type"}
     try:
         read = AutoConfig.for_model(kind, **given).to_dict()

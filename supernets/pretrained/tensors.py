@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -52,13 +53,13 @@ class Given:
     def unknown(self, known: HuggingFace, used: Collection[str], keeps_head: bool) -> list[str]:
         """Tensors that compute something and that our network has no place for, as spelled."""
         rest = self.tensors.keys() - set(used)
+        ignored = [*known.ignored, *chain.from_iterable(known.left_out.values())]
         if not keeps_head:
             rest -= set(self.heads)
         return sorted(
             self.spelling[name]
             for name in rest
-            if not name.endswith(COUNTERS)
-            and not any(fnmatchcase(name, pattern) for pattern in known.ignored)
+            if not name.endswith(COUNTERS) and not fits(name, ignored)
         )
 
 
@@ -81,6 +82,11 @@ def read_tensors(checkpoint: Checkpoint, known: HuggingFace) -> Given:
         spelling[ours] = name
     heads = {ours for ours, name in spelling.items() if inside and name not in inside}
     return Given({ours: weights[name] for ours, name in spelling.items()}, spelling, heads)
+
+
+def fits(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name fits any of the patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def unwrapped(name: str, prefixes: tuple[str, ...] = ()) -> str:

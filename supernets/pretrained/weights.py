@@ -16,7 +16,7 @@ from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import Checkpoint, open_checkpoint
 from supernets.pretrained.classifier import classifier
 from supernets.pretrained.config_json import hugging_face, read_config
-from supernets.pretrained.tensors import Given, read_tensors, unwrapped
+from supernets.pretrained.tensors import Given, fits, read_tensors, unwrapped
 from supernets.tasks.task import Reading, Task
 
 INITIAL_STD = 0.02
@@ -49,7 +49,8 @@ def checkpoint_sizes(checkpoint: Checkpoint) -> Sizes:
                 ) from error
     raise CheckpointError(
         "model.checkpoint: without a model_type in config.json only ordinary ResNets in "
-        "torchvision's or timm's naming are known (conv1, layer1.0.conv1, ..., no groups)"
+        "torchvision's or timm's naming (conv1, layer1.0.conv1, ..., no groups) and BEiT-3 in its "
+        "published naming (beit3.encoder.layers.0.self_attn.q_proj.A.weight, ...) are known"
     )
 
 
@@ -96,7 +97,7 @@ def read_weights(
     notes += _refuse_missing(known, wanted, ready, unknown, checkpoint)
     _refuse_unknown(unknown, checkpoint, network)
     given.require_numbers(used)
-    notes += _left_over(given, used)
+    notes += _left_over(known, given, used)
     translated = {ours: ready[theirs] for ours, theirs in wanted.items() if theirs in ready}
     tensors = {**translated, **fresh}
     _refuse_shapes(network, tensors)
@@ -145,13 +146,17 @@ def _refuse_unknown(unknown: Sequence[str], checkpoint: Checkpoint, network: Sup
         )
 
 
-def _left_over(given: Given, used: Collection[str]) -> list[str]:
-    """A note about tensors that no classifier computes with."""
-    rest = sorted(given.tensors.keys() - set(used))
-    if not rest:
-        return []
-    shown = given.spelling[rest[0]]
-    return [f"model.checkpoint: {len(rest)} tensors are not needed, such as {shown}"]
+def _left_over(known: HuggingFace, given: Given, used: Collection[str]) -> list[str]:
+    """Notes about tensors that no classifier computes with."""
+    rest, notes = given.tensors.keys() - set(used), []
+    parts = {f"of {part} are left out": patterns for part, patterns in known.left_out.items()}
+    for what, patterns in {**parts, "are not needed": ("*",)}.items():
+        found = sorted(name for name in rest if fits(name, patterns))
+        rest -= set(found)
+        if found:
+            shown = given.spelling[found[0]]
+            notes.append(f"model.checkpoint: {len(found)} tensors {what}, such as {shown}")
+    return notes
 
 
 def _refuse_shapes(network: SuperNetwork, tensors: Mapping[str, Tensor]) -> None:

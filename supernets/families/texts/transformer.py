@@ -225,8 +225,8 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
                 uses = tokens if layer.name in everywhere else once
                 sizes = once * layer.shape[1], once * layer.shape[0]
                 extents[layer.name] = Extent(*sizes, uses, always)
-        biases, unused = self.relative_biases(values)
-        return collect(self.layers, extents, values, biases + self._others(values), macs, unused)
+        within, unused = self.inner_parameters(values)
+        return collect(self.layers, extents, values, within + self._others(values), macs, unused)
 
     def place_costs(
         self,

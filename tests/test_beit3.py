@@ -1,0 +1,133 @@
+"""BEiT-3 as it is published: bare weights, the half for texts, other heads, other resolutions."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from supernets.data.image_preprocessor import read_preprocessor
+from supernets.families.hugging_face import CheckpointError
+from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.pretrained.weights import checkpoint_sizes
+from tests.family_models import disturbed
+from tests.plain_beit3 import BEiT3ForImageClassification, beit3
+from tests.test_checkpoints_hf import load
+
+BASE_LIKE = {"encoder_embed_dim": 128, "encoder_attention_heads": 2, "encoder_layers": 2}
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "beit3.md").read_text()
+
+
+def both_halves() -> BEiT3ForImageClassification:
+    model = disturbed(lambda: beit3(**BASE_LIKE, vocab_size=30))
+    assert isinstance(model, BEiT3ForImageClassification)
+    return model
+
+
+def state(model: BEiT3ForImageClassification) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+def test_a_published_pickle_opens_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = both_halves()
+    torch.save({"model": state(model)}, tmp_path / "beit3.pth")
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("python")[0], {})  # noqa: S102 - the page's own lines
+    start = load(tmp_path / "model.safetensors", size=16)
+    pixels = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        found, expected = start.network(pixels), model(pixels).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    of_texts = sum(".B." in name or "text_embed" in name for name in model.state_dict())
+    assert start.notes[1:] == (
+        f"model.checkpoint: {of_texts} tensors of the half that reads texts are left out, such as "
+        "beit3.encoder.embed_positions.B.weight",
+    )
+    assert "no names" in start.notes[0]
+
+
+def test_the_pages_two_files_of_settings_are_read(tmp_path: Path) -> None:
+    preparation, config = blocks("json")
+    (tmp_path / "preprocessor_config.json").write_text(preparation)
+    (tmp_path / "config.json").write_text(config)
+    preprocessor = read_preprocessor(tmp_path, None)
+    assert (preprocessor.image_size, preprocessor.notes) == (224, ())
+    sizes = checkpoint_sizes(open_checkpoint(str(tmp_path)))
+    assert (sizes.family, json.loads(config)["img_size"]) == ("beit3", 224)
+    (tmp_path / "config.json").write_text('{"model_type": "beit3"}')
+    assert checkpoint_sizes(open_checkpoint(str(tmp_path))) == sizes
+
+
+def other_heads() -> dict[str, dict[str, Tensor]]:
+    """Heads of the published tasks in place of a classifier of images."""
+    vector, matrix = torch.ones(8), torch.ones(8, 8)
+    return {
+        "pretraining": {"mlm_head.weight": matrix, "beit3.encoder.layer_norm.A.weight": vector},
+        "questions": {
+            "pooler.dense.weight": matrix,
+            "head.0.weight": matrix.clone(),
+            "head.1.bias": vector,
+        },
+        "pairs": {"head.dense1.weight": matrix, "head.norm1.weight": vector},
+        "retrieval": {"vision_head.weight": matrix, "logit_scale": torch.ones(())},
+    }
+
+
+@pytest.mark.parametrize("task", ["pretraining", "questions", "pairs", "retrieval"])
+def test_another_tasks_checkpoint_gets_a_new_classifier(task: str, tmp_path: Path) -> None:
+    model = both_halves()
+    proper = {n: t for n, t in state(model).items() if n.startswith("beit3.")}
+    save_file({**proper, **other_heads()[task]}, tmp_path / "model.safetensors")
+    start = load(tmp_path / "model.safetensors", size=16)
+    assert start.notes[:2] == (
+        "model.checkpoint: a new classifier is trained",
+        "model.checkpoint: it has no fc_norm; a new one is trained",
+    )
+    pixels = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        tokens = model.beit3.encoder(model.beit3.vision_embed(pixels))
+        expected = F.layer_norm(tokens[:, 1:].mean(dim=1), (128,), eps=1e-5)
+        found = start.network.features(pixels)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_positions_are_interpolated_to_another_resolution(tmp_path: Path) -> None:
+    model = both_halves()
+    save_file(state(model), tmp_path / "model.safetensors")
+    network = load(tmp_path / "model.safetensors", size=24).network
+    table = model.beit3.encoder.embed_positions.A.weight.detach()[2:]
+    square = table[1:].T.reshape(1, 128, 4, 4)
+    resized = F.interpolate(square, size=(6, 6), mode="bicubic", align_corners=False)
+    own = network.get_parameter("pos_embed")[0]
+    torch.testing.assert_close(own, torch.cat([table[:1], resized[0].flatten(1).T]))
+
+
+def test_weights_that_do_not_tell_their_heads_are_refused(tmp_path: Path) -> None:
+    save_file(state(beit3()), tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="16 wide is neither base nor large"):
+        load(tmp_path / "model.safetensors", size=16)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("subln", False), ("deepnorm", True), ("encoder_layers", 4), ("moe_freq", 2)],
+)
+def test_what_is_no_published_beit3_is_refused(field: str, value: object, tmp_path: Path) -> None:
+    beit3().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, field: value}))
+    expected = "has no weights for" if field == "encoder_layers" else f"has {field} {value!r}"
+    with pytest.raises(CheckpointError, match=expected):
+        load(tmp_path)

@@ -13,12 +13,13 @@ import typer.main
 import yaml
 
 import cli
+from docs import reference_pages
 from docs.draw_architecture import PAGE, imports, reduced, rewritten
 from nas.experiment.load import load_experiment
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
 
 
 def test_the_architectures_generated_parts_are_current() -> None:
@@ -43,7 +44,8 @@ def test_paths_that_a_page_names_exist(page: str) -> None:
     for name in re.findall(rf"`((?:{ours})/[\w./]*)`", TEXTS[page]):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", TEXTS[page]):
-        assert (ROOT / name).exists(), name
+        place = (ROOT / page).parent / name
+        assert place.exists() or place.stem in reference_pages.pages(), name
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -84,5 +86,5 @@ def test_yaml_of_a_page_is_valid(page: str, tmp_path: Path) -> None:
 
 
 def test_the_readme_has_what_is_checked_here() -> None:
-    assert len(list(commands(TEXTS["README.md"]))) > 15
+    assert len(list(commands(TEXTS["README.md"]))) > 10
     assert "```yaml" in TEXTS["README.md"]

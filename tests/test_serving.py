@@ -32,7 +32,7 @@ from tests.other_runtimes import NODE_MODULES, needs_browser_runtime
 from tests.sample_networks import VIT, bert, vit
 from tests.test_disturbed import REFERENCE_MODELS, model
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "deployment.md"
 SAME = Agreement("onnxruntime", "1.32.0", 1e-6, 1e-4, 1.0, 0.1)
 OLDER = replace(SAME, runtime="onnxruntime@/old", version="1.9.2")
 OTHER = Agreement("openvino", "2026.1.0", 0.5, 1e-4, 0.75, 0.1)
@@ -159,7 +159,7 @@ def test_the_lines_for_browsers_run_under_node(tmp_path: Path, is_text: bool) ->
 
 def test_the_readme_shows_the_same_lines() -> None:
     code = browser_code({**CONFIG, "num_channels": 3, "image_size": 224}, is_text=False)
-    assert f"```js\n{code}```" in README.read_text(encoding="utf-8")
+    assert f"```js\n{code}```" in PAGE.read_text(encoding="utf-8")
 
 
 def fast(*agreements: Agreement) -> ValidatedModel:

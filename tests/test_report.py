@@ -9,6 +9,7 @@ import pytest
 
 from nas.evaluation.record import Evaluation
 from nas.experiment.metrics import find_metric
+from nas.reporting.confusion import Confusion
 from nas.reporting.drawing import WHOLE, block_of
 from nas.reporting.page import picture_of
 from nas.reporting.search_history import minutes_of, steps_of
@@ -94,3 +95,16 @@ def test_the_picture_holds_every_measured_candidate_and_what_it_dropped() -> Non
     assert dropped == {"blocks.1", "blocks.2"}
     full = next(p for p in picture["points"] if p["name"] == picture["full"])
     assert [g["full"] for g in picture["genes"]] == full["values"]
+
+
+def test_confusion_counts_every_sample_once() -> None:
+    """Against a count by hand: classes a, b; 0 of a gained, one of b lost, one answer for a new."""
+    targets = np.array([0, 0, 1, 1, 1])
+    ours, theirs = np.eye(2)[[0, 1, 1, 0, 1]], np.eye(2)[[0, 0, 1, 1, 0]]
+    found = Confusion.of((ours, targets), (theirs, targets), ("a", "b"))
+    assert found is not None
+    assert found.classes == (("a", "2", "1", "0", "1", "0"), ("b", "3", "1", "1", "1", "0"))
+    assert found.changes == (("a", "b", "2"), ("b", "a", "1"))
+    several = np.eye(2)[[0, 1, 1, 0, 1]]
+    assert Confusion.of((ours, several), (theirs, several), ("a", "b")) is None
+    assert Confusion.of((ours, targets * 0.5), (theirs, targets), ("a", "b")) is None

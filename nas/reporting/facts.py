@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from nas.delivery.outcomes import read_outcomes
 from nas.delivery.results import Front, read_front
 from nas.delivery.selection import provisional_front
+from nas.evaluation.baselines import low_reference
 from nas.evaluation.record import Evaluation
 from nas.experiment.metrics import Metric
 from nas.experiment.schema import Experiment
+from nas.reporting.confusion import Confusion
 from nas.reporting.points import Profiles
 from nas.run.data_record import read_account
 from nas.run.run_folder import RunFolder, read_json
@@ -29,7 +32,8 @@ class Report:
     title: the experiment's name. data: None for a run of version 0.1.0, which kept no account.
     objectives: of the search. space: its genes, None where they are not known. effects, profiles:
     empty before the run is finished, or where an earlier version finished it. cards: README.md of
-    exported models by name. settings: of the experiment. folder: as in a command.
+    exported models by name. confusion: of the recommended model and the reference in low
+    precision. settings: of the experiment. folder: as in a command.
     """
 
     title: str
@@ -43,6 +47,7 @@ class Report:
     effects: Effects = field(default_factory=dict)
     profiles: Profiles = field(default_factory=dict)
     cards: Mapping[str, str] = field(default_factory=dict)
+    confusion: Confusion | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     folder: str = "RUN"
 
@@ -70,6 +75,7 @@ class Report:
             effects=_kept(folder.effects, {}) if finished else {},
             profiles=_kept(folder.profile, {}) if finished else {},
             cards=_cards(front, folder) if finished else {},
+            confusion=_confusion(front, folder) if finished else None,
             settings=experiment.model_dump(mode="json", exclude={"name"}),
             folder=str(folder.path),
         )
@@ -83,6 +89,17 @@ def _kept(path: Path, otherwise: Any) -> Any:
 def _cards(front: Front, folder: RunFolder) -> dict[str, str]:
     places = {model.name: folder.model(model.name) / "README.md" for model in front.models}
     return {name: path.read_text(encoding="utf-8") for name, path in places.items()}
+
+
+def _confusion(front: Front, folder: RunFolder) -> Confusion | None:
+    """None where no outcomes were kept, or the reference itself is recommended."""
+    low = low_reference(reference.name for reference in front.references)
+    files = [folder.outcomes / f"{name}.npz" for name in (front.recommended, low)]
+    if front.recommended == low or not all(file.exists() for file in files):
+        return None
+    ours, theirs = (read_outcomes(file)["test"] for file in files)
+    account = read_account(folder)
+    return Confusion.of(ours, theirs, account.label_names if account else ())
 
 
 def code_of(card: str) -> str:

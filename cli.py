@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -23,6 +24,9 @@ app = typer.Typer(
     name="simqnas",
     help="Search sub-networks and per-layer precisions of a ViT, BERT or ResNet checkpoint "
     "together; take home Pareto-optimal ONNX models.",
+    epilog="Exit codes: 0 done; 1 a fault of simqnas itself, with a traceback; 2 something to put "
+    "right, told in one line; 130 stopped, the same command continues. NO_COLOR=1 prints without "
+    "colours.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -47,6 +51,13 @@ Storage = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(help="Run folder, such as runs/digits_vit.", metavar="RUN")]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress goes to stderr.")]
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str))
 
 
 def _formats() -> list[str]:
@@ -188,6 +199,7 @@ def run(
         ),
     ] = None,
     storage: Storage = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tune, search, validate, export and report. Run it again to continue where it stopped.
 
@@ -202,12 +214,12 @@ def run(
     given = _experiment(file, overrides or [], checkpoint, data, budget)
     experiment = at_storage(given, storage)
     # torch takes seconds to import: a mistake in the file is told before.
-    from nas.reporting.offers import offers_table
+    from nas.reporting.offers import TABLE_COLUMNS, offer_lines, offers_table
     from nas.reporting.texts import front_table, recommendation
     from supernets.training.distributed import Ranks
 
     request, leads = StopRequest(), Ranks.of_environment().leads
-    shown = rich_reporter(console if leads else Console(quiet=True))
+    shown = rich_reporter(_progress_console(as_json) if leads else Console(quiet=True))
     with request.listening() if leads else nullcontext(), shown as reporter:
         stoppable = StoppableReporter(reporter, request)
         done = search(
@@ -221,12 +233,23 @@ def run(
     if not leads:
         return
     front = done.validated
-    console.print(front_table(front))
-    console.print(offers_table(front))
+    if as_json:
+        _print_json({**front.to_json(), "folder": done.folder, "report": done.report})
+        return
+    if console.width < TABLE_COLUMNS:
+        for line in offer_lines(front):
+            console.print(line, highlight=False, markup=False)
+    else:
+        console.print(front_table(front))
+        console.print(offers_table(front))
     console.print(recommendation(front), style="bold green", highlight=False)
     for line in front.runtime_problems():
         console.print(line, style="bold red", highlight=False, markup=False)
     console.print(f"report: {done.report}", highlight=False, soft_wrap=True)
+
+
+def _progress_console(as_json: bool) -> Console:
+    return Console(stderr=True) if as_json else console
 
 
 def _one_of(measure: str, default: str, other: str) -> bool:
@@ -299,6 +322,20 @@ def show(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+@app.command()
+def watch(
+    run_folder: Run,
+    every: Annotated[float, typer.Option(help="Seconds between looks.", min=0.1)] = 5.0,
+    storage: Storage = None,
+) -> None:
+    """Show a run that works elsewhere until it is finished: its stages, minutes left, the best."""
+    from nas.reporting.run_status import watch as watch_run
+    from nas.run.run_folder import RunFolder
+
+    _remember(storage)
+    watch_run(RunFolder(run_folder), console, every)
+
+
 def _remember(storage: str | None) -> None:
     """Hand a database URL on to everything that opens the ledger of a run folder."""
     if storage is not None:
@@ -328,6 +365,7 @@ def report(
         typer.Option(help="Page that compares several runs.", show_default=False),
     ] = None,
     storage: Storage = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write report.html and report.md from what a run knows so far, or a page comparing runs."""
     from nas.reporting.compare import write_comparison
@@ -346,6 +384,9 @@ def report(
     else:
         write_comparison(folders, out)
     page = out or folders[0].report_html
+    if as_json:
+        _print_json({"report": page})
+        return
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
@@ -366,6 +407,7 @@ def export(
         ),
     ] = "fp32",
     storage: Storage = None,
+    as_json: AsJson = False,
 ) -> None:
     """Export candidates of a run, finished or not, as ONNX model folders."""
     from nas.pipeline import export as export_models
@@ -373,8 +415,11 @@ def export(
     from nas.run.run_folder import RunFolder
 
     _remember(storage)
-    with rich_reporter(console) as reporter:
+    with rich_reporter(_progress_console(as_json)) as reporter:
         written = export_models(RunFolder(run_folder), out, key, architecture, precision, reporter)
+    if as_json:
+        _print_json([{"model": path} for path in written])
+        return
     for path in written:
         console.print(str(path), highlight=False, soft_wrap=True)
 
@@ -426,6 +471,7 @@ def bench(
         ),
     ] = None,
     repeats: Repeats = 90,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model's latency, or two side by side, on random inputs."""
     import numpy as np
@@ -446,11 +492,19 @@ def bench(
     result = run_bench(
         model, target, against=against, repeats=repeats, sizes=parse_sizes(sizes or []), rng=rng
     )
-    console.print(render(result))
+    if as_json:
+        _print_json(asdict(result))
+    else:
+        console.print(render(result))
 
 
 @app.command()
-def doctor(provider: Provider = "cpu", threads: Threads = 1, repeats: Repeats = 30) -> None:
+def doctor(
+    provider: Provider = "cpu",
+    threads: Threads = 1,
+    repeats: Repeats = 30,
+    as_json: AsJson = False,
+) -> None:
     """Show processor flags, providers, and how fast each format is on this machine."""
     import numpy as np
 
@@ -459,7 +513,12 @@ def doctor(provider: Provider = "cpu", threads: Threads = 1, repeats: Repeats = 
 
     target = parse_target(provider=provider, threads=threads)
     table = measure_formats(target, repeats=repeats, rng=np.random.default_rng(0))
-    console.print(render(examine_machine(), table))
+    machine = examine_machine()
+    if as_json:
+        speeds = {p: {f: asdict(latency) for f, latency in row.items()} for p, row in table.items()}
+        _print_json({**asdict(machine), "latency": speeds})
+    else:
+        console.print(render(machine, table))
 
 
 @app.command()

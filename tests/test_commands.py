@@ -18,12 +18,14 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from rich.console import Console
 
 from cli import main
 from hardware.formats.registry import FORMATS
 from hardware.providers import PROVIDERS
 from hardware.session import open_session, predict
 from hardware.target import Target
+from nas.run.progress import rich_reporter
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parent.parent
@@ -254,3 +256,46 @@ def test_doctor_shows_every_format_of_the_target(simqnas: Simqnas) -> None:
     for word in ("CPUExecutionProvider", "fp32", "int8", "int4"):
         assert word in printed
     assert "npu" in simqnas("doctor", "--provider", "npu", code=2)
+
+
+def test_watch_ends_with_a_finished_run(simqnas: Simqnas, finished: Path) -> None:
+    lines = simqnas("watch", finished).splitlines()
+    assert lines[0] == "stage: finished 8 of 8"
+    assert any(re.fullmatch(r"  search: done, \d+\.\d min", line) for line in lines)
+    assert not any(line.startswith("left:") for line in lines)
+
+
+def test_json_is_all_that_is_printed(simqnas: Simqnas, finished: Path, tmp_path: Path) -> None:
+    assert json.loads(simqnas("report", finished, "--json")) == {
+        "report": str(finished / "report.html")
+    }
+    out = tmp_path / "out"
+    (written,) = json.loads(simqnas("export", finished, "--out", out, "--json"))
+    assert (Path(written["model"]) / "model.onnx").exists()
+    model = finished / "models" / "int8" / "model.onnx"
+    found = json.loads(simqnas("bench", model, "--repeats", 3, "--json"))
+    assert found["model"]["size_bytes"] == model.stat().st_size
+    again = json.loads(simqnas("run", finished.parent / "tiny.yaml", "--out", finished, "--json"))
+    assert again["models"] == json.loads((finished / "front.json").read_text())["models"]
+
+
+def test_runs_are_compared(simqnas: Simqnas, finished: Path, tmp_path: Path) -> None:
+    page = tmp_path / "compare.html"
+    assert simqnas("report", finished, finished, "--out", page) == f"report: {page}\n"
+    assert "Settings, data and conditions are the same." in page.read_text()
+    assert "several are compared with --out" in simqnas("report", finished, finished, code=2)
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+def test_progress_keeps_to_one_line(columns: int) -> None:
+    """On a terminal of that width; without colours where NO_COLOR says so."""
+    file = io.StringIO()
+    console = Console(
+        file=file, width=columns, force_terminal=True, no_color=True, color_system="standard"
+    )
+    with rich_reporter(console) as reporter:
+        reporter.stage("search").update(3, 10, "best: " + "very good " * 30)
+    lines = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n").split("\n")
+    assert max(map(len, lines)) <= columns
+    assert len({line for line in lines if "search" in line}) == 1
+    assert not re.search("\x1b\\[(3[0-7]|9[0-7]|38)", file.getvalue())

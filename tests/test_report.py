@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from nas.delivery.promise import NEEDS, Offer, Promise
 from nas.evaluation.record import Evaluation
 from nas.experiment.metrics import find_metric
 from nas.reporting.confusion import Confusion
 from nas.reporting.drawing import WHOLE, block_of
+from nas.reporting.needs import needs_of
+from nas.reporting.offers import offer_lines, offers_table
 from nas.reporting.page import picture_of
+from nas.reporting.run_status import Overview
 from nas.reporting.search_history import minutes_of, steps_of
+from nas.run.pace import Pace
+from nas.run.run_folder import RunFolder
 from nas.search.effects import effects_of_genes
 from nas.search.problem import History
 from nas.search.surrogate import Surrogate
@@ -108,3 +117,29 @@ def test_confusion_counts_every_sample_once() -> None:
     several = np.eye(2)[[0, 1, 1, 0, 1]]
     assert Confusion.of((ours, several), (theirs, several), ("a", "b")) is None
     assert Confusion.of((ours, targets * 0.5), (theirs, targets), ("a", "b")) is None
+
+
+def test_minutes_left_follow_the_plan_or_what_candidates_took(tmp_path: Path) -> None:
+    report = sample_report()  # 6 s a candidate
+    known = [e for e in report.evaluations if e.role == "search"]
+    overview = Overview(RunFolder(tmp_path), "search", 10, 40, known)
+    assert overview.minutes_left(Pace()) == pytest.approx(30 * 6 / 60)
+    plan = Pace(predicted_s={"tuning": 500.0, "search": 120.0, "polish": 30.0, "validation": 60.0})
+    assert overview.minutes_left(plan) == pytest.approx((0.75 * 120 + 90) / 60)
+    assert replace(overview, stage="references", total=None).minutes_left(Pace()) is None
+    assert "  search: now" in list(overview.stages())
+
+
+def test_offers_fit_the_terminal_they_are_printed_in() -> None:
+    promise = Promise(-0.01, -0.03, 0.01, 0.2, 100, True, 0.0, -0.01, -0.035, 0.015)
+    front = sample_report().front
+    offered = tuple(Offer(need, front.models[0].name, promise) for need in NEEDS)
+    front = replace(front, offers=offered)
+    printed = io.StringIO()
+    Console(file=printed, width=80).print(offers_table(front))
+    assert "…" not in printed.getvalue()
+    assert printed.getvalue().count("-0.010 ±0.025") == len(NEEDS)
+    assert len(offer_lines(front)) == len(NEEDS)
+    assert "expected on test -0.0100 (-0.0350 to +0.0150)" in offer_lines(front)[0]
+    first = needs_of(front)[0]
+    assert dict(first.known)["against int8 on 100 validation samples"].endswith("p = 0.2")

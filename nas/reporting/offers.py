@@ -9,6 +9,9 @@ from nas.delivery.promise import Offer, in_words
 from nas.delivery.results import Front, Versus, mark
 from nas.evaluation.baselines import low_reference
 
+TABLE_COLUMNS = 80
+"""Width of a terminal below which tables lose what they are for."""
+
 
 def offer_columns(front: Front) -> tuple[str, ...]:
     """Headers of the table of offers."""
@@ -96,13 +99,27 @@ def offers_table(front: Front) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for offer in front.offers:
         promise, versus = offer.promise, front.model(offer.model).versus[low]
-        interval = f"{promise.expected_low:+.3f}..{promise.expected_high:+.3f}"
+        half = (promise.expected_high - promise.expected_low) / 2  # it is symmetric
         table.add_row(
             in_words(offer.need),
             offer.model,
             f"{versus.latency_ratio:.3g}x{'*' if versus.latency_disturbed else ''}",
             f"{versus.size_ratio:.3g}x",
-            f"{promise.expected:+.3f} {interval}",
+            f"{promise.expected:+.3f} ±{half:.3f}",
             f"{versus.accuracy_difference:+.3f}",
         )
     return table
+
+
+def offer_lines(front: Front) -> list[str]:
+    """The same for a terminal that is too narrow for a table."""
+    low, lines = _low(front), []
+    for offer in front.offers:
+        promise, versus = offer.promise, front.model(offer.model).versus[low]
+        expected = between(promise.expected, promise.expected_low, promise.expected_high)
+        lines.append(
+            f"{in_words(offer.need)}: {offer.model}, {versus.latency_ratio:.2f}x as fast as {low}"
+            f"{mark(versus.latency_disturbed)}, {versus.size_ratio:.2f}x smaller, "
+            f"{front.quality.title} expected on test {expected}"
+        )
+    return lines

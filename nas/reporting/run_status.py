@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
 from nas.delivery.selection import best_so_far
 from nas.evaluation.record import Evaluation
 from nas.experiment.schema import Experiment
 from nas.ledger.study import read_evaluations
+from nas.run.pace import STAGES, Pace
 from nas.run.run_folder import RunFolder, RunFolderError, read_json
 from nas.run.saved_experiment import read_experiment
 
@@ -69,6 +75,7 @@ class Overview:
         """What to print."""
         progress = f" {self.step}" + (f" of {self.total}" if self.total else "")
         yield f"stage: {self.stage}{progress if self.step else ''}"
+        yield from self.stages()
         yield f"process: {self.process or 'none; `simqnas run` continues'}"
         failures = Counter(
             str(e.failure).splitlines()[0] for e in self.evaluations if e.failure is not None
@@ -77,6 +84,33 @@ class Overview:
         for reason, count in failures.most_common():
             yield f"  {count}x {reason}"
         yield self.best or "best: nothing measured yet"
+
+    def stages(self) -> Iterator[str]:
+        """A line for every stage that the run has or plans: what is done, and minutes."""
+        pace = Pace.read(self.folder.pace)
+        finished, now = self.stage == "finished", _place(self.stage)
+        for place, stage in enumerate(STAGES):
+            if stage not in pace.real_s and stage not in pace.predicted_s and stage != self.stage:
+                continue
+            state = "done" if finished or place < now else "now" if place == now else "to come"
+            spent = f", {pace.real_s[stage] / 60:.1f} min" if stage in pace.real_s else ""
+            planned = pace.predicted_s.get(stage)
+            plan = "" if planned is None else f", planned {planned / 60:.1f} min"
+            yield f"  {stage}: {state}{spent}{plan}"
+        if not finished and (left := self.minutes_left(pace)) is not None:
+            yield f"left: about {left:.1f} min"
+
+    def minutes_left(self, pace: Pace) -> float | None:
+        """By the plan; of a search without one, by what a candidate took so far; else None."""
+        now = _place(self.stage)
+        to_come = 1 - self.step / self.total if self.total else 1.0
+        if pace.predicted_s:
+            rest = sum(pace.predicted_s.get(stage, 0.0) for stage in STAGES[now + 1 :])
+            return (to_come * pace.predicted_s.get(self.stage, 0.0) + rest) / 60
+        took = [e.details.duration_s for e in self.evaluations if e.role == "search"]
+        if self.stage != "search" or self.total is None or not took:
+            return None
+        return (self.total - self.step) * sum(took) / len(took) / 60
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -108,6 +142,31 @@ class Overview:
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
+
+
+def watch(folder: RunFolder, console: Console, every_s: float) -> None:
+    """Show a run until it is finished: in place on a terminal, elsewhere when something changed.
+
+    Raises RunFolderError where there is none.
+    """
+    shown = ""
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            overview = Overview.of(folder)
+            text = "\n".join(overview.lines())
+            if console.is_terminal:
+                live.update(Text(text), refresh=True)
+            elif text != shown:
+                console.print(text, highlight=False, markup=False, soft_wrap=True)
+            shown = text
+            if overview.stage == "finished":
+                return
+            time.sleep(every_s)
+
+
+def _place(stage: str) -> int:
+    """Of a stage in the order of a run; of none that has one, after all."""
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)
 
 
 def _preparation(folder: RunFolder, experiment: Experiment) -> tuple[str | None, int]:

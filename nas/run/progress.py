@@ -11,10 +11,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+
+NARROW = 100
+"""Columns of a terminal below which a bar leaves no room for what is best so far."""
 
 
 class Stage(Protocol):
@@ -78,14 +83,15 @@ def _visible(message: str) -> str:
 @contextmanager
 def rich_reporter(console: Console) -> Iterator[RichReporter]:
     """Show progress on `console` while the context is open."""
+    wide: tuple[ProgressColumn, ...] = (BarColumn(bar_width=24), TimeElapsedColumn())
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        *(wide if console.width >= NARROW else ()),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        # What does not fit is cut: a line that wraps would be drawn over and over again.
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield RichReporter(console, progress)

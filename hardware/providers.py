@@ -63,7 +63,7 @@ PROVIDERS: dict[str, Provider] = {
     "cpu": Provider(
         "CPUExecutionProvider",
         wheel="onnxruntime",
-        arithmetic=frozenset({"fp32", "int8", "int4"}),
+        arithmetic=frozenset({"fp32", "int8", "int4", "codes"}),
         low_reference=INT8,
         linears=("dynamic", "static", "qdq"),
         int4_kernels=("w4a8", "matmulnbits"),
@@ -90,7 +90,7 @@ PROVIDERS: dict[str, Provider] = {
     "openvino": Provider(
         "OpenVINOExecutionProvider",
         wheel="onnxruntime-ep-openvino",
-        arithmetic=frozenset({"fp32", "int8", "int4"}),
+        arithmetic=frozenset({"fp32", "int8", "int4", "codes"}),
         low_reference=INT8,
         linears=("qdq", "dynamic"),
         int4_kernels=("w4a8",),

@@ -16,6 +16,7 @@ from transformers import (
     MobileNetV2ForImageClassification,
 )
 
+from hardware.formats.int2 import INT2
 from hardware.formats.int4 import INT4
 from hardware.formats.int4_weights import Int4Quantizer
 from hardware.formats.int8 import INT8, Int8Quantizer
@@ -86,7 +87,7 @@ def test_each_layer_alone_rounds_as_onnx_runtime() -> None:
     with torch.no_grad():
         exact = plain(**inputs).numpy()
     names = ("stem.conv", *(f"blocks.2.{part}_conv" for part in ("expand", "depthwise", "project")))
-    for name, precision in itertools.product((*names, "top.conv"), (INT8, INT4)):
+    for name, precision in itertools.product((*names, "top.conv"), (INT8, INT4, INT2)):
         policy = QuantPolicy({name: precision})
         model = materialize(template, weights, policy, scheme, ranges)
         where = rounding_of(template, weights, policy, scheme, ranges)

@@ -92,7 +92,10 @@ def test_a_constraint_names_a_row_that_the_target_has(experiment_file: Write) ->
         ),
         (["space.detph=[2]"], r"unknown key 'detph'; did you mean 'depth'\? allowed are preset"),
         (["space.depth=[1.5]"], "less than or equal to 1"),
-        (["space.precision={'*': [int3]}"], "no format 'int3'; allowed are int4, int8, "),
+        (
+            ["space.precision={'*': [int5]}"],
+            "no format 'int5'; allowed are int2, int3, int4, ",
+        ),
     ],
 )
 def test_what_the_target_cannot_run_is_refused(

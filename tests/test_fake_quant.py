@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from hardware.formats.codebook.weights import CodebookQuantizer
 from hardware.formats.format import Format
+from hardware.formats.int2 import INT2
+from hardware.formats.int3 import INT3
 from hardware.formats.int4 import INT4
 from hardware.formats.int4_weights import Int4Quantizer
 from hardware.formats.int8 import INT8, Int8Quantizer
@@ -32,6 +35,11 @@ def test_rounded_weights_equal_the_exporters_to_the_last_bit(
     int4 = Int4Quantizer(group_size, reduced).quantize(weight.numpy())
     decoded = (int4.integers * int4.scale[:, None])[:, :inputs]
     assert np.array_equal(decoded, twin_of(INT4).rounded(weight, scheme))
+    for few in (INT2, INT3):
+        quantizer = CodebookQuantizer(few.book, group_size, reduced)
+        coded = quantizer.quantize(weight.numpy())
+        decoded = quantizer.integers(coded, inputs) * coded.scale[:, None]
+        assert np.array_equal(decoded, twin_of(few).rounded(weight, scheme))
 
 
 @pytest.mark.parametrize(("seed", "group_size"), [(0, 32), (1, 16), (2, 64), (3, None)])
@@ -41,7 +49,7 @@ def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(
     _, template = vit()
     rng, scheme = np.random.default_rng(seed), QuantScheme(group_size=group_size)
     network, weights = random_vit(rng)
-    policy = random_policy(template, weights, rng, ("fp32", "int8", "int4"))
+    policy = random_policy(template, weights, rng, ("fp32", "int8", "int4", "int3", "int2"))
     model = materialize(template, weights, policy, scheme)
     x = images(400)
     session = open_session(model.SerializeToString(), Target())
@@ -52,7 +60,7 @@ def test_logits_equal_onnxruntimes_over_random_candidates_and_policies(
     assert (fake.argmax(1) == exact.argmax(1)).mean() >= 0.995
 
 
-@pytest.mark.parametrize("precision", [INT8, INT4])
+@pytest.mark.parametrize("precision", [INT8, INT4, INT2])
 def test_gradients_pass_straight_through(precision: Format) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 32, generator=generator, requires_grad=True)

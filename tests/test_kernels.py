@@ -56,7 +56,14 @@ def calibrated(scheme: QuantScheme) -> tuple[Template, dict[str, np.ndarray], Ra
 
 @pytest.mark.parametrize(
     ("precision", "group_size", "worst"),
-    [("fp32", 32, 1e-5), ("int8", 32, 0.03), ("int4", 16, 0.2), ("int4", 64, 0.25)],
+    [
+        ("fp32", 32, 1e-5),
+        ("int8", 32, 0.03),
+        ("int4", 16, 0.2),
+        ("int4", 64, 0.25),
+        ("int3", 16, 0.5),
+        ("int2", 16, 1.5),
+    ],
 )
 def test_convolutions_agree_with_torch_and_run_on_integer_kernels(
     tmp_path: Path, precision: str, group_size: int | None, worst: float
@@ -87,7 +94,9 @@ def test_mixed_convolutions_run_as_asked_and_have_the_predicted_size(
     template, weights, ranges = calibrated(QuantScheme())
     rng = np.random.default_rng(seed)
     names = [layer.name for layer in template.layers]
-    policy = QuantPolicy({n: find_format(str(rng.choice(["fp32", "int8", "int4"]))) for n in names})
+    policy = QuantPolicy(
+        {n: find_format(str(rng.choice(["int8", "int4", "int3", "int2"]))) for n in names}
+    )
     model = materialize(template, weights, policy, QuantScheme(), ranges)
     verify(model, policy)
     save_model(model, tmp_path / "model.onnx")
@@ -107,7 +116,7 @@ def test_a_convolution_without_ranges_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("group_size", [16, 32, 64, None])
-@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4", "int3", "int2"])
 def test_bert_agrees_with_torch_at_any_length(precision: str, group_size: int | None) -> None:
     network, template = bert()
     weights, scheme = arrays(network.state_dict()), QuantScheme(group_size=group_size)
@@ -118,12 +127,13 @@ def test_bert_agrees_with_torch_at_any_length(precision: str, group_size: int | 
         inputs = texts(3, tokens)
         with torch.no_grad():
             expected = fake_quantize(network, policy, scheme)(**inputs).numpy()
-        assert relative_error(run(model, inputs), expected) < (
-            1e-5 if precision == "fp32" else 1e-2
-        )
+        worst = {"fp32": 1e-5, "int8": 1e-2, "int4": 1e-2}.get(precision, 4e-2)
+        # An activation that lies between two steps may be rounded either way: with few bits
+        # behind it that reaches further.
+        assert relative_error(run(model, inputs), expected) < worst
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("precision", ["int8", "int4", "int3", "int2"])
 def test_embedding_rows_equal_fake_quantized_ones(precision: str) -> None:
     network, template = bert()
     weights, scheme = arrays(network.state_dict()), QuantScheme()

@@ -184,7 +184,7 @@ def test_a_difference_ends_the_command_with_code_2(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4", "int3", "int2"])
 @pytest.mark.parametrize("family", ["vit", "bert", "resnet"])
 @pytest.mark.parametrize("runtime", EACH)
 def test_every_family_and_format_runs_in_other_runtimes(

@@ -35,7 +35,9 @@ def test_predicted_bytes_equal_the_written_ones(scheme: QuantScheme) -> None:
     table, written = [], []
     for _ in range(12):
         _, weights = random_vit(rng)
-        policy = random_policy(template, weights, rng, ("fp32", "fp16", "int8", "int4"))
+        policy = random_policy(
+            template, weights, rng, ("fp32", "fp16", "int8", "int4", "int3", "int2")
+        )
         model = materialize(template, weights, policy, scheme, AnyRange({}))
         written.append(len(model.SerializeToString()))
         table.append(

@@ -20,7 +20,7 @@ def test_the_written_policy_is_read_back(seed: int) -> None:
     _, template = vit()
     rng = np.random.default_rng(seed)
     _, weights = random_vit(rng)
-    policy = random_policy(template, weights, rng, ("fp32", "int8", "int4"))
+    policy = random_policy(template, weights, rng, ("fp32", "int8", "int4", "int3", "int2"))
     model = materialize(template, weights, policy, QuantScheme())
     assert read_policy(model) == policy
     coverage = verify(model, policy)

@@ -11,11 +11,15 @@ from pydantic import AfterValidator, Field
 from hardware.formats.format import Format
 from hardware.formats.fp16 import FP16
 from hardware.formats.fp32 import FP32
+from hardware.formats.int2 import INT2
+from hardware.formats.int3 import INT3
 from hardware.formats.int4 import INT4
 from hardware.formats.int8 import INT8
 from hardware.formats.int8_weight_only import INT8_WEIGHT_ONLY
 
 FORMATS: dict[str, Format] = {
+    "int2": INT2,
+    "int3": INT3,
     "int4": INT4,
     "int8": INT8,
     "int8_weight_only": INT8_WEIGHT_ONLY,

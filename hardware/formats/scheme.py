@@ -10,8 +10,9 @@ from hardware.settings import Settings
 
 Linear = Literal["dynamic", "static", "qdq"]
 Int4Kernel = Literal["w4a8", "matmulnbits"]
-Arithmetic = Literal["fp32", "fp16", "int8", "int4"]
-"""What products are taken in; `int4` has kernels of its own."""
+Arithmetic = Literal["fp32", "fp16", "int8", "int4", "codes"]
+"""What products are taken in; `int4` has kernels of its own, `codes` are decoded to INT8 when a
+session loads."""
 
 
 class QuantScheme(Settings):
@@ -24,7 +25,8 @@ class QuantScheme(Settings):
         "fuse (`qdq`); `auto` takes the target's. Convolutions are always calibrated.",
     )
     group_size: Literal[16, 32, 64, 128] | None = Field(
-        32, description="Weights that share an INT4 multiplier; null for the whole channel."
+        32,
+        description="Weights of less than 8 bits that share a step; null for a channel.",
     )
     int4_kernel: Literal["auto"] | Int4Kernel = Field(
         "auto",

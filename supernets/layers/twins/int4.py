@@ -6,12 +6,18 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hardware.formats.int4_weights import INT4_MAX, INT4_MIN, SHRINKS, Int4Quantizer
 from hardware.formats.integer import INT8_MAX
 from hardware.formats.scheme import QuantScheme
-from supernets.layers.twins.rounding import Range, nonzero, row_scale, straight_through
+from supernets.layers.twins.rounding import (
+    Range,
+    groups_of,
+    nonzero,
+    peaks,
+    row_scale,
+    straight_through,
+)
 from supernets.layers.twins.twin import IntegerTwin
 
 
@@ -21,9 +27,9 @@ class _Int4(IntegerTwin):
 
     def rounded(self, weight: Tensor, scheme: QuantScheme) -> Tensor:
         most = Int4Quantizer(scheme.group_size, scheme.reduce_range).multiplier_max
-        grouped = _groups(weight, scheme.group_size)
+        grouped = groups_of(weight, scheme.group_size)
         scale = row_scale(weight, self.largest(scheme))[..., None]
-        scaled, ideal = grouped / scale, _peaks(grouped) / scale / INT4_MIN
+        scaled, ideal = grouped / scale, peaks(grouped) / scale / INT4_MIN
         tried = ((ideal * shrink).round().clamp(-most, most) for shrink in SHRINKS)
         decoded = _least_error(scaled, tried) * scale
         return decoded.flatten(1)[:, : weight.shape[1]]
@@ -44,29 +50,17 @@ class _Int4(IntegerTwin):
 
 def block_weight(weight: Tensor, group_size: int | None) -> Tensor:
     """MatMulNBits: one floating scale per group, chosen by squared error."""
-    grouped = _groups(weight, group_size)
-    tried = (_peaks(grouped) * shrink / INT4_MIN for shrink in SHRINKS)
+    grouped = groups_of(weight, group_size)
+    tried = (peaks(grouped) * shrink / INT4_MIN for shrink in SHRINKS)
     return _least_error(grouped, tried).flatten(1)[:, : weight.shape[1]]
 
 
 def block_activation(x: Tensor, group_size: int | None) -> Tensor:
     """MatMulNBits at accuracy level 4: symmetric INT8, one scale per row and group."""
-    grouped = _groups(x.detach(), group_size)
+    grouped = groups_of(x.detach(), group_size)
     scale = nonzero(grouped.abs().amax(-1, keepdim=True)) / INT8_MAX
     rounded = ((grouped / scale).round() * scale).flatten(-2)[..., : x.shape[-1]]
     return straight_through(x, rounded)
-
-
-def _groups(x: Tensor, group_size: int | None) -> Tensor:
-    """`(..., in)` as `(..., groups, group)`, zeros at the end."""
-    group = group_size or x.shape[-1]
-    grouped: Tensor = F.pad(x, (0, -x.shape[-1] % group)).unflatten(-1, (-1, group))
-    return grouped
-
-
-def _peaks(grouped: Tensor) -> Tensor:
-    """The largest weight of every group, its sign kept, `(..., groups, 1)`."""
-    return grouped.gather(-1, grouped.abs().argmax(-1, keepdim=True))
 
 
 def _least_error(weight: Tensor, tried: Iterable[Tensor]) -> Tensor:

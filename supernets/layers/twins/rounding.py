@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
 
 from hardware.formats.integer import INT8_MAX
 
@@ -58,6 +59,18 @@ def extremes(x: Tensor, served: int | None) -> tuple[Tensor, Tensor]:
 def row_scale(weight: Tensor, largest: int) -> Tensor:
     """Step of every row `(out, 1)` that maps its largest weight to an integer."""
     return nonzero(weight.abs().amax(1, keepdim=True)) / largest
+
+
+def groups_of(x: Tensor, group_size: int | None) -> Tensor:
+    """`(..., in)` as `(..., groups, group)`, zeros at the end."""
+    group = group_size or x.shape[-1]
+    grouped: Tensor = F.pad(x, (0, -x.shape[-1] % group)).unflatten(-1, (-1, group))
+    return grouped
+
+
+def peaks(grouped: Tensor) -> Tensor:
+    """The largest weight of every group, its sign kept, `(..., groups, 1)`."""
+    return grouped.gather(-1, grouped.abs().argmax(-1, keepdim=True))
 
 
 def straight_through(x: Tensor, rounded: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supernets.data import digits, pydoc_text
 from supernets.data.account import DataSource, SplitSource
+from supernets.data.builtin import digits, pydoc_text
 from supernets.data.data import Split, TaskData
 from supernets.data.decode import in_words, load_images
 from supernets.data.fingerprint import hash_texts

@@ -178,6 +178,11 @@ class DataSettings(Settings):
     text_column: str | None = Field(None, description="Column of the text; null: found.")
     text_pair_column: str | None = Field(None, description="Column of a second text, if any.")
     image_column: str | None = Field(None, description="Column of the image; null: found.")
+    join_column: str | None = Field(
+        None,
+        description="Column by which rows of one table find their image in another table of a "
+        "local folder, such as image_id; null: images stand beside the labels.",
+    )
     label_column: str | tuple[str, ...] | None = Field(
         None,
         description="Column of the label; of several labels a row the column of lists, or a list "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from supernets.data import pydoc_text
+from supernets.data.builtin import pydoc_text
 from supernets.data.data import (
     Batch,
     Split,

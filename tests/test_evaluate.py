@@ -24,7 +24,7 @@ from nas.evaluation.fake_quant_score import FakeQuantScore
 from nas.evaluation.latency_cache import LatencyCache
 from nas.evaluation.latency_meter import LocalLatency
 from nas.evaluation.score_meter import RuntimeScore, _served
-from supernets.data import digits
+from supernets.data.builtin import digits
 from supernets.data.data import TaskData, calibration_batches
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.metrics.classes import ACCURACY

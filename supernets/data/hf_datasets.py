@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Value, load_dataset
 
+from supernets.data.joined import image_columns
 from supernets.data.labels import Rows
 from supernets.data.local import Opened, open_local, table_cache
 from supernets.data.read_table import texts
@@ -171,13 +172,20 @@ def at_most(labels: Values, most: int | None) -> Rows:
 
 
 def _open(settings: DataSettings, kind: str) -> Opened:
-    if settings.loader is not None:
+    if settings.join_column is not None and kind != "image":
+        raise ValueError("data.join_column: images are joined to rows; a model of texts reads none")
+    if settings.loader is not None and settings.join_column is None:
         return Opened(load_own(settings.loader, settings.name))
     path = Path(settings.name).expanduser()
-    if path.exists() and settings.config is None and not _described(path):
+    local = path.exists() and settings.config is None and settings.loader is None
+    if local and not _described(path):
         opened = open_local(path, settings, kind)
         if opened is not None:
             return opened
+    if settings.join_column is not None:
+        raise ValueError(
+            f"data.join_column: only tables of a local folder are joined, {settings.name!r} is none"
+        )
     try:
         loaded = load_dataset(str(path), settings.config, cache_dir=table_cache())
     except (
@@ -252,8 +260,7 @@ def _plain(name: str) -> str:
 
 def _input_columns(data: Dataset, settings: DataSettings, kind: str, task: str) -> tuple[str, ...]:
     if kind == "image":
-        candidates = [name for name, f in data.features.items() if _holds_images(f)]
-        return (_one(data, settings.image_column, candidates, "image_column"),)
+        return (_one(data, settings.image_column, image_columns(data), "image_column"),)
     if task == "tokens":
         return (_words(data, settings),)
     pair = _pair(data, settings)
@@ -291,13 +298,6 @@ def _words(data: Dataset, settings: DataSettings) -> str:
             'texts into words, for example {"tokens": ["Anna", "sleeps"], "tags": ["B-PER", "O"]}'
         )
     return column
-
-
-def _holds_images(feature: object) -> bool:
-    """Images, or the encoded bytes of ones."""
-    if isinstance(feature, Mapping):
-        return "bytes" in feature
-    return isinstance(feature, Image) or (isinstance(feature, Value) and "binary" in feature.dtype)
 
 
 def _text(data: Dataset, settings: DataSettings) -> str:

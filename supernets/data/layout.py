@@ -25,6 +25,7 @@ IMAGES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif", ".ico", ".pcx"),
 )
 HUB_FILES = ("dataset_info.json", "dataset_infos.json")  # what the hub keeps beside a data set
+NO_SPLIT = "tables that belong to no split"
 METADATA = "metadata"  # stem of the table that names a folder's images, as on the hub
 Unused = dict[str, list[str]]
 """Why something is not used -> the names of what is not."""
@@ -115,7 +116,7 @@ def table_splits(files: Files, asked: Collection[str], train: str) -> dict[str, 
     if plain and train not in splits:
         splits["train"] = plain
     else:
-        files.leave_out("tables that belong to no split", plain)
+        files.leave_out(NO_SPLIT, plain)
     for paths in splits.values():
         _refuse_twins(paths)
     return splits

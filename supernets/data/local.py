@@ -11,8 +11,10 @@ import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_from_disk
 
 from hardware.files import writable_folder
+from supernets.data.joined import join_images
 from supernets.data.layout import (
     METADATA,
+    NO_SPLIT,
     Files,
     Unused,
     image_splits,
@@ -62,10 +64,25 @@ def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
     if kind == "text":
         files.leave_out("images", files.images)
     parts = {"train": [path]} if path.is_file() else table_splits(files, asked, train)
+    if settings.join_column is not None:
+        return Opened(_joined(files, parts, settings, kind), files.unused)
     splits = {name: read_tables(paths, path, settings, kind) for name, paths in parts.items()}
     if kind == "image":
         _count_unnamed(files, splits)
     return Opened(splits, files.unused)
+
+
+def _joined(
+    files: Files, parts: Mapping[str, list[Path]], settings: DataSettings, kind: str
+) -> dict[str, Dataset]:
+    """The splits, with images from tables of their own; one of no split is for all of them."""
+    common = [files.root / name for name in files.unused.pop(NO_SPLIT, [])]
+    splits = {}
+    for split, paths in parts.items():
+        given = {p.name: read_tables([p], files.root, settings, kind) for p in [*paths, *common]}
+        assert settings.join_column is not None
+        splits[split] = join_images(given, settings.join_column, split, files.unused)
+    return splits
 
 
 def _has_metadata(files: Files) -> bool:

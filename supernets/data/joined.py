@@ -1,0 +1,79 @@
+"""Rows of one table with images of another, found by a column that both have.
+
+Several rows may name one image, as questions do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from datasets import Dataset, Image, Value, concatenate_datasets
+
+from supernets.data.layout import Unused
+
+
+def image_columns(data: Dataset) -> list[str]:
+    """Columns of images, or of the encoded bytes of ones."""
+    return [name for name, feature in data.features.items() if _holds_images(feature)]
+
+
+def _holds_images(feature: object) -> bool:
+    if isinstance(feature, Mapping):
+        return "bytes" in feature
+    return isinstance(feature, Image) or (isinstance(feature, Value) and "binary" in feature.dtype)
+
+
+def join_images(tables: Mapping[str, Dataset], key: str, split: str, unused: Unused) -> Dataset:
+    """The rows of a split, each with its image; those without, and other images, count as unused.
+
+    tables: by file name, of rows and of images. Raises ValueError for a table without the column,
+    two images of one name, or a split in which no row has an image.
+    """
+    for name, data in tables.items():
+        if key not in data.column_names:
+            columns = ", ".join(data.column_names)
+            raise ValueError(f"data.join_column: {name} has no column {key!r}; there are {columns}")
+    rows = _one_kind(tables, False, key, split)
+    images = _one_kind(tables, True, key, split)
+    place: dict[str, int] = {}
+    for number, name in enumerate(map(str, images[key][:])):
+        if place.setdefault(name, number) != number:
+            raise ValueError(
+                f"data.join_column: two images of the {split} split have {key} {name}; give each "
+                "its own"
+            )
+    asked = list(map(str, rows[key][:]))
+    there = np.array([name in place for name in asked], dtype=bool)
+    absent = [f"{key} {name}" for name, found in zip(asked, there, strict=True) if not found]
+    if not there.any():
+        raise ValueError(
+            f"data.join_column: no row of the {split} split has an image: {key} is "
+            f"{', '.join(asked[:3])} ... in one table, {', '.join(list(place)[:3])} ... in the "
+            "other"
+        )
+    others = sorted(place.keys() - set(asked))
+    _count(unused, f"rows of the {split} split whose image is absent", absent)
+    _count(unused, f"images of the {split} split that no row names", [f"{key} {n}" for n in others])
+    found = [place[name] for name, one in zip(asked, there, strict=True) if one]
+    pictures = images.select_columns(image_columns(images)).select(found)
+    kept = rows.select(np.flatnonzero(there).tolist())
+    joined: Dataset = concatenate_datasets([kept, pictures], axis=1)
+    return joined
+
+
+def _one_kind(tables: Mapping[str, Dataset], images: bool, key: str, split: str) -> Dataset:
+    """The tables of images, or of rows, as one. Raises ValueError if there is none."""
+    found = [data for data in tables.values() if bool(image_columns(data)) == images]
+    if not found:
+        kind = "holds images" if images else "has rows without images"
+        raise ValueError(
+            f"data.join_column: no table of the {split} split {kind} (found: {', '.join(tables)}); "
+            f"it takes one with {key} and images, and one with {key} and labels"
+        )
+    return concatenate_datasets(found) if len(found) > 1 else found[0]
+
+
+def _count(unused: Unused, why: str, names: Sequence[str]) -> None:
+    if names:
+        unused.setdefault(why, []).extend(names)

@@ -155,7 +155,7 @@ def compare(models: Mapping[str, bytes | Path], inputs: Arrays, threads: int, re
 
 
 def linears(threads: int, repeats: int) -> None:
-    """INT4 against INT8 and against ONNX Runtime's own INT4, with the error of the weights."""
+    """Fewer bits against INT8 and ONNX Runtime's own INT4, with the error of the weights."""
     network = LinearStack().eval()
     x = torch.randn(1, TOKENS[0], WIDTHS[0])
     template = export_template(network, {"x": x}, dynamic_axes={"x": {0: "batch", 1: "tokens"}})
@@ -163,6 +163,8 @@ def linears(threads: int, repeats: int) -> None:
     blocks = QuantScheme(int4_kernel="matmulnbits")
     made = {
         "int8": materialize(template, weights, uniform(template, "int8"), QuantScheme(), memo=memo),
+        "int2": materialize(template, weights, uniform(template, "int2"), QuantScheme()),
+        "int3": materialize(template, weights, uniform(template, "int3"), QuantScheme()),
         "int4 (w4a8)": materialize(template, weights, uniform(template, "int4"), QuantScheme()),
         "int4 (MatMulNBits)": materialize(template, weights, uniform(template, "int4"), blocks),
         "fp32": materialize(template, weights, QuantPolicy({}), QuantScheme()),
@@ -191,7 +193,7 @@ def linears(threads: int, repeats: int) -> None:
 
 
 def resnet(threads: int, repeats: int) -> None:
-    """INT4 against INT8, both static QDQ, and FP32."""
+    """Fewer bits against INT8, all static QDQ, and FP32."""
     network = resnet50()
     plain = fold(network.extract())
     template, weights = template_of(network, plain), arrays(plain.state_dict())
@@ -201,7 +203,7 @@ def resnet(threads: int, repeats: int) -> None:
         precision: materialize(
             template, weights, uniform(template, precision), QuantScheme(), ranges
         ).SerializeToString()
-        for precision in ("int8", "int4", "fp32")
+        for precision in ("int8", "int2", "int3", "int4", "fp32")
     }
     CONSOLE.print(f"ResNet-50, 224 pixels, {threads} thread(s)")
     compare(models, images, threads, repeats)

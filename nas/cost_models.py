@@ -75,6 +75,10 @@ class ExactCosts:
         saved = cost.narrowed_parameters * (FP32.bits // 8)
         return (self._sizes.file_bytes(names, *features) - saved).astype(np.float64)
 
+    def bits_per_weight(self, genomes: Genomes) -> FloatArray:
+        """Bits of that file per parameter, scales and all else included, `(n_samples,)`."""
+        return 8 * self.size_bytes(genomes) / self.parameters(genomes)
+
     def parameters(self, genomes: Genomes) -> FloatArray:
         """Parameters of the sub-network, `(n_samples,)`."""
         return self._cost(genomes).parameters.astype(np.float64)

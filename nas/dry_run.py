@@ -17,6 +17,7 @@ from hardware.portability.runtimes import Runtime
 from hardware.target import Target
 from nas.cost_models import ExactCosts
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
+from nas.experiment.metrics import find_metric
 from nas.experiment.objectives import Constraint, check_consistent
 from nas.experiment.schema import Experiment
 from nas.ledger.storage import StorageError, open_storage
@@ -196,7 +197,7 @@ def measure_corners(builder: CandidateBuilder, precisions: Sequence[Format]) -> 
         for precision in ordered(precisions):
             candidate = builder.uniform(genome, precision)
             size = float(builder.model(candidate).ByteSize())
-            metrics = {"size_bytes": size, **builder.costs(candidate)}
+            metrics = builder.costs(candidate, size)
             corners.append(Corner(name, precision, metrics))
     return corners
 
@@ -210,10 +211,12 @@ def _table(corners: Sequence[Corner]) -> Table:
 
 
 def exact_bounds(builder: CandidateBuilder) -> dict[str, tuple[float, float]]:
-    """Least and greatest value of every metric that is computed exactly, over the whole space."""
+    """Least and greatest value, over the whole space, of every metric that is computed exactly
+    and sums over the layers: others need not have theirs at the smallest and largest network."""
     space, exact = builder.space, ExactCosts(builder)
     rows = np.concatenate([_uniform_choices(space, space.smallest()), space.largest()[None]])
-    values = {name: metric(rows) for name, metric in exact.by_name.items()}
+    sums = {n: metric for n, metric in exact.by_name.items() if find_metric(n).adds_up}
+    values = {name: metric(rows) for name, metric in sums.items()}
     return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
 
 
@@ -238,7 +241,7 @@ def check_reachable(
     Raises ValueError, with the best value that can be reached, when it cannot.
     """
     if constraint.metric not in bounds:
-        return f"constraint {constraint}: depends on measurements; judged after the first round"
+        return f"constraint {constraint}: not known beforehand; judged after the first round"
     limit = constraint.resolve(_references(corners))
     least, greatest = bounds[constraint.metric]
     best, missing = (least, "smaller") if limit.relation == "<=" else (greatest, "larger")

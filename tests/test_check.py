@@ -64,6 +64,8 @@ def test_sizes_are_those_of_the_written_files(builder: CandidateBuilder) -> None
     for genome, size in zip(genomes, sizes, strict=True):
         written = builder.model(Candidate.from_genome(builder.space, genome)).ByteSize()
         assert written == pytest.approx(size, rel=0.01)
+    exact = ExactCosts(builder)
+    assert np.array_equal(exact.bits_per_weight(genomes), 8 * sizes / exact.parameters(genomes))
 
 
 def test_features_hold_all_macs_and_weights_of_a_candidate(builder: CandidateBuilder) -> None:

@@ -136,6 +136,7 @@ def test_metrics_are_those_of_the_shipped_model(
     candidate = builder.uniform(builder.space.largest(), INT4)
     metrics, details = evaluator_of(builder, data, tmp_path)(candidate)
     assert metrics["size_bytes"] == len(builder.model(candidate).SerializeToString())
+    assert metrics["bits_per_weight"] == 8 * metrics["size_bytes"] / metrics["parameters"]
     network = builder.network(candidate)
     assert metrics["parameters"] == sum(p.numel() for p in network.parameters())
     assert details.target == Target().describe()

@@ -16,6 +16,8 @@ from nas.experiment.schema import Experiment
         ("accuracy >= int8 - 0.5 %", 0.974, False),
         ("size_bytes <= 8 MB", 8_000_000, True),
         ("size_bytes <= 8 MiB", 8_388_609, False),
+        ("bits_per_weight <= 3", 2.9, True),
+        ("bits_per_weight <= 3", 3.1, False),
         ("latency_ms <= 0.5 * fp32", 2.0, True),
         ("latency_ms <= fp32 + 500 us", 4.6, False),
         ("latency_ms<=1e-2 s", 10.0, True),
@@ -79,5 +81,7 @@ def test_a_metric_is_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_is_computed_exactly_has_its_formula() -> None:
-    assert {name for name, m in METRICS.items() if m.exact} == {"size_bytes", "parameters", "macs"}
+    assert {name for name, m in METRICS.items() if m.exact} == {
+        "size_bytes", "bits_per_weight", "parameters", "macs",
+    }  # fmt: skip
     assert all(hasattr(ExactCosts, name) for name, metric in METRICS.items() if metric.exact)

@@ -124,14 +124,21 @@ class CandidateBuilder:
         """Sizes, MACs and parameters of genomes `(n_samples, n_genes)`."""
         return self.supernet.cost(self.space, genomes, self.target.sequence_length)
 
-    def costs(self, candidate: Candidate) -> dict[str, float]:
-        """Parameters, and multiply-accumulates of one sample."""
+    def costs(self, candidate: Candidate, size_bytes: float) -> dict[str, float]:
+        """What is known of a candidate and its file: its size, bits of it per parameter,
+        parameters, and multiply-accumulates of one sample."""
         genome = self.space.smallest()
         for name, size in candidate.architecture:
             column = self.space.column[name]
             genome[column] = self.space.genes[column].index(size)
         cost = self.cost(genome[None])
-        return {"parameters": float(cost.parameters[0]), "macs": float(cost.macs[0])}
+        parameters = float(cost.parameters[0])
+        return {
+            "size_bytes": size_bytes,
+            "bits_per_weight": 8 * size_bytes / parameters,
+            "parameters": parameters,
+            "macs": float(cost.macs[0]),
+        }
 
     def build(self, candidate: Candidate) -> BuiltCandidate:
         """Everything that is needed to measure or ship a candidate.

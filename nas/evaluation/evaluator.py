@@ -40,7 +40,6 @@ class Evaluator:
         metrics = {
             **found,
             "latency_ms": latency.median_ms,
-            "size_bytes": float(len(built.content)),
-            **self.builder.costs(candidate),
+            **self.builder.costs(candidate, float(len(built.content))),
         }
         return Measured(metrics, Details(latency, built.coverage, device, self.clock() - started))

@@ -56,6 +56,7 @@ METRICS: dict[str, Metric] = {
             {**_BYTES, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
             exact=True,
         ),
+        Metric("bits_per_weight", "minimize", exact=True, adds_up=False),
         Metric("parameters", "minimize", exact=True),
         Metric("macs", "minimize", exact=True),
     )

@@ -102,6 +102,13 @@ def test_images_have_no_tokens_to_replace() -> None:
     assert recipe.experiment.target.sequence_length is None
 
 
+def test_a_recipe_of_its_own_is_polished_only_where_it_says_so() -> None:
+    stated = {"tune": {"epochs": 5}}
+    assert derive(experiment(**stated), TEXTS).experiment.polish is None
+    for asked in ({"effort": "standard"}, {"budget": "30 min"}, {"polish": {}}):
+        assert derive(experiment(**stated, **asked), TEXTS).experiment.polish is not None
+
+
 @pytest.mark.parametrize("where", ["tune.epochs", "search.evaluations", "polish.epochs"])
 def test_more_effort_is_more_of_everything(where: str) -> None:
     derived = [derive(experiment(effort=effort), TEXTS).experiment for effort in EFFORTS]

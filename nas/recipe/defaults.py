@@ -74,6 +74,8 @@ def derive(experiment: Experiment, facts: Facts, factor: float | None = None) ->
         factor = EFFORTS[experiment.effort]
     reasons, stated = {}, []
     asked = [name for name in ("budget", "effort") if is_given(experiment, name)]
+    if is_given(experiment, "tune.epochs") and not asked and not is_given(experiment, "polish"):
+        experiment = with_values(experiment, {"polish": None})  # a recipe of its own
     for section in (_goal, _target, _training, _tune, _search, _polish, _export):
         for derived in section(experiment, facts, factor):
             if not is_given(experiment, derived.where):

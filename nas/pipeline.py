@@ -131,7 +131,9 @@ def measuring(session: RunSession, workers: int | None) -> Iterator[SearchLoop]:
         ledger.note(open=True, supernet=send_supernet(experiment, session.folder))
     with session.executor(workers) as executor:
         known = [entry.candidate for entry in session.known.values()]
-        yield SearchLoop(experiment, ledger, executor, session.reporter, session.pace, known)
+        yield SearchLoop(
+            experiment, ledger, executor, session.reporter, session.pace, known, session.fine_tuner
+        )
     if workers == 0:
         ledger.note(open=False)
 

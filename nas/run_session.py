@@ -181,10 +181,12 @@ class RunSession:
         """What the experiment says about the front; it may change after the search."""
         return self.experiment.model_dump(mode="json", include={"export", "polish", "constraints"})
 
-    def _fine_tuner(self, full: Evaluation) -> FineTuner | None:
+    def fine_tuner(self) -> FineTuner | None:
+        """Who polishes candidates, None where that was not asked for. The references are known."""
         settings = self.experiment.polish
         if settings is None:
             return None
+        full = measured_references(self.ledger.evaluations())[PLAIN]
         validation, train = self.data.validation, noisy(self.data, settings.token_noise)
         return FineTuner(
             settings, self.builder, full, train, validation,
@@ -232,10 +234,12 @@ class RunSession:
     ) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
         metric, luck = self.experiment.quality, self.luck(evaluations, predictors)
+        fine_tuner = self.fine_tuner()
+        later = evaluations if fine_tuner is None else fine_tuner.forecast.polished(evaluations)
         expected = {
-            e.candidate.key: e.metrics[metric.name] - luck[e.candidate.key]
-            for e in evaluations
-            if e.candidate.key in luck
+            e.candidate.key: e.metrics[metric.name] - luck.get(e.candidate.key, 0.0)
+            for e in later
+            if e.failure is None
         }
         picks = pick_models(evaluations, self.experiment, expected)
         if all(pick.evaluation.role == "reference" for pick in picks):
@@ -246,7 +250,6 @@ class RunSession:
             )
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
-        fine_tuner = self._fine_tuner(measured_references(evaluations)[PLAIN])
         seed, runtimes = self.experiment.seed, self._runtimes()
         validator = Validator(self.exporter, self.latency, seed, fine_tuner, runtimes, metric, luck)
         models = tuple(validator.validate(picks, self.folder, self.reporter))

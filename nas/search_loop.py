@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from nas.delivery.selection import best_so_far, searched
+from nas.evaluation.baselines import low_reference, measured_references
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation, Role
 from nas.experiment.schema import Experiment
@@ -16,9 +17,11 @@ from nas.ledger.ledger import Ledger
 from nas.run.pace import Pace, TimeIsUp
 from nas.run.progress import Reporter, Stage
 from nas.search.expected_gain import LEAST_GAIN, expected_gain, hypervolumes
-from nas.search.feasibility import refuse_unreachable
-from nas.search.problem import History, SearchProblem
+from nas.search.feasibility import BENEFIT_OF_DOUBT, refuse_unreachable
+from nas.search.problem import FEWEST, History, SearchProblem
 from nas.search.strategy import make_strategy
+from nas.training.finetune import FineTuner
+from nas.training.polish_forecast import to_try
 from nas.workers.executors import Executor
 
 FAILED_SHARE = 0.2
@@ -39,6 +42,7 @@ class SearchLoop:
     """Has the candidates of one run evaluated, continuing what its ledger holds.
 
     known: candidates of which another run left only the latency to be measured; they come first.
+    fine_tuner: once the references are measured, who polishes.
     """
 
     experiment: Experiment
@@ -47,6 +51,7 @@ class SearchLoop:
     reporter: Reporter
     pace: Pace = field(default_factory=Pace)
     known: Sequence[Candidate] = ()
+    fine_tuner: Callable[[], FineTuner | None] = lambda: None
 
     def measure_references(
         self, references: Mapping[str, Candidate]
@@ -95,21 +100,26 @@ class SearchLoop:
             if self._tell_gain(problem):
                 return
             before = [e for e in ledger.evaluations() if e.round < number]
+            stage = self._probe(before) or stage
             left = settings.evaluations - sum(e.role == "search" for e in before)
-            proposed = strategy.propose(history_of(before, problem), min(left, settings.round_size))
+            known = history_of(self._after_polish(before), problem)
+            proposed = strategy.propose(known, min(left, settings.round_size))
             if not len(proposed):
                 self.reporter.say("search: every candidate of the space has been measured")
                 return
             candidates = [Candidate.from_genome(problem.space, genome) for genome in proposed]
             ledger.enqueue(candidates, "search", number)
             self._work_off(stage, "search", settings.evaluations, earlier)
-            refuse_unreachable(problem, history_of(ledger.evaluations(), problem), seed)
+            generous = self._after_polish(ledger.evaluations(), BENEFIT_OF_DOUBT)
+            refuse_unreachable(problem, history_of(generous, problem), seed)
             number += 1
 
     def _tell_gain(self, problem: SearchProblem) -> bool:
         """Say what the rounds have reached and the next should add; whether that is too little."""
         known = self._expressible(problem)
-        found = hypervolumes(problem, history_of(known, problem), [e.round for e in known])
+        found = hypervolumes(
+            problem, history_of(self._after_polish(known), problem), [e.round for e in known]
+        )
         patience, reached = self.experiment.search.patience, list(found.values())
         if not reached:
             return False
@@ -125,6 +135,31 @@ class SearchLoop:
     def _expressible(self, problem: SearchProblem) -> list[Evaluation]:
         known = self.ledger.evaluations()
         return [e for e in known if problem.space.holds(e.candidate.values)]
+
+    def _probe(self, known: Sequence[Evaluation]) -> Stage | None:
+        """Polish a few candidates, once enough are measured to choose from, unless that was done.
+
+        Returns the stage in which the search goes on then.
+        """
+        settings, fine_tuner = self.experiment.polish, self.fine_tuner()
+        if settings is None or fine_tuner is None or len(searched(known)) < FEWEST:
+            return None
+        missing = settings.probes - len(fine_tuner.forecast.known)
+        if missing <= 0:
+            return None
+        references = measured_references(known)
+        low, metric = references[low_reference(references)], self.experiment.quality
+        fine_tuner.train(to_try(searched(known), low, metric, missing))
+        self.reporter.say(
+            f"search: candidates are judged by what they are expected to be after polishing, as "
+            f"{len(fine_tuner.forecast.known)} of them were"
+        )
+        return self.reporter.stage("search")
+
+    def _after_polish(self, known: Sequence[Evaluation], doubts: float = 0.0) -> list[Evaluation]:
+        """Evaluations as polishing is expected to leave them, where some were polished."""
+        fine_tuner = self.fine_tuner()
+        return list(known) if fine_tuner is None else fine_tuner.forecast.polished(known, doubts)
 
     @property
     def _late(self) -> bool:

@@ -118,6 +118,13 @@ class PolishSettings(DistillSettings):
         description="Weight of what the outputs of its blocks leave unexplained of the teacher's "
         "(one minus R squared), added to the loss; the last block's is `feature_weight`'s.",
     )
+    probes: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Candidates polished early in the search, from which is foretold what all the "
+        "others will score after it: they are then judged by that.",
+    )
     teacher: TeacherSettings | None = Field(
         None,
         description="Polish the full network first, on the same samples; it teaches as it then is "
@@ -172,7 +179,7 @@ class DataSettings(Settings):
         ge=0,
         le=0.8,
         description="Part of validation that nothing is chosen by, on which models are compared "
-        "with the INT8 reference; where it would be under 200 samples nothing is kept back, and "
+        "with the INT8 reference; where it would be under 100 samples nothing is kept back, and "
         "the luck of the best of many is estimated instead.",
     )
     text_column: str | None = Field(None, description="Column of the text; null: found.")

@@ -43,7 +43,6 @@ from nas.run_session import RunSession
 from nas.search_loop import SearchError
 from nas.training.finetune import FineTuner, Score
 from supernets.data.images import ImageSplit
-from supernets.data.kept_back import keep_back
 from supernets.load import load_data
 from supernets.metrics.paired import Comparison
 from supernets.settings import PolishSettings, TeacherSettings
@@ -379,10 +378,10 @@ def test_what_is_promised_follows_from_the_answers_that_are_kept(
 ) -> None:
     """Recomputed from outcomes/, where all answers of every model about every sample are."""
     folder, front = finished
-    if kept_back:
+    if not kept_back:
         folder = copied(folder, tmp_path / "copy")
         experiment = load_experiment(folder.experiment)
-        data = keep_back(load_data(experiment.data, experiment.model), 0.6)
+        data = replace(load_data(experiment.data, experiment.model), kept_back=None)
         session = RunSession.prepare(experiment, folder, data, Silent())
         front = session.validate(session.ledger.evaluations())
     answers = {m.name: read_outcomes(folder.outcomes / f"{m.name}.npz") for m in front.models}
@@ -396,14 +395,14 @@ def test_what_is_promised_follows_from_the_answers_that_are_kept(
         assert ours["test"].mean() == model.test_accuracy
         promise = model.promise
         assert promise is not None
-        assert promise.samples == len(ours[judged]) == (238 if kept_back else 397)
+        assert promise.samples == len(ours[judged]) == (119 if kept_back else 278)
         assert promise.kept_back == kept_back
         found = Comparison.of_shares(ours[judged], theirs[judged])
-        whole = [np.concatenate([r[k] for k in r if k != "test"]) for r in (ours, theirs)]
-        gap = whole[0].mean() - whole[1].mean()
-        assert promise.expected == pytest.approx(gap - promise.luck)
+        assert promise.expected == promise.difference
         if kept_back:
             assert (promise.difference, promise.p) == (found.difference, found.p)
+        else:
+            assert promise.difference == promise.chosen_by
         test = Comparison.of_shares(ours["test"], theirs["test"])
         versus = model.versus["int8"]
         assert (versus.accuracy_low, versus.accuracy_high) == pytest.approx(test.interval)

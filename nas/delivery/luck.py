@@ -35,7 +35,7 @@ def expected_luck(
     beyond = measured - predicted
     order = np.argsort(predicted if metric.direction == "maximize" else -predicted)
     better = order[len(order) // 2 :]
-    spread = float(np.var(beyond[better]))
+    spread = float(np.mean(beyond[better] ** 2))
     share = 1.0 if spread <= variance else variance / spread
     return np.asarray(share * beyond)
 

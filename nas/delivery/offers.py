@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.delivery.promise import ALPHA, Offer, allowed_drops
+from nas.delivery.promise import Offer, allowed_drops
 from nas.delivery.results import ValidatedModel
 from supernets.metrics.metric import Quality
 
@@ -20,9 +20,8 @@ def offers(
     """
     drops, found = allowed_drops(metric, low.validation_accuracy, no_loss), []
     for need, drop in drops.items():
-        good = [m for m in models if m.promise is not None and m.promise.keeps(metric, drop)]
-        if need == "no_loss":
-            good = [m for m in good if m.promise is not None and m.promise.p >= ALPHA]
+        tested = 0.0 if need == "no_loss" else drop
+        good = [m for m in models if m.promise and m.promise.keeps(metric, drop, tested)]
         best = min(good, key=_by_size if need == "smallest_at_2_points" else _by_latency)
         assert best.promise is not None
         found.append(Offer(need, best.name, best.promise))

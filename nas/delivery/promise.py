@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
+from scipy.special import ndtr
+
 from supernets.metrics.metric import Quality
-from supernets.metrics.paired import Comparison
+from supernets.metrics.paired import Z95, Comparison
 
 Need = Literal["no_loss", "within_1_point", "fastest_at_2_points", "smallest_at_2_points"]
 NEEDS: tuple[Need, ...] = get_args(Need)
@@ -37,9 +39,10 @@ class Promise:
 
     difference, low, high: on the samples it was judged on, with the interval of 95 % for samples
     without number. p: the chance of this or worse for a model that is not worse, by a paired test.
-    samples: that it was judged on. kept_back: whether nothing was chosen by these. luck: what was
-    taken off because the best of many on the same samples is so by luck in part.
-    expected, expected_low, expected_high: the difference on test, and the interval of 95 % for it.
+    samples: that it was judged on. kept_back: whether nothing was chosen by these.
+    chosen_by: the difference on the samples that the search chose by, less what the best of many
+    owes to luck. expected, expected_low, expected_high: the difference on test, and the interval of
+    95 % for it.
     """
 
     difference: float
@@ -48,7 +51,7 @@ class Promise:
     p: float
     samples: int
     kept_back: bool
-    luck: float
+    chosen_by: float
     expected: float
     expected_low: float
     expected_high: float
@@ -57,28 +60,36 @@ class Promise:
     def of(
         cls,
         metric: Quality,
-        whole: Comparison,
+        seen: Comparison,
         kept: Comparison | None,
         luck: float,
         test_samples: int,
     ) -> Self:
-        """Judge by what was kept back, if anything was; expect what all of validation tells.
+        """Judge by what was kept back; where that is nothing by what was seen, its luck taken off.
 
-        whole: on all of validation. luck: of the model on the part that the search chose by.
+        seen: on the samples that the search chose by. luck: of the difference there.
         """
-        chosen_by = whole.samples - (0 if kept is None else kept.samples)
-        luck *= chosen_by / whole.samples
-        all_told = whole.corrected(luck, metric)
-        judged = all_told if kept is None else kept
-        (low, high), (worst, best) = judged.interval, all_told.expected_on(test_samples)
+        believed = seen.corrected(luck, metric)
+        judged = believed if kept is None else kept
+        (low, high), (worst, best) = judged.interval, judged.expected_on(test_samples)
         return cls(
-            judged.difference, low, high, judged.p, judged.samples, kept is not None, luck,
-            all_told.difference, worst, best,
+            judged.difference, low, high, judged.p, judged.samples, kept is not None,
+            believed.difference, judged.difference, worst, best,
         )  # fmt: skip
 
-    def keeps(self, metric: Quality, drop: float) -> bool:
-        """Whether test is expected to find the model at most so much worse."""
-        return metric.worse_by(self.expected, 0.0) <= drop
+    def keeps(self, metric: Quality, drop: float, tested: float) -> bool:
+        """Whether the model is at most `drop` worse, and not distinguishably worse than `tested`.
+
+        Two looks: the first at the samples that were chosen by, the second at those that it is
+        judged on. The second only refuses: picking by it what looks best would be luck once more.
+        """
+        if tested == 0.0:
+            chance = self.p
+        else:
+            error = (self.high - self.low) / (2 * Z95)
+            missed = metric.worse_by(self.difference, 0.0) - tested
+            chance = float(ndtr(-missed / error))
+        return metric.worse_by(self.chosen_by, 0.0) <= drop and chance >= ALPHA
 
 
 @dataclass(frozen=True)

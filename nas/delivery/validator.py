@@ -40,11 +40,9 @@ REFUSED = (ExportError, FallbackError, PolicyError)
 
 def promised(ours: Answers, low: Answers, metric: Quality, luck: float) -> Promise:
     """What a model's answers beside those of the reference in low precision promise of test."""
-    whole, theirs, kept = ours["validation"], low["validation"], None
-    if "kept_back" in ours:
-        kept = ours["kept_back"].compared(low["kept_back"], metric)
-        whole, theirs = whole + ours["kept_back"], theirs + low["kept_back"]
-    return Promise.of(metric, whole.compared(theirs, metric), kept, luck, len(ours["test"]))
+    found = {name: answers.compared(low[name], metric) for name, answers in ours.items()}
+    kept, samples = found.get("kept_back"), found["test"].samples
+    return Promise.of(metric, found["validation"], kept, luck, samples)
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,9 @@ def _polish(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
             epochs = experiment.polish.epochs
         teacher = TeacherSettings(epochs=epochs, learning_rate=rate / 2)
         yield Derived("polish.teacher", teacher, "a better teacher, kept if validation finds it so")
+        if experiment.budget is None:
+            reason = "the others are judged by what they will score after it"
+            yield Derived("polish.probes", 2, reason)
 
 
 def _trained_less_rate(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:

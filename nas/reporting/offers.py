@@ -78,8 +78,7 @@ def judged_by(front: Front) -> str:
     )
     return (
         f"Judged on {on}. p: the chance of this or worse for a model that is not worse than {low} "
-        "(paired test); at no loss it is 0.05 or more. Expected: what all of validation says of "
-        "test, the luck of the best of many taken off."
+        "(paired test); at no loss it is 0.05 or more."
     )
 
 

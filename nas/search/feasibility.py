@@ -11,7 +11,7 @@ from nas.search.pymoo_operators import evolve
 from nas.search.surrogate import Surrogate
 from supernets.space.space import Genomes
 
-_BENEFIT_OF_DOUBT = 3.0  # standard deviations a prediction may be wrong in the constraint's favour
+BENEFIT_OF_DOUBT = 3.0  # standard deviations a prediction may be wrong in the constraint's favour
 _POPULATION, _GENERATIONS = 100, 40
 
 
@@ -55,7 +55,7 @@ def _closest(
 
     def missed(genomes: Genomes) -> FloatArray:
         generous = surrogate.values(genomes)[:, columns]
-        generous = generous + signs * _BENEFIT_OF_DOUBT * surrogate.stds(genomes)[:, columns]
+        generous = generous + signs * BENEFIT_OF_DOUBT * surrogate.stds(genomes)[:, columns]
         missed_by = [c.violation(generous[:, k]) for k, c in enumerate(constraints)]
         return np.asarray(np.stack(missed_by, axis=1) / scales)
 

@@ -16,6 +16,7 @@ from nas.evaluation.score_meter import RuntimeScore
 from nas.run.pace import Pace
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, read_json, remove_others, sha256, write_json
+from nas.training.polish_forecast import Polished, PolishForecast, few_bits
 from nas.training.train_supernet import read_network, resumable
 from supernets.data.data import Split
 from supernets.families.super_network import WEIGHTS_FILE, SuperNetwork
@@ -25,6 +26,7 @@ from supernets.settings import PolishSettings
 from supernets.training.tune import Polisher
 
 SCORE_FILE = "validated.json"
+TEACHER = "teacher"
 LEAST_SHARE = 0.25
 """Part of its planned time below which a polish is not begun."""
 
@@ -93,7 +95,7 @@ class FineTuner:
         own = self.settings.teacher
         if own is None:
             return self._tuned()
-        place = self._place("teacher")
+        place = self._place(TEACHER)
         settings = self.settings.model_copy(update=own.model_dump())
         self._train(self.full, place, settings, self._tuned, others + 1)
         before = self.full.metrics[self.metric.name]
@@ -110,7 +112,7 @@ class FineTuner:
     @property
     def _shelf(self) -> str:
         """Names the settings, so that what others polished is not taken."""
-        return sha256(self.settings.model_dump_json().encode())[:12]
+        return sha256(self.settings.model_dump_json(exclude={"probes"}).encode())[:12]
 
     def _place(self, name: str) -> Path:
         return self.folder.polished / self._shelf / name
@@ -148,13 +150,36 @@ class FineTuner:
             name = f"polishing-{place.name}"
             with resumable(polisher, name, RunFolder(place), self.reporter, left_s):
                 polisher.network.save(place, self.builder.space)
-        score = self.score(self._polished(place), candidate)
-        write_json(place / SCORE_FILE, score._asdict())
-        self.reporter.say(f"{place.name}: {found:.4f}, polished {score.value:.4f} on validation")
+        score, told = self.score(self._polished(place), candidate), self._foretold(evaluation)
+        kept = {"before": found, "few_bits": few_bits(candidate)}
+        write_json(place / SCORE_FILE, {**score._asdict(), **kept})
+        self.reporter.say(
+            f"{place.name}: {found:.4f}, polished {score.value:.4f} on validation{told}"
+        )
+
+    def _foretold(self, evaluation: Evaluation) -> str:
+        """What was expected of a candidate, in words, where others were polished before it."""
+        forecast = self.forecast
+        if evaluation.role != "search" or not forecast.known:
+            return ""
+        (after,), (error,) = forecast.expected([evaluation])
+        return f" ({after:.4f} +- {error:.4f} was expected from {len(forecast.known)} others)"
+
+    @property
+    def forecast(self) -> PolishForecast:
+        """What polishing will make of other candidates, from those that it was tried on."""
+        known = {}
+        for file in sorted(self._place("").glob(f"*/{SCORE_FILE}")):
+            kept = read_json(file)
+            if file.parent.name != TEACHER and "before" in kept:
+                row = Polished(kept["before"], kept["value"], kept["few_bits"])
+                known[file.parent.name] = row
+        return PolishForecast(self.metric, self.full.metrics[self.metric.name], known)
 
     def _polished(self, place: Path) -> CandidateBuilder:
         return replace(self.builder, supernet=read_network(place), memo=WeightMemo(), _ranges={})
 
 
 def _score(place: Path) -> Score:
-    return Score(**read_json(place / SCORE_FILE))
+    kept = read_json(place / SCORE_FILE)
+    return Score(kept["value"], kept["error"])

@@ -1,0 +1,243 @@
+"""Whether what is promised of models on validation holds on test, over many splits.
+
+    python -m benchmarks.promises FOLDER [--tasks digits pydoc] [--candidates 100] [--splits 400]
+
+Trains one super-network per task and asks many of its sub-networks about all samples of validation
+and test, once. Each split then deals these samples anew, and chooses and judges as a run does (no
+polish; predictors by warped ridge alone): that is exact for the statistics, as no sample was
+trained on.
+FOLDER keeps the answers, and the next call goes on with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
+from nas.delivery.luck import UNSHARED, expected_luck
+from nas.delivery.offers import offers
+from nas.delivery.promise import NEEDS, Need, Promise, allowed_drops, in_words
+from nas.delivery.results import ValidatedModel
+from nas.evaluation.baselines import reference_candidates
+from nas.evaluation.candidate import Candidate
+from nas.evaluation.score_meter import RuntimeScore
+from nas.experiment.objectives import FloatArray
+from nas.experiment.schema import Experiment
+from nas.pipeline import tune
+from nas.run.progress import Reporter, rich_reporter
+from nas.run.run_folder import RunFolder
+from nas.search.surrogate import gene_features
+from predictors.selection import select
+from supernets.data.kept_back import kept_rows
+from supernets.metrics.classes import ACCURACY
+from supernets.metrics.paired import Comparison
+from supernets.open_data import load_data
+from supernets.space.space import Genomes, SearchSpace
+
+Bools = NDArray[np.bool_]
+NO_LOSS = 0.005
+MODELS = 8
+"""Delivered by a run that does not say otherwise."""
+TASKS: dict[str, dict[str, Any]] = {
+    "digits": {
+        "model": {
+            "vit": {"image_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4,
+                    "hidden_dim": 64},
+            "training": {"epochs": 15, "batch_size": 64, "learning_rate": 0.003},
+        },
+        "data": {"name": "digits", "kept_back": 0},
+        "space": {"depth": [1, 2, 3], "num_heads": [2, 4], "hidden_dim": [32, 64],
+                  "precision": {"*": ["int4", "int8"]}},
+        "tune": {"epochs": 8, "batch_size": 64, "learning_rate": 0.001},
+    },
+    "pydoc": {
+        "model": {
+            "bert": {"vocab_size": 2048, "max_positions": 48, "embed_dim": 48, "depth": 3,
+                     "num_heads": 4, "hidden_dim": 96},
+            "training": {"epochs": 4, "batch_size": 64, "learning_rate": 0.002},
+        },
+        "data": {"name": "pydoc", "kept_back": 0, "max_train": 6000, "max_validation": 1000,
+                 "max_test": 1000},
+        "space": {"depth": [1, 2, 3], "num_heads": [1, 2, 4], "hidden_dim": [32, 64, 96],
+                  "precision": {"*": ["int4", "int8"]}},
+        "tune": {"epochs": 2, "batch_size": 64, "learning_rate": 0.001},
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What candidates of one super-network are right about, the INT8 reference first.
+
+    right: `(n_candidates, n_samples)`. classes: of the samples. features: what accuracy is
+    predicted from, `(n_candidates, n_features)`. latency, size: stand-ins that order them.
+    validation: samples that a run would have for it, of all.
+    """
+
+    right: Bools
+    classes: NDArray[np.int64]
+    features: FloatArray
+    latency: FloatArray
+    size: FloatArray
+    validation: int
+
+
+class Outcome(NamedTuple):
+    """What was promised on one split, and what test found; differences from INT8, row 0."""
+
+    need: Need
+    row: int
+    expected: float
+    found: float
+    inside: bool
+    raw: float
+
+
+def near_and_far(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
+    """Half at random, half the largest with few genes changed, as a search ends with: distinct."""
+    far = space.sample(n, rng)
+    change = rng.random(far.shape) < 0.25
+    near = space.canonical(np.where(change, far, space.largest()))
+    return np.unique(np.concatenate([near[: n // 2], far]), axis=0)[rng.permutation(n)]
+
+
+def ask(name: str, folder: Path, candidates: int, reporter: Reporter) -> Answers:
+    """Train the task's super-network and ask its candidates, unless the folder has the answers."""
+    file = folder / f"{name}.npz"
+    if file.exists():
+        with np.load(file) as kept:
+            return Answers(**{key: kept[key] for key in kept if key != "validation"},
+                           validation=int(kept["validation"]))  # fmt: skip
+    experiment = Experiment.model_validate({"name": name, "polish": None, **TASKS[name]})
+    data = load_data(experiment.data, experiment.model, experiment.task)
+    run = RunFolder(folder / name)
+    run.path.mkdir(parents=True, exist_ok=True)
+    session = tune(experiment, run, data, reporter)
+    builder, space = session.builder, session.builder.space
+    genomes = near_and_far(space, candidates, np.random.default_rng(0))
+    asked = [reference_candidates(builder)["int8"]]
+    asked += [Candidate.from_genome(space, genome) for genome in genomes]
+    stage, right, sizes = reporter.stage("asking"), [], []
+    for number, candidate in enumerate(asked):
+        built = builder.build(candidate)
+        sizes.append(float(len(built.content)))
+        found = [RuntimeScore(builder, s).predictions(built) for s in (data.validation, data.test)]
+        outputs, classes = (found[0] + found[1]).rows
+        right.append(np.asarray(outputs).argmax(axis=1) == np.asarray(classes))
+        stage.update(number + 1, len(asked))
+    own = np.array([candidate.genome(space) for candidate in asked])
+    problem = session.problem({n: {"accuracy": 0.0} for n in ("fp32", "int8")})
+    answers = Answers(
+        np.array(right), np.asarray(classes), gene_features(problem, own),
+        np.array([builder.costs(candidate)["macs"] for candidate in asked]), np.array(sizes),
+        len(data.validation),
+    )  # fmt: skip
+    np.savez_compressed(file, **vars(answers))
+    return answers
+
+
+def deal(answers: Answers, part: float, seed: int) -> Iterator[Outcome]:
+    """Split the samples anew, choose and judge, and look at test.
+
+    part: of validation that is kept back from choosing.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(answers.classes))
+    whole, test = order[: answers.validation], order[answers.validation :]
+    kept = whole[kept_rows(answers.classes[whole], part)]
+    seen = np.setdiff1d(whole, kept)
+    right, low = answers.right, answers.right[0]
+    score = right[:, seen].mean(axis=1)
+    held_out = select(
+        answers.features[1:], score[1:], None, ("ridge-warped",), seed
+    ).judgement.held_out
+    variance = UNSHARED * score[0] * (1 - score[0]) / len(seen)
+    luck = np.concatenate([[0.0], expected_luck(score[1:], np.array(held_out), variance, ACCURACY)])
+    models = []
+    for row in (0, *chosen(answers, score - luck)):
+        judged = Comparison.of_shares(right[row, kept], low[kept]) if len(kept) else None
+        together = Comparison.of_shares(right[row, seen], low[seen])
+        promise = Promise.of(ACCURACY, together, judged, float(luck[row]), len(test))
+        models.append(delivered(answers, row, float(score[row]), promise))
+    found = right[:, test].mean(axis=1) - low[test].mean()
+    for offer in offers(models, ACCURACY, models[0], NO_LOSS):
+        row, promise = int(offer.model), offer.promise
+        inside = promise.expected_low <= found[row] <= promise.expected_high
+        raw = score[row] - score[0]
+        yield Outcome(offer.need, row, promise.expected, found[row], inside, raw)
+
+
+def chosen(answers: Answers, believed: FloatArray) -> list[int]:
+    """Candidates to deliver: the best for every need, then the best of others by what they cost."""
+    rows = np.arange(1, len(believed))
+    picked: list[int] = []
+    for need, drop in allowed_drops(ACCURACY, believed[0], NO_LOSS).items():
+        good = rows[believed[rows] >= believed[0] - drop]
+        cost = answers.size if need == "smallest_at_2_points" else answers.latency
+        picked += [int(row) for row in good[np.lexsort((-believed[good], cost[good]))][:1]]
+    accurate = rows[np.argsort(-believed[rows], kind="stable")]
+    return list(dict.fromkeys([*picked, *map(int, accurate)]))[:MODELS]
+
+
+def delivered(answers: Answers, row: int, score: float, promise: Promise) -> ValidatedModel:
+    """A candidate as a delivered model, named by its row."""
+    latency, nothing = float(answers.latency[row]), Candidate((), QuantPolicy({"head": INT8}))
+    return ValidatedModel(
+        str(row), "front", nothing, score, None, (latency,) * 3, int(answers.size[row]), "", {},
+        promise=promise,
+    )  # fmt: skip
+
+
+COLUMNS = ("task", "kept back", "need", "not INT8 itself", "promise - test", "raw - test",
+           "promise - test, not INT8", "inside 95 %")  # fmt: skip
+
+
+def table(task: str, answers: Answers, parts: Sequence[float], splits: int) -> list[list[str]]:
+    """Rows under `COLUMNS`; differences in points."""
+    rows = []
+    for part in parts:
+        dealt = [outcome for seed in range(splits) for outcome in deal(answers, part, seed)]
+        for need in NEEDS:
+            own = [outcome for outcome in dealt if outcome.need == need]
+            gaps = 100 * np.array([o.expected - o.found for o in own])
+            models = [o for o in own if o.row]
+            raw = 100 * np.array([o.raw - o.found for o in own])
+            apart = (
+                f"{100 * np.mean([o.expected - o.found for o in models]):+.2f}" if models else "-"
+            )
+            rows.append([
+                task, f"{part:g}", in_words(need), f"{100 * len(models) / len(own):.0f} %",
+                f"{gaps.mean():+.2f} +- {gaps.std() / len(own) ** 0.5:.2f}", f"{raw.mean():+.2f}",
+                apart, f"{100 * np.mean([o.inside for o in own]):.0f} %",
+            ])  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Read the command line, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="keeps super-networks and answers")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--candidates", type=int, default=100, help="asked per task")
+    parser.add_argument("--splits", type=int, default=400, help="dealt per task and part")
+    parser.add_argument("--kept-back", nargs="+", type=float, default=[0.0, 0.3])
+    given = parser.parse_args()
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    for task in given.tasks:
+        with rich_reporter(Console(stderr=True)) as reporter:
+            answers = ask(task, given.folder, given.candidates, reporter)
+        for row in table(task, answers, given.kept_back, given.splits):
+            print(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()

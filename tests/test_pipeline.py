@@ -372,6 +372,32 @@ def test_a_front_that_nothing_keeps_the_constraints_of_says_so(
     assert any("keeps the constraints (accuracy >= 0.9999)" in line for line in reporter.told)
 
 
+def test_a_search_goes_on_by_what_polishing_makes_of_candidates(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    """Two are polished when the next round is proposed, and never again."""
+    copy = copied(finished[0], tmp_path / "copy")
+    polish = '{"epochs": 1, "batch_size": 512, "probes": 2}'
+    changes = ["search.evaluations=22", f"polish={polish}", "export.models=1"]
+    reporter = Silent()
+    front = run(load_experiment(copy.experiment, changes), copy, reporter)
+    assert front.evaluations == 24
+    (told,) = [line for line in reporter.told if "after polishing, as 2 of them were" in line]
+    before, after = (
+        [line for line in part if "polished" in line and "on validation" in line]
+        for part in (
+            reporter.told[: reporter.told.index(told)],
+            reporter.told[reporter.told.index(told) :],
+        )
+    )
+    assert len(before) == 2
+    assert "was expected from 1 others" in before[1]
+    assert len(after) <= 1  # the one that is delivered, unless it was polished before
+    again = Silent()
+    run(load_experiment(copy.experiment, [*changes, "search.evaluations=24"]), copy, again)
+    assert not any("judged by what they are expected" in line for line in again.told)
+
+
 @pytest.mark.parametrize("kept_back", [False, True])
 def test_what_is_promised_follows_from_the_answers_that_are_kept(
     finished: tuple[RunFolder, Front], tmp_path: Path, kept_back: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from nas.search.feasibility import BENEFIT_OF_DOUBT, refuse_unreachable
 from nas.search.problem import FEWEST, History, SearchProblem
 from nas.search.strategy import make_strategy
 from nas.training.finetune import FineTuner
-from nas.training.polish_forecast import to_try
+from nas.training.polish_forecast import LEAST, to_try
 from nas.workers.executors import Executor
 
 FAILED_SHARE = 0.2
@@ -100,9 +100,10 @@ class SearchLoop:
             if self._tell_gain(problem):
                 return
             before = [e for e in ledger.evaluations() if e.round < number]
-            stage = self._probe(before) or stage
+            if ledger.last_round < number:  # else it was proposed by what was known then
+                stage = self._probe(before, number) or stage
             left = settings.evaluations - sum(e.role == "search" for e in before)
-            known = history_of(self._after_polish(before), problem)
+            known = history_of(self._after_polish(before, number), problem)
             proposed = strategy.propose(known, min(left, settings.round_size))
             if not len(proposed):
                 self.reporter.say("search: every candidate of the space has been measured")
@@ -110,16 +111,15 @@ class SearchLoop:
             candidates = [Candidate.from_genome(problem.space, genome) for genome in proposed]
             ledger.enqueue(candidates, "search", number)
             self._work_off(stage, "search", settings.evaluations, earlier)
-            generous = self._after_polish(ledger.evaluations(), BENEFIT_OF_DOUBT)
+            generous = self._after_polish(ledger.evaluations(), number, BENEFIT_OF_DOUBT)
             refuse_unreachable(problem, history_of(generous, problem), seed)
             number += 1
 
     def _tell_gain(self, problem: SearchProblem) -> bool:
         """Say what the rounds have reached and the next should add; whether that is too little."""
         known = self._expressible(problem)
-        found = hypervolumes(
-            problem, history_of(self._after_polish(known), problem), [e.round for e in known]
-        )
+        later = self._after_polish(known, self.ledger.last_round)
+        found = hypervolumes(problem, history_of(later, problem), [e.round for e in known])
         patience, reached = self.experiment.search.patience, list(found.values())
         if not reached:
             return False
@@ -136,30 +136,41 @@ class SearchLoop:
         known = self.ledger.evaluations()
         return [e for e in known if problem.space.holds(e.candidate.values)]
 
-    def _probe(self, known: Sequence[Evaluation]) -> Stage | None:
-        """Polish a few candidates, once enough are measured to choose from, unless that was done.
+    def _probe(self, known: Sequence[Evaluation], number: int) -> Stage | None:
+        """Polish a few candidates before a round, once enough are measured to choose from.
 
         Returns the stage in which the search goes on then.
         """
         settings, fine_tuner = self.experiment.polish, self.fine_tuner()
-        if settings is None or fine_tuner is None or len(searched(known)) < FEWEST:
+        if settings is None or fine_tuner is None or settings.probes < LEAST:
             return None
-        missing = settings.probes - len(fine_tuner.forecast.known)
-        if missing <= 0:
+        if self.ledger.state.probes is not None or len(searched(known)) < FEWEST:
             return None
         references = measured_references(known)
         low, metric = references[low_reference(references)], self.experiment.quality
-        fine_tuner.train(to_try(searched(known), low, metric, missing))
+        tried = to_try(searched(known), low, metric, settings.probes)
+        fine_tuner.train(tried)
+        keys = [e.candidate.key for e in tried if e.candidate.key in fine_tuner.forecast.known]
+        self.ledger.note(probes={"round": number, "keys": keys})
         self.reporter.say(
             f"search: candidates are judged by what they are expected to be after polishing, as "
-            f"{len(fine_tuner.forecast.known)} of them were"
+            f"{len(keys)} of them were"
         )
         return self.reporter.stage("search")
 
-    def _after_polish(self, known: Sequence[Evaluation], doubts: float = 0.0) -> list[Evaluation]:
-        """Evaluations as polishing is expected to leave them, where some were polished."""
-        fine_tuner = self.fine_tuner()
-        return list(known) if fine_tuner is None else fine_tuner.forecast.polished(known, doubts)
+    def _after_polish(
+        self, known: Sequence[Evaluation], number: int, doubts: float = 0.0
+    ) -> list[Evaluation]:
+        """Evaluations as polishing is expected to leave them, from the round on that knows it.
+
+        By those alone that were polished for that, so that a round is always proposed alike.
+        """
+        probes, fine_tuner = self.ledger.state.probes, self.fine_tuner()
+        if fine_tuner is None or probes is None or number < probes["round"]:
+            return list(known)
+        forecast = fine_tuner.forecast
+        tried = {key: row for key, row in forecast.known.items() if key in probes["keys"]}
+        return replace(forecast, known=tried).polished(known, doubts)
 
     @property
     def _late(self) -> bool:

@@ -122,8 +122,8 @@ class PolishSettings(DistillSettings):
         0,
         ge=0,
         le=10,
-        description="Candidates polished early in the search, from which is foretold what all the "
-        "others will score after it: they are then judged by that.",
+        description="Candidates polished early in the search, from two on, from which is foretold "
+        "what all the others will score after it: they are then judged by that.",
     )
     teacher: TeacherSettings | None = Field(
         None,

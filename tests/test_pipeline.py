@@ -384,7 +384,7 @@ def test_a_search_goes_on_by_what_polishing_makes_of_candidates(
     assert front.evaluations == 24
     (told,) = [line for line in reporter.told if "after polishing, as 2 of them were" in line]
     before, after = (
-        [line for line in part if "polished" in line and "on validation" in line]
+        [line for line in part if "polished" in line and not line.startswith("teacher")]
         for part in (
             reporter.told[: reporter.told.index(told)],
             reporter.told[reporter.told.index(told) :],

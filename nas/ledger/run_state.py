@@ -19,6 +19,7 @@ class RunState:
     open: whether workers of other machines are wanted.
     supernet: file name -> artifact, empty before it was sent.
     finished: whether there is nothing more to measure for other devices.
+    probes: keys of the candidates that were polished during the search, and the round before which.
     int4_kernel: the one of all machines and resumptions, None before it was chosen.
     """
 
@@ -29,6 +30,7 @@ class RunState:
     supernet: Mapping[str, str] = field(default_factory=dict)
     finished: bool = False
     int4_kernel: Int4Kernel | None = None
+    probes: Mapping[str, Any] | None = None
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:

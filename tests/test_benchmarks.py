@@ -25,6 +25,7 @@ from benchmarks import (
     ledger,
     low_precision,
     portability,
+    promises,
     recipes,
     search,
     surfaces,
@@ -389,3 +390,22 @@ def test_recipes_say_what_a_file_reaches(run: Run, tmp_path: Path) -> None:
     assert {"training", "tuning", "search", "validation"} <= set(row["real_s"])
     again = run(recipes.main, file, "--out", tmp_path / "out", "--seeds", 1)
     assert again == printed
+
+
+def test_promises_of_what_is_kept_back_hold() -> None:
+    """Simulated models, all truly worse than INT8: only promises on samples that chose nothing
+    are met, and as often as they say."""
+    rng = np.random.default_rng(0)
+    n, hard = 1200, rng.random(1200)
+    lacking = np.linspace(0.01, 0.09, 40)
+    right = np.stack([hard + rng.normal(0, 0.15, n) < 0.8 - gap for gap in (0.0, *lacking)])
+    answers = promises.Answers(
+        right, rng.integers(0, 5, n), np.stack([np.r_[0, lacking], rng.random(41)], axis=1),
+        np.r_[50.0, np.arange(40.0, 0.0, -1.0)], np.r_[50.0, np.arange(40.0, 0.0, -1.0)], 600,
+    )  # fmt: skip
+    dealt = [outcome for seed in range(60) for outcome in promises.deal(answers, 0.3, seed)]
+    gaps = np.array([outcome.expected - outcome.found for outcome in dealt])
+    assert abs(gaps.mean()) < 0.006
+    assert np.mean([outcome.inside for outcome in dealt]) > 0.9
+    rows = promises.table("toy", answers, [0.3], 10)
+    assert [len(row) for row in rows] == [len(promises.COLUMNS)] * 4

@@ -60,7 +60,7 @@ def rows_of(split: Split) -> set[tuple[int, ...]]:
 
 @pytest.fixture(scope="module")
 def digits() -> TaskData:
-    return load_data(DataSettings(name="digits"), VIT)
+    return load_data(DataSettings(name="digits", kept_back=0), VIT)
 
 
 def test_digits_are_split_once_and_by_class(digits: TaskData) -> None:

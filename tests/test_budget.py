@@ -204,4 +204,4 @@ def test_timed_parts_predict_a_run(tmp_path: Path) -> None:
     assert set(pace.predicted_s) == set(STAGES) - {"trials", "polish"}
     assert all(0 < seconds < 600 for seconds in pace.predicted_s.values())
     assert sum("plan: " in line for line in made.lines()) == len(pace.predicted_s) + 1
-    assert len(data.validation) == 397
+    assert len(data.validation) == 278

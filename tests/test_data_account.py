@@ -288,7 +288,10 @@ def test_built_in_data_keep_to_the_numbers_asked_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["digits", "pydoc"])
 def test_built_in_data_are_accounted_for(name: str) -> None:
-    settings, model = DataSettings(name=name, image_size=8), VIT if name == "digits" else BERT
+    settings, model = (
+        DataSettings(name=name, image_size=8, kept_back=0),
+        VIT if name == "digits" else BERT,
+    )
     data = load_data(settings, model)
     used = [len(split) for split in (data.train, data.validation, data.test)]
     assert [split.used for split in data.source.account.splits.values()] == used

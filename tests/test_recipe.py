@@ -103,10 +103,11 @@ def test_images_have_no_tokens_to_replace() -> None:
 
 
 def test_a_recipe_of_its_own_is_polished_only_where_it_says_so() -> None:
-    stated = {"tune": {"epochs": 5}}
-    assert derive(experiment(**stated), TEXTS).experiment.polish is None
-    for asked in ({"effort": "standard"}, {"budget": "30 min"}, {"polish": {}}):
-        assert derive(experiment(**stated, **asked), TEXTS).experiment.polish is not None
+    tune = {"epochs": 5}
+    assert derive(experiment(tune=tune), TEXTS).experiment.polish is None
+    for name, value in (("effort", "standard"), ("budget", "30 min"), ("polish", {})):
+        asked = experiment(tune=tune, **{name: value})
+        assert derive(asked, TEXTS).experiment.polish is not None
 
 
 @pytest.mark.parametrize("where", ["tune.epochs", "search.evaluations", "polish.epochs"])

@@ -138,7 +138,8 @@ def ask(name: str, folder: Path, candidates: int, reporter: Reporter) -> Answers
     problem = session.problem({n: {"accuracy": 0.0} for n in ("fp32", "int8")})
     answers = Answers(
         np.array(right), np.asarray(classes), gene_features(problem, own),
-        np.array([builder.costs(candidate)["macs"] for candidate in asked]), np.array(sizes),
+        np.array([builder.costs(*pair)["macs"] for pair in zip(asked, sizes, strict=True)]),
+        np.array(sizes),
         len(data.validation),
     )  # fmt: skip
     np.savez_compressed(file, **vars(answers))

@@ -109,6 +109,11 @@ def check(
     yield from data.source.account.lines()
     yield from data.notes
     refuse_metrics(experiment, data.task)
+    if data.task.taught_alone and experiment.model.training is not None:
+        raise ValueError(
+            f"model.training: for task {data.task.name} there is nothing to train on but the "
+            "checkpoint's own answers; leave it out, tuning does that"
+        )
     runtimes = ready_runtimes(experiment.export.verify)
     if experiment.polish is not None:
         noisy(data, experiment.polish.token_noise)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -14,16 +15,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from supernets.data.data import TaskData
+from supernets import open_data
+from supernets.data.data import Split, TaskData
 from supernets.data.image_preprocessor import ImagePreprocessor
-from supernets.data.text import TextPreprocessor
+from supernets.data.taught import Taught, ask_all
+from supernets.data.text import TextPreprocessor, TextSplit
 from supernets.families.registry import family
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import CONFIG_FILE, WEIGHTS_FILE, SuperNetwork
 from supernets.model_settings import ModelSettings
-from supernets.open_data import load_data
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import initialise, model_config, read_weights
+from supernets.settings import DataSettings
 from supernets.tasks.task import Reading
 
 __all__ = ["Start", "load_data", "load_saved", "load_supernet", "supernet"]
@@ -37,12 +40,35 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
+def load_data(settings: DataSettings, model: ModelSettings, task: str | None = None) -> TaskData:
+    """See `open_data.load_data`; where nothing is known of texts, the checkpoint's vectors for them
+    are the targets, computed when they are first asked for."""
+    data = open_data.load_data(settings, model, task)
+    if data.task.metrics != ("cosine",):
+        return data
+
+    @cache
+    def network() -> SuperNetwork:
+        return load_supernet(model, data, 0).network
+
+    def ask(split: Split) -> Tensor:
+        return ask_all(network(), split)
+
+    def taught(split: Split | None) -> Any:
+        assert isinstance(split, TextSplit)
+        return replace(split, labels=Taught(split, ask))
+
+    judged = {"validation": taught(data.validation), "test": taught(data.test)}
+    kept_back = None if data.kept_back is None else taught(data.kept_back)
+    return replace(data, **judged, kept_back=kept_back)
+
+
 def supernet(config: Sizes, num_labels: int, reads: Reading = "class") -> SuperNetwork:
     """A super-network of these sizes; its weights are not set.
 
     Raises ValueError for a family whose head cannot be given what it is to read.
     """
-    network = resolve_name(family(config.family).network)(config, num_labels)
+    network = resolve_name(family(config.family).network)(config, max(num_labels, 1))
     assert isinstance(network, SuperNetwork)
     network.read(reads)
     return network

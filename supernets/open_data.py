@@ -26,14 +26,13 @@ from supernets.data.text import TextPreprocessor, TextSplit, read_tokenizer, tra
 from supernets.families.sizes import ImageSizes, TextSizes
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.pretrained.embedder import embedder_folder, pooling_of
 from supernets.pretrained.weights import model_config
 from supernets.settings import DataSettings
 from supernets.tasks.registry import make_task
 from supernets.tasks.task import Targets
 
 SPLITS = ("train", "validation", "test")
-EMBEDDER_FILES = ("modules.json", "../modules.json")
-"""Where sentence-transformers says what follows the network, in its own folder or beside it."""
 PROBLEMS = {"regression": "regression", "multi_label_classification": "multi-label"}
 OF_IMAGES = ("classification", "multi-label", "regression")
 AUGMENTATION = RandomAffine(degrees=10, shift=0.1, scale=0.15, flip=True)
@@ -54,7 +53,10 @@ def load_data(settings: DataSettings, model: ModelSettings, task: str | None = N
     if builtin is not None and task not in (None, "classification"):
         raise ValueError(f"task: {task}, but data.name {settings.name!r} holds classes")
     if isinstance(config, TextSizes):
-        return keep_back(_texts(settings, model, config, task), settings.kept_back)
+        data = _texts(settings, model, config, task)
+        if data.task.taught_alone and data.task.pair:
+            return data  # whose pairs are two rows each, which stay together
+        return keep_back(data, settings.kept_back)
     assert isinstance(config, ImageSizes)
     return keep_back(_images(settings, model, config, task), settings.kept_back)
 
@@ -64,7 +66,7 @@ def _hint(model: ModelSettings) -> str | None:
     if model.checkpoint is None:
         return None
     checkpoint = open_checkpoint(model.checkpoint)
-    if any((checkpoint.folder / place).is_file() for place in EMBEDDER_FILES):
+    if embedder_folder(checkpoint) is not None:
         return "embedding"
     named = checkpoint.config.get("architectures") or ["?"]
     if str(named[0]).endswith("ForTokenClassification"):
@@ -162,8 +164,10 @@ def _texts(
             f"positions; give at most {config.max_positions}"
         )
     texts = _read_texts(settings, task, _hint(model))
-    asked = make_task(texts.task, texts.label_names, len(texts.splits["train"].columns) == 2)
-    of_words = asked.reads == "tokens"
+    pair = len(texts.splits["train"].columns) == 2
+    options = _embedder(model, texts) if texts.task == "embedding" else {}
+    asked = make_task(texts.task, texts.label_names, pair, **options)
+    of_words, apart = asked.reads == "tokens", pair and asked.taught_alone
     if model.checkpoint is None:
         cells = [cell for column in texts.splits["train"].columns for cell in column]
         flat = [cell if isinstance(cell, str) else " ".join(cell) for cell in cells]
@@ -181,6 +185,10 @@ def _texts(
         labels: Targets
         if of_words:
             encoded, labels = preprocessor.encode_words(rows.columns[0], rows.labels)
+        elif apart:
+            both = [text for pair in zip(*rows.columns, strict=True) for text in pair]
+            encoded = preprocessor.encode(both)
+            labels = tensors(rows.labels).repeat_interleave(2)
         else:
             encoded, labels = preprocessor.encode(*rows.columns), tensors(rows.labels)
         _refuse_token_types(encoded, config)
@@ -195,6 +203,18 @@ def _texts(
         notes=texts.notes,
         source=DataSource(texts.label_names, sources, texts.unused),
     )
+
+
+def _embedder(model: ModelSettings, texts: Texts) -> dict[str, str]:
+    """How the checkpoint pools, and what is known of texts. Raises ValueError without one."""
+    if model.checkpoint is None:
+        raise ValueError(
+            "task: embedding learns from a checkpoint's own vectors; give model.checkpoint"
+        )
+    labels = texts.splits["train"].labels
+    known = "scores" if labels.any() else "nothing"
+    known = "classes" if texts.label_names else known
+    return {"pooling": pooling_of(open_checkpoint(model.checkpoint)), "known": known}
 
 
 def _refuse_token_types(encoded: Sequence[Tensor], sizes: TextSizes) -> None:

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cosine
+from scipy.stats import spearmanr
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import (
     AutoConfig,
@@ -25,24 +28,35 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BertModel,
 )
 
+from hardware.formats.fp32 import FP32
+from hardware.formats.scheme import QuantScheme
+from hardware.session import open_session
+from hardware.session import run as run_session
+from hardware.target import Target
+from nas.cost_models import ExactCosts
 from nas.delivery.results import Front
 from nas.dry_run import refuse_metrics
+from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.experiment.schema import Experiment
 from nas.pipeline import run
 from nas.run.run_folder import RunFolder
-from supernets.data.data import Batch
+from supernets.data.data import Batch, calibration_batches
 from supernets.data.text import TextPreprocessor, train_tokenizer
 from supernets.families.bert.config import BertConfig as OurBert
 from supernets.load import load_data, load_supernet
 from supernets.metrics.registry import QUALITIES
 from supernets.model_settings import ModelSettings
-from supernets.settings import DataSettings, TrainSettings
+from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.pretrained.embedder import pooling_of, write_embedder
+from supernets.settings import DataSettings, SpaceSettings, TrainSettings
 from supernets.tasks.classification import Classification
 from supernets.tasks.predictions import Predictions
 from supernets.tasks.registry import make_task
 from supernets.tasks.task import UNASKED
+from supernets.training.train import score
 from tests.test_pipeline import Silent
 
 MODELS: dict[str, Any] = {
@@ -82,6 +96,10 @@ def sentences(n: int) -> list[list[str]]:
     return [list(rng.choice(WORDS, size=rng.integers(2, 7))) for _ in range(n)]
 
 
+def embedding(words: list[str]) -> dict[str, Any]:
+    return {"text": " ".join(words)}
+
+
 def multi_label(words: list[str]) -> dict[str, Any]:
     return {"text": " ".join(words), "labels": sorted({"red", "wide"} & set(words))}
 
@@ -116,6 +134,7 @@ CASES: dict[str, Case] = {
     "regression": Case(
         regression, BertForSequenceClassification, ("LABEL_0",), "spearman", "regression"
     ),
+    "embedding": Case(embedding, BertModel, (), "cosine"),
     "tokens": Case(tokens, BertForTokenClassification, ("O", "B-COL", "B-SIZE"), "entity_f1"),
 }
 
@@ -129,6 +148,8 @@ def tokenizer(folder: Path, padding: int | None = None) -> None:
 def checkpoint(case: Case, folder: Path) -> Any:
     """A folder as transformers saves it."""
     tokenizer(folder)
+    if case.model is BertModel:
+        write_embedder(folder, "mean", SIZES["hidden_size"], 16)
     given = {**SIZES, "num_labels": len(case.labels), "problem_type": case.problem_type}
     config = BertConfig(**given)
     config.id2label = dict(enumerate(case.labels))
@@ -188,6 +209,7 @@ def ask(code: str, folder: Path, old: str, new: str) -> dict[str, Any]:
 def test_the_cards_code_answers_as_the_table_says(done: Done) -> None:
     """Its outputs for every sample of the test split, scored, are the model's test score."""
     data = load_data(done.experiment.data, done.experiment.model)
+    output = data.task.outputs[0]
     tokenizer = AutoTokenizer.from_pretrained(done.folder.model("fp32"))
     model = next(model for model in done.front.models if model.name == "fp32")
     folder = done.folder.model(model.name)
@@ -203,10 +225,10 @@ def test_the_cards_code_answers_as_the_table_says(done: Done) -> None:
         else:
             old, new = '"the sentence to look at"', repr(cells[0])
         answer = ask(code, folder, old, new)
-        found.add(answer["logits"], batch.labels.numpy())
-        assert len(answer["said"].splitlines()) == (
-            len(cells[0].split()) if done.name == "tokens" else 1
-        )
+        found.add(answer[output], batch.labels.numpy())
+        lines = len(answer["said"].splitlines()) if done.name == "embedding" else 1
+        lines = len(cells[0].split()) if done.name == "tokens" else lines
+        assert len(answer["said"].splitlines()) == lines
     value = found.score(QUALITIES[done.case.metric])
     assert value == pytest.approx(model.test_accuracy, abs=1e-6)
 
@@ -227,7 +249,8 @@ def test_transformers_reads_the_shipped_config(done: Done) -> None:
     config = AutoConfig.from_pretrained(done.folder.model("fp32"))
     wanted = done.case.model.__name__
     assert config.architectures == [wanted]
-    assert config.num_labels == len(done.case.labels)
+    if done.case.labels:
+        assert config.num_labels == len(done.case.labels)
     assert config.problem_type == done.case.problem_type
 
 
@@ -384,3 +407,121 @@ def test_a_student_like_its_teacher_has_nothing_to_learn(task: str) -> None:
     teacher, other = torch.randn(2, 6, 2, generator=generator)
     assert asked.distillation(teacher, teacher, 2.0) == pytest.approx(0, abs=1e-6)
     assert asked.distillation(other, teacher, 2.0) > 0.01
+
+
+def embedder(folder: Path, pooling: str = "mean") -> BertModel:
+    """A checkpoint as sentence-transformers saves it, pooler included."""
+    model = checkpoint(CASES["embedding"], folder)
+    write_embedder(folder, pooling, SIZES["hidden_size"], 16)
+    assert isinstance(model, BertModel)
+    return model
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_an_embedders_graph_gives_vectors_and_the_tokens_they_are_pooled_of(
+    pooling: str, depth: int, tmp_path: Path
+) -> None:
+    """Depth 2 is the checkpoint, whose vectors transformers' own model gives."""
+    model = embedder(tmp_path, pooling)
+    rows = [json.dumps(embedding(words)) for words in sentences(60)]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    settings = ModelSettings(checkpoint=str(tmp_path))
+    data = load_data(DataSettings(name=str(tmp_path / "data.jsonl")), settings)
+    assert data.task.metrics == ("cosine",)
+    network = load_supernet(settings, data, 0).network
+    space = network.space(SpaceSettings(depth=(1, 2)))
+    template = template_of(network, space)
+    calibration = calibration_batches(data.train, samples=8)
+    builder = CandidateBuilder(network, space, template, QuantScheme(), calibration)
+    genome = space.largest() if depth == 2 else space.smallest()
+    candidate = builder.uniform(genome, FP32)
+    session = open_session(builder.build(candidate).content, Target())
+    batch = next(data.test.batches(6))
+    inputs = builder.inputs(candidate, batch.inputs)
+    vectors, tokens = run_session(session, inputs)
+    mask = inputs["attention_mask"].astype(np.float32)[:, :, None]
+    pooled = (tokens * mask).sum(1) / mask.sum(1) if pooling == "mean" else tokens[:, 0]
+    at_one = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors, at_one, atol=1e-5)
+    with torch.inference_mode():
+        ours = builder.network(candidate)(**batch.inputs)
+        theirs = model(**batch.inputs).last_hidden_state
+    np.testing.assert_allclose(vectors, ours.numpy(), atol=1e-4)
+    if depth == 2:
+        read = theirs if pooling == "mean" else theirs[:, :1]
+        np.testing.assert_allclose(tokens, read.numpy(), atol=1e-4)
+        found = Predictions(data.task)
+        found.add(vectors, batch.labels.numpy())
+        assert found.score(QUALITIES["cosine"]) == pytest.approx(1, abs=1e-5)
+    exact, size = ExactCosts(builder), builder.model(candidate).ByteSize()
+    bytes_a_dropped_block = 32
+    away = exact.size_bytes(candidate.genome(space)[None])[0] - size
+    assert abs(away) <= bytes_a_dropped_block * (2 - depth)
+
+
+@pytest.mark.parametrize(
+    ("rows", "metric"),
+    [
+        (
+            [{"text": f"{word} {n}", "label": word} for n in range(9) for word in WORDS],
+            "neighbour_accuracy",
+        ),
+        ([regression(words) for words in sentences(60)], "sts_spearman"),
+    ],
+)
+def test_what_is_known_of_texts_tells_what_embeddings_are_scored_by(
+    rows: list[dict[str, Any]], metric: str, tmp_path: Path
+) -> None:
+    embedder(tmp_path)
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = ModelSettings(checkpoint=str(tmp_path))
+    data = load_data(DataSettings(name=str(tmp_path / "data.jsonl")), settings, "embedding")
+    assert data.task.metrics == (metric,)
+    network = load_supernet(settings, data, 0).network
+    assert -1 <= score(network, data.test, QUALITIES[metric]) <= 1
+    if metric == "sts_spearman":
+        account = data.source.account.splits["test"]
+        assert len(data.test) == 2 * account.used
+
+
+def test_vectors_are_compared_as_scipy_and_scikit_learn_do() -> None:
+    rng = np.random.default_rng(0)
+    vectors, classes = rng.normal(size=(60, 5)), rng.integers(3, size=60)
+    nearest = KNeighborsClassifier(2, metric="cosine").fit(vectors, classes)
+    neighbours = nearest.kneighbors(vectors, return_distance=False)[:, 1]
+    expected = (classes[neighbours] == classes).mean()
+    assert QUALITIES["neighbour_accuracy"].score(vectors, classes, ()) == pytest.approx(expected)
+    scores = rng.normal(size=30)
+    cosines = [1 - cosine(a, b) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+    expected = spearmanr(cosines, scores).statistic
+    given = QUALITIES["sts_spearman"].score(vectors, scores.repeat(2), ())
+    assert given == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"pooling_mode_max_tokens": True}, "asks for pooling 'max'; served are "),
+        ({"pooling_mode": "lasttoken"}, "asks for pooling 'lasttoken'"),
+        ({"pooling_mode": ["cls", "mean"]}, "asks for pooling 'cls.mean'"),
+        ({"pooling_mode": "cls"}, ""),
+    ],
+)
+def test_a_pooling_that_is_not_served_is_told_in_one_line(
+    config: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    embedder(tmp_path)
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(config))
+    found = open_checkpoint(str(tmp_path))
+    if not told:
+        assert pooling_of(found) == "cls"
+        return
+    with pytest.raises(ValueError, match=told) as caught:
+        pooling_of(found)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_embedder_learns_from_a_checkpoint_alone(tmp_path: Path) -> None:
+    told = refused(tmp_path, [embedding(words) for words in sentences(20)], task="embedding")
+    assert "task: embedding learns from a checkpoint's own vectors" in told

@@ -31,6 +31,7 @@ def export_template(
     dynamic_axes: Mapping[str, Mapping[int, str]],
     free_axes: Mapping[str, Mapping[int, str]] | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
+    outputs: Sequence[str] = ("logits",),
 ) -> Template:
     """Export the largest network once; candidates are sliced from the result.
 
@@ -42,7 +43,7 @@ def export_template(
     Raises ValueError for a graph that cannot be cut: a layer used twice, or attention whose heads
     cannot be told from its projections.
     """
-    model = _export(network, inputs, dynamic_axes)
+    model = _export(network, inputs, dynamic_axes, outputs)
     normalize.linears(model.graph)
     normalize.shapes(model.graph)
     parameters = _parameters(model.graph, network.state_dict())
@@ -57,6 +58,7 @@ def export_template(
     share_constants(model.graph, parameters)
     parameters = {name: shape for name, shape in parameters.items() if name in _used(model.graph)}
     side_by_side = normalize.side_by_side(model.graph, choices or {})
+    normalize.part_outputs(model.graph)
     bypasses = normalize.bypasses(model.graph, parameters)
     normalize.mark_read_tokens(model.graph, bypasses)
     for name in parameters:
@@ -85,7 +87,10 @@ def _open_axes(graph: onnx.GraphProto, axes: Mapping[str, Mapping[int, str]]) ->
 
 
 def _export(
-    network: nn.Module, inputs: Mapping[str, Tensor], dynamic_axes: Mapping[str, Mapping[int, str]]
+    network: nn.Module,
+    inputs: Mapping[str, Tensor],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+    outputs: Sequence[str],
 ) -> ir.Model:
     axes = {name: dynamic_axes.get(name, {}) for name in inputs}
     dims = {label: torch.export.Dim(label) for table in axes.values() for label in table.values()}
@@ -95,7 +100,7 @@ def _export(
             (),
             kwargs={name: _widened(x, axes[name]) for name, x in inputs.items()},
             input_names=list(inputs),
-            output_names=["logits"],
+            output_names=list(outputs),
             dynamic_shapes={n: {i: dims[label] for i, label in t.items()} for n, t in axes.items()},
             opset_version=OPSET,
             dynamo=True,

@@ -318,6 +318,18 @@ def bypasses(graph: ir.Graph, parameters: Mapping[str, object]) -> dict[str, Alt
     return {path: bypass for path, bypass in found.items() if bypass is not None}
 
 
+def part_outputs(graph: ir.Graph) -> None:
+    """Give every output that is read inside, too, a node of its own: its source may be left out."""
+    for place, value in enumerate(graph.outputs):
+        if value.uses():
+            name, value.name = value.name, f"{value.name}/inside"
+            node = ir.Node("", "Identity", [value], metadata_props={"scope": ""})
+            own = node.outputs[0]
+            own.name, own.type, own.shape = name, value.type, value.shape
+            graph.append(node)
+            graph.outputs[place] = own
+
+
 def mark_read_tokens(graph: ir.Graph, found: Mapping[str, Alternative]) -> None:
     """Put a Gather of the first tokens behind the last droppable block if only they are read.
 

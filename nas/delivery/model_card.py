@@ -54,7 +54,7 @@ values = dict(
 )
 session = onnxruntime.InferenceSession("model.onnx")
 inputs = {{i.name: np.array([values[i.name]], np.int64) for i in session.get_inputs()}}
-logits = session.run(["logits"], inputs)[0]
+{output} = session.run(["{output}"], inputs)[0]
 """
 
 TOKENIZER = 'Tokenizer.from_file("tokenizer.json")'
@@ -110,7 +110,7 @@ def _to_logits(
     """Pillow and NumPy where the images are only resized, scaled and normalised."""
     if preprocessing is None:
         text = WORDS if task.reads == "tokens" else PAIR if task.pair else ONE_TEXT
-        return TEXT_CODE.format(text=text)
+        return TEXT_CODE.format(text=text, output=task.outputs[0])
     mode = "L" if network_fields(config)["num_channels"] == 1 else "RGB"
     resized = preprocessing["do_resize"] and {"height", "width"} == set(preprocessing["size"])
     cut = preprocessing.get("do_center_crop") or preprocessing.get("do_pad")

@@ -17,6 +17,7 @@ from hardware.target import Target
 from nas.experiment.schema import ExportSettings
 from supernets.pretrained.config_json import network_fields
 from supernets.tasks.classification import CLASSIFICATION
+from supernets.tasks.embedding import Embedding
 from supernets.tasks.task import Task
 
 TRANSFORMERS_JS_FILE = "onnx/model_quantized.onnx"
@@ -40,16 +41,22 @@ BROWSER_CODE = """\
 import * as ort from "onnxruntime-web";
 
 const session = await ort.InferenceSession.create("model.onnx", {{ executionProviders: ["wasm"] }});
-{inputs}const {{ logits }} = await session.run(inputs);
+{inputs}const {{ {output} }} = await session.run(inputs);
 {answer}
 """
 LARGEST = "console.log(logits.data.indexOf(Math.max(...logits.data)));"
-ALL = "console.log(logits.dims, logits.data);"
+ALL = "console.log({0}.dims, {0}.data);"
 
 OPENVINO_CODE = """\
 settings = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16 where the CPU has it
 model = openvino.Core().compile_model("model.onnx", "CPU", settings)
-logits = model(inputs)["logits"]
+outputs = model(inputs)
+"""
+
+SENTENCE_TRANSFORMERS_CODE = """\
+from sentence_transformers import SentenceTransformer
+
+vectors = SentenceTransformer(".", backend="onnx").encode(["the sentence to look at"])
 """
 
 TRANSFORMERS_JS_CODE = """\
@@ -85,14 +92,15 @@ def _link(file: Path, place: Path) -> None:
 
 def browser_code(config: Mapping[str, Any], is_text: bool, task: Task = CLASSIFICATION) -> str:
     """JavaScript that runs a model in onnxruntime-web, in a browser or under node."""
-    answer = LARGEST if task.name in ("classification", "pairs") else ALL
+    output = task.outputs[0]
+    answer = LARGEST if task.name in ("classification", "pairs") else ALL.format(output)
     if is_text:
-        return BROWSER_CODE.format(inputs=TEXT_INPUTS, answer=answer)
+        return BROWSER_CODE.format(inputs=TEXT_INPUTS, output=output, answer=answer)
     fields = network_fields(config)
     shape = [1, fields["num_channels"], fields["image_size"], fields["image_size"]]
     length = " * ".join(map(str, shape[1:]))
     return BROWSER_CODE.format(
-        inputs=IMAGE_INPUTS.format(length=length, shape=shape), answer=answer
+        inputs=IMAGE_INPUTS.format(length=length, shape=shape), output=output, answer=answer
     )
 
 
@@ -125,6 +133,9 @@ def serve_section(
     lines += _fenced("js", browser_code(config, is_text, task))
     lines += ["In OpenVINO (`pip install openvino`), `inputs` as above:", ""]
     lines += _fenced("python", "import openvino\n\n" + OPENVINO_CODE)
+    if isinstance(task, Embedding):
+        lines += ["In sentence-transformers (`pip install sentence-transformers[onnx]`):", ""]
+        lines += _fenced("python", SENTENCE_TRANSFORMERS_CODE)
     if folder is not None and (folder / CONFIG_FILE).exists():
         lines += [
             f"In Triton: this folder is an entry of a model repository (`{CONFIG_FILE}`, "

@@ -44,6 +44,7 @@ def template_of(supernet: SuperNetwork, space: SearchSpace) -> Template:
         dynamic_axes=supernet.dynamic_axes,
         free_axes=supernet.free_axes(space),
         choices=space.named_choices,
+        outputs=supernet.output_names,
     )
 
 

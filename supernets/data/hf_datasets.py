@@ -18,7 +18,7 @@ from supernets.data.read_table import texts
 from supernets.data.targets.lists import holds_words, is_list
 from supernets.data.targets.own_data import load_own
 from supernets.data.targets.targets import Targets, Values, strata
-from supernets.data.targets.tell_task import READERS, tell_task
+from supernets.data.targets.tell_task import READERS, read_scores, tell_task
 from supernets.settings import DataSettings
 
 LABEL_NAMES = ("label", "labels", "intent", "class", "target", "category", "fine_label")
@@ -115,7 +115,8 @@ def open_tables(
     labels = _label_columns(found["train"], settings, task, hint)
     task = task or _told(found["train"], settings, labels, kind, hint)
     inputs = _input_columns(found["train"], settings, kind, task)
-    targets = READERS[task](found, labels)
+    scored = task == "embedding" and len(inputs) == 2
+    targets = (read_scores if scored and labels else READERS[task])(found, labels)
     notes = list(targets.notes)
     whole = {}
     for name, given in targets.given.items():
@@ -327,7 +328,7 @@ def _label_columns(
     classes = [name for name, f in data.features.items() if isinstance(f, ClassLabel)]
     named = _called(LABEL_NAMES, data.column_names)
     found = named or classes or _called(OTHER_LABEL_NAMES, data.column_names)
-    if task == "embedding" or (hint == "embedding" and not found and not settings.label_column):
+    if "embedding" in (task, hint) and not found and not settings.label_column:
         return ()
     return (_one(data, settings.label_column, found, "label_column"),)
 

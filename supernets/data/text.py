@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from supernets.data.data import CPU, Batch, batch_indices
+from supernets.data.taught import Taught
 from supernets.tasks.classification import CLASSIFICATION
 from supernets.tasks.task import UNASKED, Targets, Task
 
@@ -191,7 +192,11 @@ class TextSplit:
         """These texts alone."""
         places = rows.tolist()
         given = self.labels
-        labels = given[rows] if isinstance(given, Tensor) else [given[row] for row in places]
+        labels: Targets
+        if isinstance(given, Taught):
+            labels = given.part(rows)
+        else:
+            labels = given[rows] if isinstance(given, Tensor) else [given[row] for row in places]
         return replace(self, texts=[self.texts[row] for row in places], labels=labels)
 
     def resized_to(self, image_size: int | None) -> TextSplit:

@@ -38,6 +38,7 @@ from supernets.settings import DEFAULT_PRECISION, SpaceSettings
 from supernets.space.cost import Cost
 from supernets.space.dimensions import DepthDimension, in_order, problems
 from supernets.space.space import Architecture, Gene, Genomes, Requires, SearchSpace
+from supernets.tasks.embedding import UnitLength
 from supernets.tasks.task import Reading
 
 CONFIG_FILE = "config.json"
@@ -67,7 +68,7 @@ class SuperNetwork(nn.Module, ABC):
     config: Sizes
     num_labels: int
     features: Callable[..., Tensor]
-    head: ElasticLinear
+    head: ElasticLinear | UnitLength
     reads: Reading = "class"
     block_order: dict[str, list[int]]
     active: dict[str, list[int]]
@@ -102,6 +103,11 @@ class SuperNetwork(nn.Module, ABC):
             raise ValueError(
                 f"task: a {self.config.family} network has no outputs for {what!r}; it can classify"
             )
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of what the exported graph puts out; the first is what the network does here."""
+        return ("logits",)
 
     def free_axes(self, space: SearchSpace) -> dict[str, dict[int, str]]:
         """Input axes in which the sub-networks of a space differ, named like `dynamic_axes`."""

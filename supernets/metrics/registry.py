@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supernets.metrics import classes, entities, numbers
+from supernets.metrics import classes, embeddings, entities, numbers
 from supernets.metrics.metric import Quality
 
 QUALITIES: dict[str, Quality] = {
@@ -19,5 +19,8 @@ QUALITIES: dict[str, Quality] = {
         numbers.MEAN_ABSOLUTE_ERROR,
         entities.ENTITY_F1,
         entities.WORD_ACCURACY,
+        embeddings.COSINE,
+        embeddings.NEIGHBOUR_ACCURACY,
+        embeddings.STS_SPEARMAN,
     )
 }

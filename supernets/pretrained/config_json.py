@@ -110,7 +110,7 @@ def export_config(config: Sizes, architecture: Architecture, task: Task) -> dict
         described |= dimension.config_json(config, architecture)
     return {
         "architectures": [
-            variant.architecture.replace("SequenceClassification", task.architecture)
+            variant.architecture.replace("ForSequenceClassification", task.architecture)
         ],
         "model_type": variant.model_type,
         **({variant.section: described} if variant.section else described),

@@ -88,7 +88,9 @@ def read_weights(
     heads = TOKEN_HEADS if task.reads == "tokens" else known.variant_of(own).heads
     ready = known.prepare(given.tensors, own, config)
     wanted = known.renaming(name for name in network.state_dict() if not name.startswith("head."))
-    fresh, notes = classifier(checkpoint.config, ready, heads, task, head)
+    fresh, notes = (
+        ({}, []) if task.taught_alone else classifier(checkpoint.config, ready, heads, task, head)
+    )
     used = {*wanted.values(), *(given.tensors.keys() - ready.keys())}
     if fresh:
         used |= {f"{name}.{kind}" for name in heads for kind in ("weight", "bias")}

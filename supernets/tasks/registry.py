@@ -12,6 +12,7 @@ TASKS: dict[str, str] = {
     "pairs": "supernets.tasks.classification:Pairs",
     "multi-label": "supernets.tasks.multi_label:MultiLabel",
     "tokens": "supernets.tasks.tokens:Tokens",
+    "embedding": "supernets.tasks.embedding:Embedding",
     "regression": "supernets.tasks.regression:Regression",
 }
 
@@ -24,6 +25,6 @@ def task_named(name: str) -> str:
     return name
 
 
-def make_task(name: str, label_names: Sequence[str], pair: bool = False) -> Any:
+def make_task(name: str, label_names: Sequence[str], pair: bool = False, **options: str) -> Any:
     """The task of that name for these labels, a `Task`."""
-    return resolve_name(TASKS[name])(label_names, pair)
+    return resolve_name(TASKS[name])(label_names, pair, **options)

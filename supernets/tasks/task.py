@@ -40,9 +40,13 @@ class Task(ABC):
     metrics: tuple[str, ...]
     reads: Reading = "class"
     problem_type: ClassVar[str | None] = None
-    architecture: ClassVar[str] = "SequenceClassification"
+    architecture: ClassVar[str] = "ForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
     answer_code: ClassVar[str]
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    """Of the exported graph; the first is what targets are about."""
+    taught_alone: ClassVar[bool] = False
+    """Whether there is nothing to learn but a teacher's answers."""
     once_per_sample: ClassVar[bool] = True
     """Whether a sample has one row of outputs, so that a teacher's can be kept in one tensor."""
 

@@ -16,7 +16,7 @@ class Tokens(Classification):
     title = "a tag for every word"
     metrics = ("entity_f1", "word_accuracy")
     reads = "tokens"
-    architecture = "TokenClassification"
+    architecture = "ForTokenClassification"
     pipeline = "token-classification"
     once_per_sample = False
     answer_code = """\

@@ -136,7 +136,8 @@ class Distiller(Trainer):
         share: float,
         further: Tensor | float = 0.0,
     ) -> Tensor:
-        weight, rows = self.settings.hard_label_weight, self.task.rows
+        rows = self.task.rows
+        weight = 0.0 if self.task.taught_alone else self.settings.hard_label_weight
         loss = weight * self.hard_loss(given.logits, labels)
         if target is not None:
             own, taught = rows(given.logits, labels), rows(target.logits, labels)
@@ -226,7 +227,7 @@ class InstaTuner(Distiller):
     ) -> None:
         super().__init__(network, split, settings, seed, ranks)
         self.space, self.scheme = space, scheme or QuantScheme()
-        if settings.teacher:
+        if settings.teacher or self.task.taught_alone:
             self.freeze_teacher(deepcopy(network))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from datasets import ClassLabel, Dataset
@@ -14,13 +15,26 @@ from supernets.data.targets.numbers import are_numbers, number, read_numbers
 from supernets.data.targets.targets import Targets, read_classes, read_nothing
 from supernets.data.targets.word_tags import read_tags
 
+
+def read_known(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Targets:
+    """What is known of texts that are to be embedded: classes, or nothing."""
+    if not columns:
+        return read_nothing(splits, columns)
+    return read_classes(splits, columns)
+
+
+def read_scores(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Targets:
+    """How alike the texts of a pair are, where they are to be embedded."""
+    return replace(read_numbers(splits, columns), names=())
+
+
 READERS: dict[str, Callable[[Mapping[str, Dataset], Sequence[str]], Targets]] = {
     "classification": read_classes,
     "pairs": read_classes,
     "multi-label": read_labels,
     "regression": read_numbers,
     "tokens": read_tags,
-    "embedding": read_nothing,
+    "embedding": read_known,
 }
 """Task -> how its targets are read."""
 

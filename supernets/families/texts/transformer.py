@@ -22,6 +22,7 @@ from supernets.layers.disentangled import RelativePlaces
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
+from supernets.tasks.embedding import Embedding, UnitLength
 from supernets.tasks.task import Reading
 
 DEFAULT_TOKENS = 128
@@ -66,7 +67,15 @@ class TextTransformer(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """Classify texts of ids `(B, T)` into logits `(B, classes)`."""
+        """Texts of ids `(B, T)` in, logits `(B, classes)` out, or of an embedder vectors `(B, D)`.
+
+        The graph of an embedder also puts out the tokens, of which those that are read.
+        """
+        if torch.compiler.is_exporting() and self.reads in ("mean", "first"):
+            tokens_BTD = self.encode(input_ids, attention_mask, token_type_ids)
+            tokens_BTD = tokens_BTD[:, :1] if self.reads == "first" else tokens_BTD
+            embedding = self.head(self._pooled(tokens_BTD, attention_mask))
+            return embedding, tokens_BTD  # type: ignore[return-value] # of the graph alone
         logits: Tensor = self.head(self.features(input_ids, attention_mask, token_type_ids))
         return logits
 
@@ -75,7 +84,10 @@ class TextTransformer(nn.Module):
     ) -> Tensor:
         """What the head reads of each text `(B, D)`, or of each token `(B, T, D)`."""
         read = 1 if self.pooling == "first" else None
-        x = self.encode(input_ids, attention_mask, token_type_ids, read)
+        x_BTD = self.encode(input_ids, attention_mask, token_type_ids, read)
+        return self._pooled(x_BTD, attention_mask)
+
+    def _pooled(self, x: Tensor, attention_mask: Tensor) -> Tensor:
         if self.pooling == "first":
             x = x[:, 0]
         elif self.pooling == "mean":
@@ -116,7 +128,7 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
     embeddings: ElasticTextEmbeddings
     norm: ElasticLayerNorm | None
     pooler_norm: ElasticLayerNorm | None
-    head: ElasticLinear
+    head: ElasticLinear | UnitLength
 
     def __init__(self, config: TextTransformerSizes, num_labels: int) -> None:
         width, bias = config.embed_dim, config.has_bias("norm")
@@ -159,6 +171,13 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         self.reads = what
         if what != "class" and not (what == "tokens" and self.pooler_norm is not None):
             self.pooler, self.activation, self.pooler_norm = nn.Identity(), nn.Identity(), None
+        if what in ("mean", "first"):
+            self.head = UnitLength(self.config.embed_dim)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Beside its vectors an embedder's graph puts out what sentence-transformers reads."""
+        return Embedding.outputs if self.reads in ("mean", "first") else super().output_names
 
     def extract(self) -> TextTransformer:
         """Copy the active sub-network into a plain network, in evaluation mode."""

@@ -88,7 +88,8 @@ class Promise:
         else:
             error = (self.high - self.low) / (2 * Z95)
             missed = metric.worse_by(self.difference, 0.0) - tested
-            chance = float(ndtr(-missed / error))
+            # Without any spread nothing is left to chance.
+            chance = float(ndtr(-missed / error)) if error > 0 else float(missed <= 0)
         return metric.worse_by(self.chosen_by, 0.0) <= drop and chance >= ALPHA
 
 

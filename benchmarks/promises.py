@@ -3,9 +3,8 @@
     python -m benchmarks.promises FOLDER [--tasks digits pydoc] [--candidates 100] [--splits 400]
 
 Trains one super-network per task and asks many of its sub-networks about all samples of validation
-and test, once. Each split then deals these samples anew, and chooses and judges as a run does (no
-polish; predictors by warped ridge alone): that is exact for the statistics, as no sample was
-trained on.
+and test, once. Each split then deals these samples anew, and chooses and judges as a run does
+without polish: that is exact for the statistics, as no sample was trained on.
 FOLDER keeps the answers, and the next call goes on with them.
 """
 
@@ -23,7 +22,6 @@ from rich.console import Console
 
 from hardware.formats.int8 import INT8
 from hardware.formats.policy import QuantPolicy
-from nas.delivery.luck import UNSHARED, expected_luck
 from nas.delivery.offers import offers
 from nas.delivery.promise import NEEDS, Need, Promise, allowed_drops, in_words
 from nas.delivery.results import ValidatedModel
@@ -35,8 +33,6 @@ from nas.experiment.schema import Experiment
 from nas.pipeline import tune
 from nas.run.progress import Reporter, rich_reporter
 from nas.run.run_folder import RunFolder
-from nas.search.surrogate import gene_features
-from predictors.selection import select
 from supernets.data.kept_back import kept_rows
 from supernets.metrics.classes import ACCURACY
 from supernets.metrics.paired import Comparison
@@ -78,14 +74,12 @@ TASKS: dict[str, dict[str, Any]] = {
 class Answers:
     """What candidates of one super-network are right about, the INT8 reference first.
 
-    right: `(n_candidates, n_samples)`. classes: of the samples. features: what accuracy is
-    predicted from, `(n_candidates, n_features)`. latency, size: stand-ins that order them.
-    validation: samples that a run would have for it, of all.
+    right: `(n_candidates, n_samples)`. classes: of the samples. latency, size: stand-ins that order
+    them. validation: samples that a run would have for it, of all.
     """
 
     right: Bools
     classes: NDArray[np.int64]
-    features: FloatArray
     latency: FloatArray
     size: FloatArray
     validation: int
@@ -115,8 +109,8 @@ def ask(name: str, folder: Path, candidates: int, reporter: Reporter) -> Answers
     file = folder / f"{name}.npz"
     if file.exists():
         with np.load(file) as kept:
-            return Answers(**{key: kept[key] for key in kept if key != "validation"},
-                           validation=int(kept["validation"]))  # fmt: skip
+            arrays = {key: kept[key] for key in ("right", "classes", "latency", "size")}
+            return Answers(**arrays, validation=int(kept["validation"]))
     experiment = Experiment.model_validate({"name": name, "polish": None, **TASKS[name]})
     data = load_data(experiment.data, experiment.model, experiment.task)
     run = RunFolder(folder / name)
@@ -134,12 +128,9 @@ def ask(name: str, folder: Path, candidates: int, reporter: Reporter) -> Answers
         outputs, classes = (found[0] + found[1]).rows
         right.append(np.asarray(outputs).argmax(axis=1) == np.asarray(classes))
         stage.update(number + 1, len(asked))
-    own = np.array([candidate.genome(space) for candidate in asked])
-    problem = session.problem({n: {"accuracy": 0.0} for n in ("fp32", "int8")})
+    macs = [builder.costs(c, size)["macs"] for c, size in zip(asked, sizes, strict=True)]
     answers = Answers(
-        np.array(right), np.asarray(classes), gene_features(problem, own),
-        np.array([builder.costs(*pair)["macs"] for pair in zip(asked, sizes, strict=True)]),
-        np.array(sizes),
+        np.array(right), np.asarray(classes), np.array(macs), np.array(sizes),
         len(data.validation),
     )  # fmt: skip
     np.savez_compressed(file, **vars(answers))
@@ -158,16 +149,11 @@ def deal(answers: Answers, part: float, seed: int) -> Iterator[Outcome]:
     seen = np.setdiff1d(whole, kept)
     right, low = answers.right, answers.right[0]
     score = right[:, seen].mean(axis=1)
-    held_out = select(
-        answers.features[1:], score[1:], None, ("ridge-warped",), seed
-    ).judgement.held_out
-    variance = UNSHARED * score[0] * (1 - score[0]) / len(seen)
-    luck = np.concatenate([[0.0], expected_luck(score[1:], np.array(held_out), variance, ACCURACY)])
     models = []
-    for row in (0, *chosen(answers, score - luck)):
+    for row in (0, *chosen(answers, score)):
         judged = Comparison.of_shares(right[row, kept], low[kept]) if len(kept) else None
         together = Comparison.of_shares(right[row, seen], low[seen])
-        promise = Promise.of(ACCURACY, together, judged, float(luck[row]), len(test))
+        promise = Promise.of(together, judged, len(test))
         models.append(delivered(answers, row, float(score[row]), promise))
     found = right[:, test].mean(axis=1) - low[test].mean()
     for offer in offers(models, ACCURACY, models[0], NO_LOSS):

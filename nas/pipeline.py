@@ -148,7 +148,7 @@ def validate_and_export(session: RunSession, problem: SearchProblem) -> Front:
         predictors = report_predictors(surrogate, history)
         write_json(folder.predictors, [p.to_json() for p in predictors])
         write_json(folder.effects, effects_of_genes(surrogate, history.good.genomes))
-        front = session.validate(evaluations, predictors)
+        front = session.validate(evaluations)
         write_json(folder.profile, session.profile(front.models))
         write_json(folder.front, front.to_json())
     if session.latency_queue is not None:

@@ -13,7 +13,6 @@ from hardware.portability.runtimes import Runtime, parse_runtime
 from nas.cost_models import supernet_problem
 from nas.delivery.exporter import Exporter
 from nas.delivery.layer_profile import LayerProfile, profile_layers
-from nas.delivery.luck import UNSHARED, luck_by_key
 from nas.delivery.offers import offers
 from nas.delivery.results import Front, ValidatedModel
 from nas.delivery.selection import pick_models
@@ -34,7 +33,6 @@ from nas.ledger.warm_start import Known, known_candidates
 from nas.run.pace import Pace
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder
-from nas.search.predictor_report import PredictorReport
 from nas.search.problem import SearchProblem
 from nas.training.finetune import FineTuner
 from nas.training.train_supernet import Preparation
@@ -212,35 +210,12 @@ class RunSession:
             for model in models
         }
 
-    def luck(
-        self, evaluations: Sequence[Evaluation], predictors: Sequence[PredictorReport]
-    ) -> Mapping[str, float]:
-        """Candidate's key -> part of its score that is the luck of the best of many."""
-        metric, space = self.experiment.quality, self.builder.space
-        keys = [
-            e.candidate.key
-            for e in evaluations
-            if e.failure is None and space.holds(e.candidate.values)
-        ]
-        low = measured_references(evaluations)
-        score = low[low_reference(low)].metrics[metric.name]
-        if metric.error is None:
-            return {}
-        variance = UNSHARED * metric.error(score, len(self.data.validation)) ** 2
-        return luck_by_key(keys, predictors, variance, metric)
-
-    def validate(
-        self, evaluations: list[Evaluation], predictors: Sequence[PredictorReport] = ()
-    ) -> Front:
+    def validate(self, evaluations: list[Evaluation]) -> Front:
         """Choose, export and measure the front of what has been evaluated."""
-        metric, luck = self.experiment.quality, self.luck(evaluations, predictors)
+        metric = self.experiment.quality
         fine_tuner = self.fine_tuner()
         later = evaluations if fine_tuner is None else fine_tuner.forecast.polished(evaluations)
-        expected = {
-            e.candidate.key: e.metrics[metric.name] - luck.get(e.candidate.key, 0.0)
-            for e in later
-            if e.failure is None
-        }
+        expected = {e.candidate.key: e.metrics[metric.name] for e in later if e.failure is None}
         picks = pick_models(evaluations, self.experiment, expected)
         if all(pick.evaluation.role == "reference" for pick in picks):
             self.reporter.say(
@@ -251,7 +226,7 @@ class RunSession:
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
         seed, runtimes = self.experiment.seed, self._runtimes()
-        validator = Validator(self.exporter, self.latency, seed, fine_tuner, runtimes, metric, luck)
+        validator = Validator(self.exporter, self.latency, seed, fine_tuner, runtimes, metric)
         models = tuple(validator.validate(picks, self.folder, self.reporter))
         low = next(m for m in models if m.name == low_reference(self.references))
         offered = offers(models, metric, low, self.experiment.export.accuracy_drop)

@@ -179,8 +179,8 @@ class DataSettings(Settings):
         ge=0,
         le=0.8,
         description="Part of validation that nothing is chosen by, on which models are compared "
-        "with the INT8 reference; where it would be under 100 samples nothing is kept back, and "
-        "the luck of the best of many is estimated instead.",
+        "with the INT8 reference; where it would be under 30 samples nothing is kept back, and "
+        "promises owe something to the luck of the best of many.",
     )
     text_column: str | None = Field(None, description="Column of the text; null: found.")
     text_pair_column: str | None = Field(None, description="Column of a second text, if any.")

@@ -399,9 +399,9 @@ def test_promises_of_what_is_kept_back_hold() -> None:
     n, hard = 1200, rng.random(1200)
     lacking = np.linspace(0.01, 0.09, 40)
     right = np.stack([hard + rng.normal(0, 0.15, n) < 0.8 - gap for gap in (0.0, *lacking)])
+    costs = np.r_[50.0, np.arange(40.0, 0.0, -1.0)]
     answers = promises.Answers(
-        right, rng.integers(0, 5, n), np.stack([np.r_[0, lacking], rng.random(41)], axis=1),
-        np.r_[50.0, np.arange(40.0, 0.0, -1.0)], np.r_[50.0, np.arange(40.0, 0.0, -1.0)], 600,
+        right, rng.integers(0, 5, n), costs, costs, 600,
     )  # fmt: skip
     dealt = [outcome for seed in range(60) for outcome in promises.deal(answers, 0.3, seed)]
     gaps = np.array([outcome.expected - outcome.found for outcome in dealt])

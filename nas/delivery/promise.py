@@ -40,9 +40,8 @@ class Promise:
     difference, low, high: on the samples it was judged on, with the interval of 95 % for samples
     without number. p: the chance of this or worse for a model that is not worse, by a paired test.
     samples: that it was judged on. kept_back: whether nothing was chosen by these.
-    chosen_by: the difference on the samples that the search chose by, less what the best of many
-    owes to luck. expected, expected_low, expected_high: the difference on test, and the interval of
-    95 % for it.
+    chosen_by: the difference on the samples that the search chose by. expected, expected_low,
+    expected_high: the difference on test, and the interval of 95 % for it.
     """
 
     difference: float
@@ -59,22 +58,16 @@ class Promise:
     @classmethod
     def of(
         cls,
-        metric: Quality,
         seen: Comparison,
         kept: Comparison | None,
-        luck: float,
         test_samples: int,
     ) -> Self:
-        """Judge by what was kept back; where that is nothing by what was seen, its luck taken off.
-
-        seen: on the samples that the search chose by. luck: of the difference there.
-        """
-        believed = seen.corrected(luck, metric)
-        judged = believed if kept is None else kept
+        """Judge by what was kept back; where that is nothing, by what the search chose by."""
+        judged = seen if kept is None else kept
         (low, high), (worst, best) = judged.interval, judged.expected_on(test_samples)
         return cls(
             judged.difference, low, high, judged.p, judged.samples, kept is not None,
-            believed.difference, judged.difference, worst, best,
+            seen.difference, judged.difference, worst, best,
         )  # fmt: skip
 
     def keeps(self, metric: Quality, drop: float, tested: float) -> bool:

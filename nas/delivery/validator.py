@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +38,11 @@ REFUSED = (ExportError, FallbackError, PolicyError)
 """What keeps one model from being exported, and the others not."""
 
 
-def promised(ours: Answers, low: Answers, metric: Quality, luck: float) -> Promise:
+def promised(ours: Answers, low: Answers, metric: Quality) -> Promise:
     """What a model's answers beside those of the reference in low precision promise of test."""
     found = {name: answers.compared(low[name], metric) for name, answers in ours.items()}
     kept, samples = found.get("kept_back"), found["test"].samples
-    return Promise.of(metric, found["validation"], kept, luck, samples)
+    return Promise.of(found["validation"], kept, samples)
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class Validator:
     """Exports chosen candidates and measures the files that were written.
 
     runtimes: where every model is run once more, and its answers compared. metric: by which models
-    are scored. luck: candidate's key -> part of its score that other samples are not expected to
-    show.
+    are scored.
     """
 
     exporter: Exporter
@@ -60,7 +59,6 @@ class Validator:
     fine_tuner: FineTuner | None = None
     runtimes: Sequence[Runtime] = ()
     metric: Quality = ACCURACY
-    luck: Mapping[str, float] = field(default_factory=dict)
 
     def validate(
         self, picks: Sequence[Pick], run: RunFolder, reporter: Reporter
@@ -147,8 +145,7 @@ class Validator:
                 versus[name] = replace(
                     versus[name], accuracy_low=interval[0], accuracy_high=interval[1]
                 )
-            luck = self.luck.get(model.candidate.key, 0.0) if model.role == "front" else 0.0
-            promise = promised(ours, answers[low], self.metric, luck)
+            promise = promised(ours, answers[low], self.metric)
             compared.append(replace(model, versus=versus, promise=promise))
         return compared
 

@@ -73,8 +73,8 @@ def judged_by(front: Front) -> str:
     on = (
         f"{promise.samples:,} validation samples that nothing was chosen by"
         if promise.kept_back
-        else f"the {promise.samples:,} validation samples that the search chose by, less what the "
-        "best of many owes to luck"
+        else f"the {promise.samples:,} validation samples that the search chose by, too few "
+        "to keep some back: the best of many owes something to luck"
     )
     return (
         f"Judged on {on}. p: the chance of this or worse for a model that is not worse than {low} "

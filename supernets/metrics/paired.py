@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.special import ndtr
 from scipy.stats import binom
 
 from supernets.metrics.metric import Array, Quality, Rows, taken
@@ -71,16 +70,6 @@ class Comparison:
         sign = 1.0 if metric.direction == "maximize" else -1.0
         p = (1 + int((sign * spread >= 0).sum())) / (len(spread) + 1)
         return cls(gap(ours, theirs, targets), float(np.std(spread)), p, n)
-
-    def corrected(self, luck: float, metric: Quality) -> Comparison:
-        """The same without the part of the difference that is the luck of the best of many.
-
-        luck: as `difference`. The test is then that of a normal distribution.
-        """
-        difference = self.difference - luck
-        sign = 1.0 if metric.direction == "maximize" else -1.0
-        p = float(ndtr(sign * difference / self.error)) if self.error > 0 else self.p
-        return Comparison(difference, self.error, p, self.samples)
 
     @property
     def interval(self) -> tuple[float, float]:

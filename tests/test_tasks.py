@@ -159,6 +159,11 @@ def checkpoint(case: Case, folder: Path) -> Any:
     return model
 
 
+SHORT = ("tokens", "embedding")
+"""Tasks whose network differs from a classifier's; whole runs of the others take their time, too."""
+RUNS = [pytest.param(name, marks=() if name in SHORT else pytest.mark.slow) for name in CASES]
+
+
 class Done(NamedTuple):
     name: str
     case: Case
@@ -167,7 +172,7 @@ class Done(NamedTuple):
     front: Front
 
 
-@pytest.fixture(scope="module", params=list(CASES))
+@pytest.fixture(scope="module", params=RUNS)
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Done:
     name = request.param
     case, place = CASES[name], tmp_path_factory.mktemp("task")

@@ -160,7 +160,7 @@ def checkpoint(case: Case, folder: Path) -> Any:
 
 
 SHORT = ("tokens", "embedding")
-"""Tasks whose network differs from a classifier's; whole runs of the others take their time, too."""
+"""Tasks whose network is no classifier of whole texts; whole runs of the others are slow tests."""
 RUNS = [pytest.param(name, marks=() if name in SHORT else pytest.mark.slow) for name in CASES]
 
 

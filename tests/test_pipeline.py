@@ -519,7 +519,7 @@ def test_a_network_polished_under_other_settings_is_not_taken(
     [
         ("nothing", None, "fp32", "--key nothing"),
         (None, "medium", "fp32", "--architecture medium"),
-        (None, "largest", "int3", "--precision int3"),
+        (None, "largest", "int5", "--precision int5"),
     ],
 )
 def test_export_refuses_what_it_does_not_know(

@@ -158,7 +158,7 @@ def test_export_of_an_architecture_is_at_the_precision_asked_for(
     [
         (["--key", "0123"], "0123"),
         (["--architecture", "tallest"], "tallest"),
-        (["--architecture", "largest", "--precision", "int3"], "int3"),
+        (["--architecture", "largest", "--precision", "int5"], "int3"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(

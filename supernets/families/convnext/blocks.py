@@ -5,12 +5,12 @@ B batch, C channels, H height, W width
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from supernets.families.staged.plain import StagedNetwork
 from supernets.layers.elastic import ElasticConv2d, ElasticLayerNorm, ElasticLinear
 from supernets.layers.response_norm import ElasticResponseNorm
 
@@ -103,8 +103,8 @@ class ElasticConvNextBlock(Block):
         )
 
 
-class ConvNext(nn.Module):
-    """ConvNeXt; blocks keep the index they had in the network they come from."""
+class ConvNext(StagedNetwork):
+    """ConvNeXt: before each stage but the first a convolution that halves the resolution."""
 
     def __init__(
         self,
@@ -114,34 +114,23 @@ class ConvNext(nn.Module):
         norm: nn.LayerNorm,
         head: nn.Linear,
     ) -> None:
-        super().__init__()
-        self.stem, self.norm, self.head = stem, norm, head
+        super().__init__(stem, stages, head)
+        self.norm = norm
         self.downsamples = nn.ModuleDict(
             {str(stage): module for stage, module in enumerate(downsamples, start=1)}
         )
-        self.stages = nn.ModuleDict(
-            {
-                str(number): nn.ModuleDict({str(index): block for index, block in blocks.items()})
-                for number, blocks in enumerate(stages)
-            }
-        )
-
-    def stage_paths(self) -> Iterable[Iterable[nn.Module]]:
-        """The blocks to run in every stage, in order."""
-        return [cast("nn.ModuleDict", stage).values() for stage in self.stages.values()]
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Classify images `(B, C, H, W)` into logits `(B, classes)`."""
-        logits: Tensor = self.head(self.features(pixel_values))
-        return logits
 
     def features(self, pixel_values: Tensor) -> Tensor:
         """What the classifier reads of each image, `(B, C)`."""
-        x_BCHW = self.stem(pixel_values)
+        pooled: Tensor = self.norm(super().features(pixel_values))
+        return pooled
+
+    def maps(self, pixel_values: Tensor) -> Tensor:
+        """The last feature maps, `(B, C, H, W)`."""
+        x_BCHW: Tensor = self.stem(pixel_values)
         for stage, blocks in enumerate(self.stage_paths()):
             if stage:
                 x_BCHW = self.downsamples[str(stage)](x_BCHW)
             for block in blocks:
                 x_BCHW = block(x_BCHW)
-        pooled: Tensor = self.norm(x_BCHW.mean(dim=(2, 3)))
-        return pooled
+        return x_BCHW

@@ -28,6 +28,7 @@ class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
     """ConvNeXt with elastic blocks per stage and neurons per block."""
 
     config: ConvNextConfig
+    stem: Stem
     norm: ElasticLayerNorm
     head: ElasticLinear
 

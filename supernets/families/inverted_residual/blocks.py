@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from supernets.families.inverted_residual.sizes import BlockPlan, Convolution
+from supernets.families.staged.plain import PooledNetwork
 from supernets.layers.coupled_units import Units, read_by, written_by
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d
 from supernets.layers.squeeze_excite import ElasticSqueezeExcite, SqueezeExcite
@@ -132,7 +133,7 @@ class ElasticInvertedResidual(Block):
         return Units(f"{path}.inner_width", self.depthwise_conv.out_channels, tuple(parts))
 
 
-class InvertedResidualNet(nn.Module):
+class InvertedResidualNet(PooledNetwork):
     """Network of inverted residual blocks; they keep the name they had where they come from."""
 
     def __init__(self, stem: Stem, blocks: Mapping[str, Block], top: Stem, head: nn.Linear) -> None:
@@ -143,15 +144,7 @@ class InvertedResidualNet(nn.Module):
         """The blocks to run, in order."""
         return self.blocks.values()
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Classify images `(B, C, H, W)` into logits `(B, classes)`."""
-        logits: Tensor = self.head(self.features(pixel_values))
-        return logits
-
-    def features(self, pixel_values: Tensor) -> Tensor:
-        """What the classifier reads of each image, `(B, C)`."""
-        x_BCHW = self.stem(pixel_values)
-        for block in self.path():
-            x_BCHW = block(x_BCHW)
-        pooled: Tensor = self.top(x_BCHW).mean(dim=(2, 3))
-        return pooled
+    def maps(self, pixel_values: Tensor) -> Tensor:
+        """The last feature maps, `(B, C, H, W)`."""
+        x_BCHW: Tensor = self.top(super().maps(pixel_values))
+        return x_BCHW

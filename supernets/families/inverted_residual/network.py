@@ -29,6 +29,7 @@ class InvertedResidualSuperNetwork(StagedSuperNetwork, InvertedResidualNet):
     """
 
     config: InvertedResidualSizes
+    stem: Stem
     head: ElasticLinear
 
     def __init__(

@@ -2,64 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
-
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from supernets.families.regnet.blocks import Block, ElasticRegNetBlock
+from supernets.families.regnet.blocks import ElasticRegNetBlock
 from supernets.families.regnet.config import RegNetConfig
 from supernets.families.resnet.blocks import Stem
 from supernets.families.staged.network import StagedSuperNetwork
+from supernets.families.staged.plain import StagedNetwork
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 
 
-class RegNet(nn.Module):
-    """RegNet; blocks keep the index they had in the network they come from."""
-
-    def __init__(self, stem: Stem, stages: Sequence[Mapping[str, Block]], head: nn.Linear) -> None:
-        super().__init__()
-        self.stem, self.head = stem, head
-        numbered = {str(stage): nn.ModuleDict(blocks) for stage, blocks in enumerate(stages)}
-        self.stages = nn.ModuleDict(numbered)
-
-    def path(self) -> list[nn.Module]:
-        """The blocks to run, in order."""
-        stages = cast("list[nn.ModuleDict]", list(self.stages.values()))
-        return [block for stage in stages for block in stage.values()]
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Classify images `(B, C, H, W)` into logits `(B, classes)`."""
-        logits: Tensor = self.head(self.features(pixel_values))
-        return logits
-
-    def features(self, pixel_values: Tensor) -> Tensor:
-        """What the classifier reads of each image, `(B, C)`."""
-        x_BCHW = self.stem(pixel_values)
-        for block in self.path():
-            x_BCHW = block(x_BCHW)
-        pooled: Tensor = x_BCHW.mean(dim=(2, 3))
-        return pooled
-
-
-class RegNetSuperNetwork(StagedSuperNetwork, RegNet):
+class RegNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
     """RegNet with elastic blocks per stage and groups per block."""
 
     config: RegNetConfig
+    stem: Stem
     head: ElasticLinear
 
     def __init__(self, config: RegNetConfig, num_labels: int) -> None:
         stem = ElasticConv2d(config.channels, config.stem_width, 3, 2)
-        RegNet.__init__(
+        StagedNetwork.__init__(
             self,
             Stem(stem, ElasticBatchNorm2d(config.stem_width), pool=False),
             [
                 {
-                    str(index): ElasticRegNetBlock(
+                    index: ElasticRegNetBlock(
                         config.width_before(stage, index),
                         width,
                         config.stride(stage, index),
@@ -80,17 +51,17 @@ class RegNetSuperNetwork(StagedSuperNetwork, RegNet):
         assert isinstance(block, ElasticRegNetBlock)
         return block
 
-    def extract(self) -> RegNet:
+    def extract(self) -> StagedNetwork:
         """Copy the active sub-network into a plain RegNet, in evaluation mode."""
         conv, norm = self.stem.conv, self.stem.norm
         assert isinstance(conv, ElasticConv2d)
         assert isinstance(norm, ElasticBatchNorm2d)
         stages = [
-            {str(index): self.block(self.block_path(gene, index)).extract() for index in kept}
+            {index: self.block(self.block_path(gene, index)).extract() for index in kept}
             for gene, kept in self.active.items()
         ]
         stem = Stem(conv.extract(), norm.extract(), pool=False)
-        return RegNet(stem, stages, self.head.extract()).eval()
+        return StagedNetwork(stem, stages, self.head.extract()).eval()
 
     def indispensable(self, block: str) -> bool:
         """Whether a block changes width or resolution."""

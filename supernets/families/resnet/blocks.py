@@ -5,7 +5,7 @@ B batch, C channels, H height, W width
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -92,38 +92,3 @@ class ElasticResidualBlock(ResidualBlock):
             None if self.shortcut is None else self.shortcut.extract(),
             None if self.shortcut_norm is None else self.shortcut_norm.extract(),
         )
-
-
-class ResNet(nn.Module):
-    """Residual network; blocks keep the index they had in the network they come from."""
-
-    def __init__(
-        self, stem: Stem, stages: Sequence[Mapping[int, ResidualBlock]], head: nn.Linear
-    ) -> None:
-        super().__init__()
-        self.stem = stem
-        self.stages = nn.ModuleDict(
-            {
-                str(number): nn.ModuleDict({str(index): block for index, block in blocks.items()})
-                for number, blocks in enumerate(stages)
-            }
-        )
-        self.head = head
-
-    def path(self) -> Iterable[nn.Module]:
-        """The blocks to run, in order."""
-        stages = cast("Iterable[nn.ModuleDict]", self.stages.values())
-        return [block for stage in stages for block in stage.values()]
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Classify images `(B, C, H, W)` into logits `(B, classes)`."""
-        logits: Tensor = self.head(self.features(pixel_values))
-        return logits
-
-    def features(self, pixel_values: Tensor) -> Tensor:
-        """What the classifier reads of each image, `(B, C)`."""
-        x_BCHW = self.stem(pixel_values)
-        for block in self.path():
-            x_BCHW = block(x_BCHW)
-        pooled: Tensor = x_BCHW.mean(dim=(2, 3))
-        return pooled

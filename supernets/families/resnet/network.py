@@ -8,19 +8,21 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor, nn
 
-from supernets.families.resnet.blocks import ElasticResidualBlock, ResNet, Stem
+from supernets.families.resnet.blocks import ElasticResidualBlock, Stem
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.staged.network import StagedSuperNetwork
+from supernets.families.staged.plain import StagedNetwork
 from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 
 
-class ResNetSuperNetwork(StagedSuperNetwork, ResNet):
+class ResNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
     """ResNet with elastic blocks per stage, stage widths and inner widths."""
 
     config: ResNetConfig
+    stem: Stem
     head: ElasticLinear
 
     def __init__(self, config: ResNetConfig, num_labels: int) -> None:
@@ -42,7 +44,8 @@ class ResNetSuperNetwork(StagedSuperNetwork, ResNet):
             }
             for stage in range(config.stages)
         ]
-        ResNet.__init__(self, stem, stages, ElasticLinear(config.stage_widths[-1], num_labels))
+        head = ElasticLinear(config.stage_widths[-1], num_labels)
+        StagedNetwork.__init__(self, stem, stages, head)
         self.start(config, num_labels)
 
     def block(self, stage: int, index: int) -> ElasticResidualBlock:
@@ -58,7 +61,7 @@ class ResNetSuperNetwork(StagedSuperNetwork, ResNet):
         assert isinstance(norm, ElasticBatchNorm2d)
         return conv, norm
 
-    def extract(self) -> ResNet:
+    def extract(self) -> StagedNetwork:
         """Copy the active sub-network into a plain ResNet, in evaluation mode."""
         conv, norm = self.stem_layers()
         stages = [
@@ -66,7 +69,7 @@ class ResNetSuperNetwork(StagedSuperNetwork, ResNet):
             for stage, kept in enumerate(self.active.values())
         ]
         stem = Stem(conv.extract(), norm.extract(), self.config.stem_pool)
-        return ResNet(stem, stages, self.head.extract()).eval()
+        return StagedNetwork(stem, stages, self.head.extract()).eval()
 
     def indispensable(self, block: str) -> bool:
         """The first block of a stage changes width and resolution."""

@@ -59,11 +59,11 @@ def export_template(
     parameters = {name: shape for name, shape in parameters.items() if name in _used(model.graph)}
     side_by_side = normalize.side_by_side(model.graph, choices or {})
     normalize.part_outputs(model.graph)
-    bypasses = normalize.bypasses(model.graph, parameters)
+    bypasses = normalize.bypasses(model.graph)
     normalize.mark_read_tokens(model.graph, bypasses)
     for name in parameters:
         del model.graph.initializers[name]
-    proto = _proto(model, parameters)
+    proto = _proto(model)
     _open_axes(proto.graph, free_axes or {})
     dropped = {path: {DROPPED: bypass} for path, bypass in bypasses.items()}
     template = Template(proto, parameters, {**dropped, **side_by_side})
@@ -150,7 +150,7 @@ def _used(graph: ir.Graph) -> set[str]:
     return {value.name or "" for node in graph for value in node.inputs if value is not None}
 
 
-def _proto(model: ir.Model, parameters: Mapping[str, object]) -> onnx.ModelProto:
+def _proto(model: ir.Model) -> onnx.ModelProto:
     """Serialise without shapes, traces and doc strings; every node named, its scope kept."""
     for position, node in enumerate(model.graph):
         scope = normalize.scope(node)

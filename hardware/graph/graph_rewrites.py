@@ -311,10 +311,10 @@ def _scope_of(value: ir.Value) -> str:
     return "" if producer is None else scope(producer)
 
 
-def bypasses(graph: ir.Graph, parameters: Mapping[str, object]) -> dict[str, Alternative]:
+def bypasses(graph: ir.Graph) -> dict[str, Alternative]:
     """Module paths ending in a number whose output has the shape of one input: droppable blocks."""
     paths = {path for node in graph for path in _numbered_prefixes(scope(node))}
-    found = {path: _bypass(graph, path, parameters) for path in sorted(paths)}
+    found = {path: _bypass(graph, path) for path in sorted(paths)}
     return {path: bypass for path, bypass in found.items() if bypass is not None}
 
 
@@ -369,7 +369,7 @@ def _numbered_prefixes(path: str) -> Iterator[str]:
             yield ".".join(parts[:length])
 
 
-def _bypass(graph: ir.Graph, path: str, parameters: Mapping[str, object]) -> Alternative | None:
+def _bypass(graph: ir.Graph, path: str) -> Alternative | None:
     region = [node for node in graph if within(scope(node), path)]
     inside = set(region)
     outputs = [v for node in region for v in node.outputs if _leaves(v, inside)]

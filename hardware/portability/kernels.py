@@ -33,7 +33,8 @@ def lacking_kernels(
 
     It is tried where a kernel is ONNX Runtime's own: plain operators are every runtime's.
     """
-    return [line for entry in formats for line in _tried(scheme, entry, runtimes)]
+    tried = formats if runtimes else ()
+    return [line for entry in tried for line in _tried(scheme, entry, runtimes)]
 
 
 def _tried(scheme: QuantScheme, entry: Format, runtimes: Sequence[Runtime]) -> Iterator[str]:

@@ -26,7 +26,6 @@ from supernets.data.layout import (
 from supernets.data.read_table import Columns, join, read_columns
 from supernets.settings import DataSettings
 
-FILE_NAME = "file_name"  # the hub's name for the column of a metadata table
 IMAGE, LABEL = "image", "label"
 SAVED = ("dataset_dict.json", "state.json")  # written by `save_to_disk` of the library datasets
 

@@ -17,7 +17,7 @@ from supernets.families.sizes import ImageTransformerSizes
 from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
 from supernets.layers.activations import ACTIVATIONS
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
-from supernets.layers.coupled_units import Part, Units
+from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
@@ -285,18 +285,16 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
     def units(self) -> list[Units]:
         """The features of the stream, then heads and neurons of every block."""
         parts = [
-            *(Part(tensor, 0) for tensor in self.patch_embed.parameters()),
+            *written_by(self.patch_embed, *self.norms),
             *(Part(t, 2) for t in (self.cls_token, self.pos_embed) if t is not None),
-            *(Part(tensor, 0) for norm in self.norms for tensor in norm.parameters()),
-            Part(self.head.weight, 1, leaves=True),
+            read_by(self.head),
         ]
         for index in range(self.config.depth):
             block = self.block(index)
             attention, mlp = block.attention, block.mlp
             readers = (attention.query, attention.key, attention.value, *mlp.into_neurons)
-            parts += [Part(layer.weight, 1, leaves=True) for layer in readers]
-            parts += [Part(t, 0) for layer in (attention.out, mlp.fc2) for t in layer.parameters()]
-            parts += [Part(t, 0) for norm in block.norms for t in norm.parameters()]
+            parts += map(read_by, readers)
+            parts += written_by(attention.out, mlp.fc2, *block.norms)
         return [Units("embed_dim", self.config.embed_dim, tuple(parts)), *super().units()]
 
     def cost(

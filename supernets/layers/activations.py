@@ -16,6 +16,19 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+class SiLU(nn.Module):
+    """x * sigmoid(x), its sigmoid a module: kernels of integers round what that puts out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        product: Tensor = x * self.sigmoid(x)
+        return product
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_pytorch_tanh": lambda: nn.GELU("tanh"),

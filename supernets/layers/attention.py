@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supernets.layers.coupled_units import Part, Units
+from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.disentangled import Disentangled, ElasticDisentangled, Pairs
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.layers.relative_bias import ElasticRelativeBias, RelativeBias
@@ -220,26 +220,19 @@ class ElasticFeedForward(FeedForward):
         return FeedForward(self.fc1.extract(), self.fc2.extract(), activation, gate, norm)
 
 
-def _written_by(*layers: nn.Module | None) -> list[Part]:
-    """What layers and norms have of the units that they put out."""
-    return [Part(t, 0) for layer in layers if layer is not None for t in layer.parameters()]
-
-
 def head_units(path: str, attention: ElasticAttention) -> Units:
     """Heads as interchangeable units; they leave through `out`."""
-    inputs = _written_by(*attention.into_heads, attention.norm)
+    inputs = written_by(*attention.into_heads, attention.norm)
     if attention.bias is not None:
         inputs.append(Part(attention.bias.table, 1))
-    leaving = Part(attention.out.weight, 1, leaves=True)
     heads = attention.out.in_features // attention.head_dim
-    return Units(f"{path}.attention.num_heads", heads, (*inputs, leaving))
+    return Units(f"{path}.attention.num_heads", heads, (*inputs, read_by(attention.out)))
 
 
 def neuron_units(path: str, mlp: ElasticFeedForward) -> Units:
     """Feed-forward neurons as interchangeable units; they leave through `fc2`."""
-    inputs = _written_by(*mlp.into_neurons, mlp.norm)
-    leaving = Part(mlp.fc2.weight, 1, leaves=True)
-    return Units(f"{path}.mlp.hidden_dim", mlp.fc1.out_features, (*inputs, leaving))
+    parts = (*written_by(*mlp.into_neurons, mlp.norm), read_by(mlp.fc2))
+    return Units(f"{path}.mlp.hidden_dim", mlp.fc1.out_features, parts)
 
 
 def block_cost(

@@ -29,9 +29,9 @@ class Units:
     parts: tuple[Part, ...]
 
 
-def written_by(layer: nn.Module, norm: nn.Module) -> list[Part]:
-    """A layer's outputs, and the parameters and statistics that a norm has of them."""
-    tensors = [*layer.parameters(), *norm.parameters(), *norm.buffers()]
+def written_by(*modules: nn.Module | None) -> list[Part]:
+    """What layers and norms have of the units that they put out, statistics included."""
+    tensors = [t for m in modules if m is not None for t in (*m.parameters(), *m.buffers())]
     return [Part(tensor, 0) for tensor in tensors if tensor.ndim]
 
 

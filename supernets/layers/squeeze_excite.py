@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from supernets.layers.coupled_units import Part, read_by
+from supernets.layers.coupled_units import Part, read_by, written_by
 from supernets.layers.elastic import ElasticConv2d
 
 
@@ -43,5 +43,4 @@ class ElasticSqueezeExcite(SqueezeExcite):
 
     def parts(self) -> list[Part]:
         """What it holds of each channel."""
-        written = [Part(tensor, 0) for tensor in self.expand.parameters()]
-        return [read_by(self.reduce), *written]
+        return [read_by(self.reduce), *written_by(self.expand)]

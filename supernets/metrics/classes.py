@@ -23,11 +23,6 @@ def accuracy(logits: Array, classes: Array, names: Sequence[str]) -> float:
     return float(right(logits, classes).mean())
 
 
-def binomial_error(share: float, samples: int) -> float:
-    """Standard error of a share."""
-    return float((share * (1 - share) / samples) ** 0.5)
-
-
 def balanced_accuracy(logits: Array, classes: Array, names: Sequence[str]) -> float:
     """Mean over classes of the part of its samples that is found."""
     given, wanted = marks(logits, classes)
@@ -98,7 +93,7 @@ def marks(logits: Array, targets: Array) -> tuple[Array, Array]:
     return logits.argmax(-1)[:, None] == numbers, targets[:, None] == numbers
 
 
-ACCURACY = Quality("accuracy", "accuracy", accuracy, error=binomial_error, right=right)
+ACCURACY = Quality("accuracy", "accuracy", accuracy, right=right)
 BALANCED_ACCURACY = Quality("balanced_accuracy", "balanced accuracy", balanced_accuracy)
 F1 = Quality("f1", "macro F1", f1)
 F1_MICRO = Quality("f1_micro", "micro F1", f1_micro)

@@ -22,15 +22,14 @@ class Quality:
     """A quality metric.
 
     score: of outputs and targets, a row per sample each, and the names of the labels. title: in
-    words. error: the standard error of a value over n samples, where a formula gives it. right: of
-    outputs and targets, which samples are answered rightly, where the score is their share.
+    words. right: of outputs and targets, which samples are answered rightly, where the score is
+    their share.
     """
 
     name: str
     title: str
     score: Score
     direction: Literal["maximize", "minimize"] = "maximize"
-    error: Callable[[float, int], float] | None = None
     right: Callable[[Any, Any], Array] | None = None
 
     def worse_by(self, value: float, other: float) -> float:
@@ -38,9 +37,10 @@ class Quality:
         return other - value if self.direction == "maximize" else value - other
 
     def standard_error(self, outputs: Rows, targets: Rows, names: Sequence[str]) -> float:
-        """By formula, or the deviation of the scores of samples drawn again with replacement."""
-        if self.error is not None:
-            return self.error(self.score(outputs, targets, names), len(targets))
+        """Of a share by formula, else the deviation of scores of samples drawn with replacement."""
+        if self.right is not None:
+            share = float(self.right(outputs, targets).mean())
+            return float((share * (1 - share) / len(targets)) ** 0.5)
         rng = np.random.default_rng(0)
         draws = rng.integers(len(targets), size=(RESAMPLES, len(targets)))
         scores = [self.score(taken(outputs, d), taken(targets, d), names) for d in draws]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,7 @@ def _transformer_module(path: Path) -> Path:
     return path
 
 
+@cache  # each asks the hub what is newest
 def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=WANTED_FILES))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.formats.int8 import Int8Quantizer
 from hardware.formats.weight_memo import Floats, chunks, no_floats, no_integers, nonzero
 from hardware.graph.graph_writer import Int8s
 
@@ -18,7 +19,6 @@ MAGNITUDES = 8
 STEPS = 2 * MAGNITUDES
 SHRINKS = (1.2, 1.0, 0.85, 0.7, 0.55)
 """Steps tried per group, relative to the one that maps the largest weight onto -1."""
-LARGEST, LARGEST_REDUCED = 127, 63
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class CodebookQuantizer:
     @property
     def largest(self) -> int:
         """Integer that a row's largest weight becomes."""
-        return LARGEST_REDUCED if self.reduce_range else LARGEST
+        return Int8Quantizer(self.reduce_range).largest
 
     def quantize(self, matrix: Floats) -> CodebookWeight:
         """From a matrix (out, in)."""

@@ -18,7 +18,7 @@ from supernets.families.convnext.blocks import (
 )
 from supernets.families.convnext.config import EXPANSION, ConvNextConfig
 from supernets.families.staged.network import StagedSuperNetwork
-from supernets.layers.coupled_units import Part, Units
+from supernets.layers.coupled_units import Units, read_by, written_by
 from supernets.layers.elastic import ElasticConv2d, ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
@@ -128,8 +128,5 @@ def _plain(layer: nn.Module) -> nn.Module:
 
 
 def _neurons(path: str, block: ElasticConvNextBlock) -> Units:
-    written = [*block.fc1.parameters()]
-    if block.response_norm is not None:
-        written += block.response_norm.parameters()
-    parts = (*(Part(tensor, 0) for tensor in written), Part(block.fc2.weight, 1, leaves=True))
+    parts = (*written_by(block.fc1, block.response_norm), read_by(block.fc2))
     return Units(f"{path}.inner_width", block.fc1.out_features, parts)

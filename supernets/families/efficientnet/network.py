@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supernets.families.efficientnet.config import EfficientNetConfig
 from supernets.families.inverted_residual.network import InvertedResidualSuperNetwork
-from supernets.layers.silu import SiLU
+from supernets.layers.activations import SiLU
 
 
 class EfficientNetSuperNetwork(InvertedResidualSuperNetwork):

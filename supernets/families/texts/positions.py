@@ -35,12 +35,12 @@ def bucket_rows(most: int, buckets: int, farthest: int = 128) -> Tensor:
     return near + (distance > 0).long() * half
 
 
-def span_rows(most: int, span: int, farthest: int, bucketed: bool) -> Tensor:
+def span_rows(most: int, span: int, farthest: int | None) -> Tensor:
     """Rows of all distances between `most` tokens among `2 * span`, by how far the token that looks
-    lies after the other. `bucketed`, distances from `span / 2` on are told apart less and less, up
-    to `farthest` (He et al. 2021, arXiv 2006.03654, and its published code)."""
+    lies after the other. With `farthest`, distances from `span / 2` on are told
+    apart less and less, up to it (He et al. 2021, arXiv 2006.03654, and its published code)."""
     distance = torch.arange(most - 1, -most, -1)
-    if bucketed:
+    if farthest is not None:
         middle = span // 2
         far = distance.abs().clamp(min=middle) / middle
         scale = torch.log(torch.tensor((farthest - 1) / middle))

@@ -20,7 +20,7 @@ def place_rows(config: TextTransformerSizes) -> Tensor | None:
     if config.relative_buckets:
         return bucket_rows(most, config.relative_buckets)
     if span:
-        return span_rows(most, span, config.farthest or span, bucketed=config.farthest is not None)
+        return span_rows(most, span, config.farthest)
     return None
 
 

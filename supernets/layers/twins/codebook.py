@@ -9,7 +9,6 @@ from hardware.formats.codebook.weights import (
     MAGNITUDES,
     SHRINKS,
     Codebook,
-    CodebookQuantizer,
     step_sizes,
 )
 from hardware.formats.scheme import QuantScheme
@@ -22,9 +21,6 @@ class CodebookTwin(IntegerTwin):
 
     def __init__(self, book: Codebook) -> None:
         self.book = book
-
-    def largest(self, scheme: QuantScheme) -> int:
-        return CodebookQuantizer(self.book, scheme.group_size, scheme.reduce_range).largest
 
     def rounded(self, weight: Tensor, scheme: QuantScheme) -> Tensor:
         largest, columns = self.largest(scheme), weight.shape[1]

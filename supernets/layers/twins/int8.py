@@ -2,16 +2,12 @@
 
 from torch import Tensor
 
-from hardware.formats.int8 import Int8Quantizer
 from hardware.formats.scheme import QuantScheme
 from supernets.layers.twins.rounding import row_scale
 from supernets.layers.twins.twin import IntegerTwin
 
 
 class _Int8(IntegerTwin):
-    def largest(self, scheme: QuantScheme) -> int:
-        return Int8Quantizer(scheme.reduce_range).largest
-
     def rounded(self, weight: Tensor, scheme: QuantScheme) -> Tensor:
         scale = row_scale(weight, self.largest(scheme))
         return (weight / scale).round() * scale

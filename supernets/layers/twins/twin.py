@@ -8,6 +8,7 @@ from importlib import import_module
 from torch import Tensor
 
 from hardware.formats.format import Format
+from hardware.formats.int8 import Int8Quantizer
 from hardware.formats.scheme import QuantScheme
 from supernets.layers.twins.rounding import Range, activation, row_scale, steps, straight_through
 
@@ -55,9 +56,9 @@ class Twin:
 class IntegerTwin(Twin):
     """A format whose products are taken in integers: activations are rounded too."""
 
-    @abstractmethod
     def largest(self, scheme: QuantScheme) -> int:
         """Integer that a row's largest weight becomes."""
+        return Int8Quantizer(scheme.reduce_range).largest
 
     def operands(
         self,

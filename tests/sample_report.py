@@ -20,13 +20,12 @@ from nas.search.problem import History
 from nas.search.surrogate import Surrogate
 from tests.sample_problems import block_problem, measure
 
-OBJECTIVES = ("accuracy", "latency_ms", "size_bytes")
-
 
 @cache
-def sample_report(title: str = "sample", seed: int = 0) -> Report:
+def sample_report(title: str = "sample", seed: int = 0, metric: str = "accuracy") -> Report:
     """Twenty evaluations of three blocks, two models of them and the references."""
-    problem = block_problem(3, OBJECTIVES)
+    objectives = (metric, "latency_ms", "size_bytes")
+    problem = block_problem(3, objectives)
     space, rng = problem.space, np.random.default_rng(seed)
     genomes = np.unique(space.sample(30, rng), axis=0)[:20]
     history = History.empty(problem).append(genomes, measure(problem, genomes))
@@ -34,12 +33,12 @@ def sample_report(title: str = "sample", seed: int = 0) -> Report:
     references = [largest.with_precision(find_format(name)) for name in ("fp32", "int8")]
     found = [Candidate.from_genome(space, genome) for genome in genomes]
     evaluations = [
-        _evaluation(c, dict(zip(OBJECTIVES, row.tolist(), strict=True)), number)
+        _evaluation(c, dict(zip(objectives, row.tolist(), strict=True)), number)
         for number, (c, row) in enumerate(zip(found, history.values, strict=True))
     ]
     evaluations = [e for e in evaluations if e.candidate not in references]
     metrics = [
-        dict(zip(OBJECTIVES, row.tolist(), strict=True))
+        dict(zip(objectives, row.tolist(), strict=True))
         for row in measure(problem, np.array([c.genome(space) for c in references]))
     ]
     models = [_model(e.candidate.key, e.candidate, e.metrics) for e in evaluations[:2]]
@@ -50,7 +49,9 @@ def sample_report(title: str = "sample", seed: int = 0) -> Report:
     surrogate = Surrogate.fit(problem, history, 0)
     return Report(
         title=title,
-        front=Front(tuple(models), models[0].name, len(evaluations), {"target": {"threads": 1}}),
+        front=Front(
+            tuple(models), models[0].name, len(evaluations), {"target": {"threads": 1}}, metric
+        ),
         evaluations=evaluations,
         predictors=report_predictors(surrogate, history),
         finished=True,
@@ -83,7 +84,7 @@ def _model(name: str, candidate: Candidate, metrics: Mapping[str, float]) -> Val
         name=name,
         role="front",
         candidate=candidate,
-        validation_accuracy=metrics["accuracy"],
+        validation_accuracy=next(iter(metrics.values())),
         test_accuracy=0.9,
         latency_ms=(latency, latency * 0.9, latency * 1.1),
         size_bytes=int(metrics["size_bytes"]),

@@ -17,7 +17,7 @@ from nas.reporting.confusion import Confusion
 from nas.reporting.drawing import WHOLE, block_of
 from nas.reporting.needs import needs_of
 from nas.reporting.offers import offer_lines, offers_table
-from nas.reporting.page import picture_of
+from nas.reporting.page import html, picture_of
 from nas.reporting.run_status import Overview
 from nas.reporting.search_history import minutes_of, steps_of
 from nas.run.pace import Pace
@@ -104,6 +104,17 @@ def test_the_picture_holds_every_measured_candidate_and_what_it_dropped() -> Non
     assert dropped == {"blocks.1", "blocks.2"}
     full = next(p for p in picture["points"] if p["name"] == picture["full"])
     assert [g["full"] for g in picture["genes"]] == full["values"]
+
+
+def test_a_metric_of_the_users_own_is_drawn_like_others() -> None:
+    report = sample_report(metric="own:half")
+    assert picture_of(report)["axes"][0] == {
+        "name": "own:half",
+        "title": "validation half",
+        "larger": True,
+        "quality": True,
+    }
+    assert "validation half" in html(report)
 
 
 def test_confusion_counts_every_sample_once() -> None:

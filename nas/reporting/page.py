@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from nas.experiment.metrics import METRICS
+from nas.experiment.metrics import find_metric
 from nas.reporting.charts import Chart, line_chart, scatter_of_equals
 from nas.reporting.facts import Report, code_of
 from nas.reporting.needs import needs_of
@@ -154,7 +154,7 @@ def _range(effect: Mapping[str, float]) -> float:
 
 def _worst(metric: str, effect: Mapping[str, float]) -> str:
     """From its best to its worst choice."""
-    ranked = sorted(effect, key=lambda choice: METRICS[metric].sign * effect[choice])
+    ranked = sorted(effect, key=lambda choice: find_metric(metric).sign * effect[choice])
     return f"{ranked[0]} best, {ranked[-1]} worst"
 
 

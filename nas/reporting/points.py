@@ -12,7 +12,7 @@ from nas.delivery.layer_profile import LayerProfile
 from nas.delivery.results import Front, ValidatedModel
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
-from nas.experiment.metrics import METRICS
+from nas.experiment.metrics import METRICS, find_metric
 from nas.reporting.drawing import genes_json, space_of, values_json
 from supernets.space.space import SearchSpace
 
@@ -89,8 +89,8 @@ def _axes(points: Sequence[Mapping[str, Any]], front: Front) -> list[dict[str, A
         {
             "name": name,
             "title": title_of(name),
-            "larger": METRICS[name].direction == "maximize",
-            "quality": METRICS[name].quality is not None,
+            "larger": find_metric(name).direction == "maximize",
+            "quality": find_metric(name).quality is not None,
         }
         for name in names
         if name in shared
@@ -99,7 +99,7 @@ def _axes(points: Sequence[Mapping[str, Any]], front: Front) -> list[dict[str, A
 
 def title_of(name: str) -> str:
     """A metric in words, with its unit."""
-    metric = METRICS[name]
+    metric = find_metric(name)
     if metric.quality is not None:
         return f"validation {metric.quality.title}"
     words = name.removesuffix(f"_{metric.unit}").replace("_", " ") if metric.unit else name

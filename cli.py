@@ -208,11 +208,10 @@ def run(
     from nas.api import search
     from nas.run.interrupts import StoppableReporter, StopRequest
     from nas.run.progress import rich_reporter
-    from nas.run.saved_experiment import at_storage
 
     number, elsewhere = _number_of(workers), _one_of(measure, "all", "accuracy")
-    given = _experiment(file, overrides or [], checkpoint, data, budget)
-    experiment = at_storage(given, storage)
+    _remember(storage)
+    experiment = _experiment(file, overrides or [], checkpoint, data, budget)
     # torch takes seconds to import: a mistake in the file is told before.
     from nas.reporting.offers import TABLE_COLUMNS, offer_lines, offers_table
     from nas.reporting.texts import front_table, recommendation
@@ -349,9 +348,9 @@ def check(
     """Validate an experiment file; print its genes, sizes and limits. Trains nothing."""
     from nas.api import check as dry_run
     from nas.experiment.load import load_experiment
-    from nas.run.saved_experiment import at_storage
 
-    experiment = at_storage(load_experiment(file, overrides or []), storage)
+    _remember(storage)
+    experiment = load_experiment(file, overrides or [])
     dry_run(experiment, out, tell=partial(console.print, highlight=False, markup=False))
 
 

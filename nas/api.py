@@ -97,6 +97,7 @@ def search(
     """
     given = _experiment(experiment)
     from nas.pipeline import assist, run
+    from nas.run.saved_experiment import read_experiment
     from supernets.training.distributed import Ranks
 
     folder = _folder(given, out)
@@ -107,7 +108,8 @@ def search(
             run(given, folder, shown, workers, latency_elsewhere, begun)
         else:
             assist(given, folder, shown)
-    return load_run(folder.path)
+    # The kept experiment has no password of a database; what was given has.
+    return _read(folder, read_experiment(folder).model_copy(update={"storage": given.storage}))
 
 
 def check(
@@ -130,12 +132,16 @@ def check(
 
 def load_run(folder: Path | str) -> Run:
     """Read a run folder, finished or not. Raises RunFolderError where there is none."""
-    from nas.delivery.results import read_front
-    from nas.ledger.study import read_evaluations
     from nas.run.saved_experiment import read_experiment
 
     place = RunFolder(Path(folder))
-    experiment = read_experiment(place)
+    return _read(place, read_experiment(place))
+
+
+def _read(place: RunFolder, experiment: Experiment) -> Run:
+    from nas.delivery.results import read_front
+    from nas.ledger.study import read_evaluations
+
     try:
         evaluations = read_evaluations(experiment, place)
     except RunFolderError:  # nothing is measured yet

@@ -299,3 +299,18 @@ def test_progress_keeps_to_one_line(columns: int) -> None:
     assert max(map(len, lines)) <= columns
     assert len({line for line in lines if "search" in line}) == 1
     assert not re.search("\x1b\\[(3[0-7]|9[0-7]|38)", file.getvalue())
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_the_storage_of_the_command_goes_before_the_environments(
+    simqnas: Simqnas,
+    monkeypatch: pytest.MonkeyPatch,
+    experiment_file: Callable[..., Path],
+    tmp_path: Path,
+    command: str,
+) -> None:
+    monkeypatch.setenv("SIMQNAS_STORAGE", f"sqlite:///{tmp_path}/absent/of-environment.db")
+    given = f"sqlite:///{tmp_path}/missing/of-command.db"
+    told = simqnas(command, experiment_file(), "--out", tmp_path / "o", "--storage", given, code=2)
+    assert "of-command.db" in told
+    assert "of-environment" not in told

@@ -141,10 +141,12 @@ class SearchLoop:
 
         Returns the stage in which the search goes on then.
         """
-        settings, fine_tuner = self.experiment.polish, self.fine_tuner()
-        if settings is None or fine_tuner is None or settings.probes < LEAST:
+        settings = self.experiment.polish
+        if settings is None or settings.probes < LEAST:
             return None
         if self.ledger.state.probes is not None or len(searched(known)) < FEWEST:
+            return None
+        if (fine_tuner := self.fine_tuner()) is None:
             return None
         references = measured_references(known)
         low, metric = references[low_reference(references)], self.experiment.quality
@@ -165,8 +167,10 @@ class SearchLoop:
 
         By those alone that were polished for that, so that a round is always proposed alike.
         """
-        probes, fine_tuner = self.ledger.state.probes, self.fine_tuner()
-        if fine_tuner is None or probes is None or number < probes["round"]:
+        probes = self.ledger.state.probes
+        if probes is None or number < probes["round"]:
+            return list(known)
+        if (fine_tuner := self.fine_tuner()) is None:
             return list(known)
         forecast = fine_tuner.forecast
         tried = {key: row for key, row in forecast.known.items() if key in probes["keys"]}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.evaluation.record import Evaluation
+
+if TYPE_CHECKING:  # torch takes seconds to import, and nothing here needs it
+    from nas.evaluation.candidate_builder import CandidateBuilder
 
 PLAIN = "fp32"
 """The reference no precision was taken from."""

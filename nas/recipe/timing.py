@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from hardware.files import cache_folder
+from hardware.portability.runtimes import parse_runtime
 from nas.cost_models import supernet_problem
 from nas.evaluation.baselines import PLAIN, low_reference, reference_candidates
 from nas.evaluation.candidate import Candidate
@@ -83,7 +84,8 @@ def measure(experiment: Experiment, data: TaskData) -> Costs:
     template, template_s = seconds(lambda: template_of(network, space))
     builder = candidate_builder(experiment, data, network, space, template)
     if experiment.quantization.int4_kernel == "auto":
-        builder = builder.with_fastest_int4(cache_folder())
+        named = [parse_runtime(name) for name in experiment.export.verify]
+        builder = builder.with_fastest_int4(cache_folder(), named)
     tune, seed, scheme = experiment.tune, experiment.seed, builder.scheme
     plain, full, part = Training(), Training(), Training()
     if experiment.model.training is not None:

@@ -17,6 +17,7 @@ from nas.recipe.facts import Facts
 from nas.recipe.resolution import continued, keep, resolved
 from nas.run.run_folder import RunFolder
 from supernets.data.data import TaskData
+from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data
 
 TEXTS = Facts(True, 384, 22_000_000, 3_000, (13, 512), True, True)
@@ -180,6 +181,19 @@ def test_another_effort_changes_only_what_may_change(started: RunFolder, digits:
     assert again.experiment.search.evaluations < before.search.evaluations
     assert "search.evaluations" in again.reasons
     assert "tune.epochs" in again.reasons
+
+
+def test_a_budget_after_the_tuning_changes_nothing(started: RunFolder, digits: TaskData) -> None:
+    """No stage is planned then: values of the effort in their place would polish models anew."""
+    started.supernet.mkdir()
+    (started.supernet / WEIGHTS_FILE).touch()
+    given = continued(Experiment.model_validate({**SCRATCH, "budget": "10 s"}), started)
+    again, before = resolved(given, started, digits), load_experiment(started.experiment)
+    assert again.experiment == before.model_copy(update={"budget": given.budget})
+    assert again.notes == (
+        "budget: 10 s comes after the tuning, so nothing is planned anew; state "
+        "search.evaluations for more candidates, or give another --out",
+    )
 
 
 def test_check_tells_what_it_derived(

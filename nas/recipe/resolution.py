@@ -16,6 +16,7 @@ from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder, read_json, write_json
 from nas.run.saved_experiment import FIXED, kept_experiment, kept_in
 from supernets.data.data import TaskData
+from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data
 from supernets.training.distributed import Ranks
 
@@ -23,13 +24,15 @@ from supernets.training.distributed import Ranks
 def continued(experiment: Experiment, folder: RunFolder) -> Experiment:
     """What an experiment leaves open as the folder's run has it, if there is one.
 
-    With another effort or budget than that run's: what its measurements depend on; the rest is
-    derived anew.
+    With another effort, or another budget before the super-network is tuned: what its measurements
+    depend on; the rest is derived anew. Later a budget can no longer be planned for.
     """
     if not folder.experiment.exists():
         return experiment
     kept = kept_in(folder)
-    if (experiment.effort, experiment.budget) == (kept.effort, kept.budget):
+    if experiment.effort == kept.effort and (
+        experiment.budget == kept.budget or (folder.supernet / WEIGHTS_FILE).exists()
+    ):
         return filled(experiment, kept)
     fixed = {name: getattr(filled(experiment, kept), name) for name in FIXED}
     return with_values(experiment, fixed)
@@ -39,7 +42,22 @@ def resolved(experiment: Experiment, folder: RunFolder, data: TaskData) -> Recip
     """Derive what is still open after `continued`; what was derived then keeps its reason."""
     recipe = derive(experiment, Facts.of(experiment, data))
     kept = _kept_reasons(recipe.experiment, folder)
-    return recipe._replace(reasons={**kept, **recipe.reasons})
+    return recipe._replace(
+        reasons={**kept, **recipe.reasons}, notes=_late_budget(experiment, folder) or recipe.notes
+    )
+
+
+def _late_budget(experiment: Experiment, folder: RunFolder) -> tuple[str, ...]:
+    """A line where another budget comes after the tuning."""
+    if not (folder.supernet / WEIGHTS_FILE).exists():
+        return ()
+    kept = kept_in(folder)
+    if experiment.effort != kept.effort or experiment.budget in (None, kept.budget):
+        return ()
+    return (
+        f"budget: {experiment.budget} comes after the tuning, so nothing is planned anew; "
+        "state search.evaluations for more candidates, or give another --out",
+    )
 
 
 def planned(

@@ -279,6 +279,14 @@ def test_an_index_that_lists_nothing_is_one_line(listed: object, tmp_path: Path)
         load(tmp_path)
 
 
+def test_a_file_that_an_index_lists_and_is_not_there_is_named(tmp_path: Path) -> None:
+    make("bert").save_pretrained(tmp_path, max_shard_size="4KB")
+    missing = sorted(tmp_path.glob("model-*.safetensors"))[1]
+    missing.unlink()
+    with pytest.raises(CheckpointError, match=f"lists {missing.name}, which is not there"):
+        load(tmp_path)
+
+
 def test_weights_beyond_the_memory_are_refused_before_they_are_made() -> None:
     sizes = {"embed_dim": 2**20, "hidden_dim": 2**24, "num_heads": 1, "max_positions": 8}
     model = ModelSettings.model_validate({"bert": sizes})

@@ -73,7 +73,13 @@ class Checkpoint:
         if (self.path / WEIGHTS_FILE).is_file():
             return [self.path / WEIGHTS_FILE]
         for index in sorted(self.path.glob(INDEX_PATTERN), key=lambda path: len(path.name)):
-            return [self.path / name for name in _indexed(index)]
+            files = [self.path / name for name in _indexed(index)]
+            if missing := [file.name for file in files if not file.is_file()]:
+                raise CheckpointError(
+                    f"model.checkpoint: {index} lists {', '.join(missing)}, which "
+                    "is not there; download or save the model again"
+                )
+            return files
         files = sorted(self.path.glob("*.safetensors"))
         if len(files) != 1:
             found = ", ".join(file.name for file in files) or "no *.safetensors file"

@@ -65,7 +65,7 @@ def commented(sections: dict[str, Any], found: Iterable[str]) -> str:
         lines.append(f"{line}  # {notes[key]}\n" if key in notes else f"{line}\n")
     if "budget" not in sections:
         lines.append("# budget: 30 min  # all of the run on this machine; or effort: quick\n")
-    lines.append('# constraints: ["accuracy >= int8 - 0.01", "latency_ms <= 0.5 * int8"]\n')
+    lines.append('# constraints: ["latency_ms <= 0.5 * int8", "size_bytes <= 0.5 * int8"]\n')
     return "".join(lines)
 
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from nas.delivery.promise import NEEDS, Offer, Promise
+from nas.delivery.results import smaller
 from nas.evaluation.record import Evaluation
 from nas.experiment.metrics import find_metric
 from nas.reporting.confusion import Confusion
@@ -154,3 +155,11 @@ def test_offers_fit_the_terminal_they_are_printed_in() -> None:
     assert "expected on test -0.0100 (-0.0350 to +0.0150)" in offer_lines(front)[0]
     first = needs_of(front)[0]
     assert dict(first.known)["against int8 on 100 validation samples"].endswith("p = 0.2")
+
+
+def test_a_larger_file_is_not_called_smaller() -> None:
+    assert [smaller(ratio) for ratio in (4.0, 1.0, 0.5)] == [
+        "4.00x smaller",
+        "1.00x smaller",
+        "2.00x larger",
+    ]

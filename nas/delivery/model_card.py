@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.delivery.markdown import markdown_text
-from nas.delivery.results import ValidatedModel, mark
+from nas.delivery.results import ValidatedModel, mark, smaller
 from nas.delivery.serving import runs_in, serve_section
 from nas.evaluation.candidate import Candidate
 from supernets.pretrained.config_json import network_fields
@@ -150,6 +150,6 @@ def _measurements(model: ValidatedModel, metric: str) -> list[str]:
         lines.append(
             f"| against {markdown_text(name)} | {versus.latency_ratio:.2f}x faster"
             f"{mark(versus.latency_disturbed)}, "
-            f"{versus.size_ratio:.2f}x smaller, test {metric} {versus.accuracy_difference:+.4f} |"
+            f"{smaller(versus.size_ratio)}, test {metric} {versus.accuracy_difference:+.4f} |"
         )
     return lines

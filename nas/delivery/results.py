@@ -19,6 +19,11 @@ def mark(disturbed: bool) -> str:
     return " (disturbed by other work)" if disturbed else ""
 
 
+def smaller(ratio: float) -> str:
+    """How many times smaller a file is; of one that is larger, how many times that."""
+    return f"{ratio:.2f}x smaller" if ratio >= 1 else f"{1 / ratio:.2f}x larger"
+
+
 @dataclass(frozen=True)
 class Versus:
     """A model beside a reference, measured alternately.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas.delivery.promise import Promise, in_words
-from nas.delivery.results import Front, ValidatedModel, mark
+from nas.delivery.results import Front, ValidatedModel, mark, smaller
 from nas.evaluation.baselines import low_reference
 from nas.reporting.offers import between, on_test
 
@@ -57,7 +57,7 @@ def _measured(model: ValidatedModel, front: Front) -> list[tuple[str, str]]:
             interval = f"{versus.latency_ratio_low:.2f} to {versus.latency_ratio_high:.2f}"
             speed += f" (95 %: {interval})"
         speed += mark(versus.latency_disturbed)
-        size += f", {versus.size_ratio:.2f}x smaller"
+        size += f", {smaller(versus.size_ratio)}"
         score += f", against {low} {on_test(versus)}"
     return [("speed", speed), ("size", size), (f"{split} {metric}", score)]
 

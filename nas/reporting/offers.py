@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nas.delivery.promise import Offer, in_words
-from nas.delivery.results import Front, Versus, mark
+from nas.delivery.results import Front, Versus, mark, smaller
 from nas.evaluation.baselines import low_reference
 
 TABLE_COLUMNS = 80
@@ -118,7 +118,7 @@ def offer_lines(front: Front) -> list[str]:
         expected = between(promise.expected, promise.expected_low, promise.expected_high)
         lines.append(
             f"{in_words(offer.need)}: {offer.model}, {versus.latency_ratio:.2f}x as fast as {low}"
-            f"{mark(versus.latency_disturbed)}, {versus.size_ratio:.2f}x smaller, "
+            f"{mark(versus.latency_disturbed)}, {smaller(versus.size_ratio)}, "
             f"{front.quality.title} expected on test {expected}"
         )
     return lines

@@ -9,7 +9,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from nas.delivery.results import Front, ValidatedModel, mark
+from nas.delivery.results import Front, ValidatedModel, mark, smaller
 from nas.delivery.serving import runs_in
 from nas.evaluation.baselines import low_reference
 
@@ -136,14 +136,14 @@ def recommendation(front: Front) -> str:
     if model.test_accuracy is None:
         return (
             f"Best so far is `{model.name}`: {versus.latency_ratio:.2f}x lower latency{disturbed} "
-            f"and {versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, "
+            f"and {smaller(versus.size_ratio)} than the fully {low.upper()} network, "
             f"validation {metric} {model.validation_accuracy:.4f} "
             f"({versus.accuracy_difference:+.4f})."
         )
     return (
         f"Take `{model.name}`: {versus.latency_ratio:.2f}x lower latency (95 % interval "
         f"{versus.latency_ratio_low:.2f} to {versus.latency_ratio_high:.2f}){disturbed} and "
-        f"{versus.size_ratio:.2f}x smaller than the fully {low.upper()} network, test {metric} "
+        f"{smaller(versus.size_ratio)} than the fully {low.upper()} network, test {metric} "
         f"{model.test_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
     )
 

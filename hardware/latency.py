@@ -68,6 +68,11 @@ class Latency:
     repeats: int
     disturbed: bool = False
 
+    @property
+    def quartiles_ms(self) -> tuple[float, float, float]:
+        """Median, first quartile, third quartile."""
+        return self.median_ms, self.q1_ms, self.q3_ms
+
     @classmethod
     def of(cls, seconds: Seconds, disturbed: bool = False) -> Latency:
         """Summarise `(repeats,)` run times."""
@@ -186,28 +191,36 @@ def run_times(
     Two thirds of the timed rounds have to count. Where of some two models fewer were left
     uninterrupted, further rounds follow for up to `PATIENCE_S` per round asked for.
     """
-    runs = [partial(session.run, None, dict(inputs[name])) for name, session in sessions.items()]
-    with one_line_errors(CANNOT_RUN):
-        for run in runs:
+    runs = {
+        name: partial(session.run, None, dict(inputs[name])) for name, session in sessions.items()
+    }
+    watching = RunWatch.of(sessions.values()) if watch is None else nullcontext(watch)
+    with watching as watch:
+        return time_in_turn(runs, repeats, watch, warmup)
+
+
+def time_in_turn(
+    runs: Mapping[str, Callable[[], object]], repeats: int, watch: RunWatch, warmup: int = 3
+) -> Rounds:
+    """The same of anything that runs models. watch: of the threads that run them."""
+    asked = math.ceil(repeats / 2)
+    with _no_garbage_collection(), one_line_errors(CANNOT_RUN):
+        for run in runs.values():
             for _ in range(warmup):
                 run()
-    asked = math.ceil(repeats / 2)
-    watching = RunWatch.of(sessions.values()) if watch is None else nullcontext(watch)
-    with watching as watch, _no_garbage_collection(), one_line_errors(CANNOT_RUN):
-        rounds = [_round(runs, watch) for _ in range(asked)]
+        rounds = [_round(runs.values(), watch) for _ in range(asked)]
         timed = sum(seconds for row in rounds for seconds, _ in row)
         often = math.ceil(asked * TIMED_S / max(timed, TIMED_S / MOST))
-        rounds += [_round(runs, watch) for _ in range(often - asked)]
+        rounds += [_round(runs.values(), watch) for _ in range(often - asked)]
         counted = math.ceil(len(rounds) * COUNTED)
         deadline = watch.wall() + PATIENCE_S * asked
         while not _enough(rounds, counted) and watch.wall() < deadline:
             watch.sleep(WAIT_S)
-            rounds.append(_round(runs, watch))
+            rounds.append(_round(runs.values(), watch))
     seconds, interrupted = np.array(rounds).transpose(2, 1, 0)  # (n_models, n_rounds) each
-    names = list(sessions)
     return Rounds(
-        dict(zip(names, seconds, strict=True)),
-        dict(zip(names, interrupted > 0, strict=True)),
+        dict(zip(runs, seconds, strict=True)),
+        dict(zip(runs, interrupted > 0, strict=True)),
         counted,
     )
 

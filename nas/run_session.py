@@ -14,6 +14,7 @@ from nas.cost_models import supernet_problem
 from nas.delivery.exporter import Exporter
 from nas.delivery.layer_profile import LayerProfile, profile_layers
 from nas.delivery.offers import offers
+from nas.delivery.requests import Requests
 from nas.delivery.results import Front, ValidatedModel
 from nas.delivery.selection import pick_models
 from nas.delivery.validator import VALIDATION_REPEATS, Validator
@@ -198,6 +199,13 @@ class RunSession:
             named = ("onnxruntime",)
         return [parse_runtime(name) for name in named]
 
+    def _requests(self) -> Requests | None:
+        """What is timed end to end; another machine that is the target has no samples."""
+        if self.latency_queue is not None:
+            return None
+        source = self.data.source.splits["validation"]
+        return Requests.of(source, self.data.task, self.builder.target)
+
     def profile(self, models: Sequence[ValidatedModel]) -> dict[str, dict[str, LayerProfile]]:
         """Exported model -> what each of its layers takes; times where this is the target."""
         here, target = self.latency_queue is None, self.builder.target
@@ -226,7 +234,9 @@ class RunSession:
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
         seed, runtimes = self.experiment.seed, self._runtimes()
-        validator = Validator(self.exporter, self.latency, seed, fine_tuner, runtimes, metric)
+        validator = Validator(
+            self.exporter, self.latency, seed, fine_tuner, runtimes, metric, self._requests()
+        )
         models = tuple(validator.validate(picks, self.folder, self.reporter))
         low = next(m for m in models if m.name == low_reference(self.references))
         offered = offers(models, metric, low, self.experiment.export.accuracy_drop)

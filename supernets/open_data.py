@@ -117,8 +117,10 @@ def _images(
             AUGMENTATION if settings.augment and name == "train" else None,
             task=asked,
         )
-        hashes = images.pictures.hashes
-        sources[name] = SplitSource(table.labels, hashes, table.found, table.left_out)
+        pictures = images.pictures
+        sources[name] = SplitSource(
+            table.labels, pictures.hashes, pictures.sample, table.found, table.left_out
+        )
     return TaskData(
         **splits,
         label_names=tables.label_names,
@@ -195,7 +197,9 @@ def _texts(
         splits[name] = TextSplit(encoded, labels, tokenizer.pad_token_id, config.inputs, task=asked)
         cut = preprocessor.count_cut(encoded, *rows.columns)
         hashes = partial(hash_texts, rows.columns)
-        sources[name] = SplitSource(rows.labels, hashes, rows.found, rows.left_out, cut)
+        sources[name] = SplitSource(
+            rows.labels, hashes, rows.sample, rows.found, rows.left_out, cut
+        )
     return TaskData(
         **splits,
         label_names=texts.label_names,
@@ -237,6 +241,11 @@ class TextRows:
     labels: Values
     found: int
     left_out: Mapping[str, int]
+
+    def sample(self, row: int) -> Any:
+        """A text, a list of words, or a pair of texts."""
+        cells = tuple(column[row] for column in self.columns)
+        return cells if len(cells) > 1 else cells[0]
 
 
 @dataclass(frozen=True)

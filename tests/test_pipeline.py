@@ -163,6 +163,17 @@ def test_the_model_card_runs_as_it_stands(finished: tuple[RunFolder, Front]) -> 
     assert printed.strip() == data.label_names[int(logits[0].argmax())]
 
 
+def test_whole_requests_are_timed_and_told(finished: tuple[RunFolder, Front]) -> None:
+    folder, front = finished
+    for model in front.models:
+        assert model.end_to_end_ms is not None
+        median, low, high = model.end_to_end_ms
+        assert 0 < low <= median <= high
+        card = (folder.model(model.name) / "README.md").read_text()
+        assert f"| end-to-end latency, preprocessing included | {median:.3f} ms" in card
+    assert "end-to-end latency (ms)" in folder.report_html.read_text()
+
+
 def test_references_are_the_largest_network(finished: tuple[RunFolder, Front]) -> None:
     _, front = finished
     largest = {"depth": 3, **{f"blocks.{i}.mlp.hidden_dim": 64 for i in range(3)}}

@@ -113,7 +113,6 @@ def test_a_metric_of_the_users_own_is_drawn_like_others() -> None:
         "name": "own:half",
         "title": "validation half",
         "larger": True,
-        "quality": True,
     }
     assert "validation half" in html(report)
 

@@ -36,6 +36,7 @@ from hardware.session import open_session
 from hardware.target import Target
 from nas.delivery.exporter import Exporter
 from nas.delivery.model_card import model_card
+from nas.delivery.requests import preparation
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.evaluation.score_meter import RuntimeScore
 from supernets.data.data import calibration_batches
@@ -165,6 +166,14 @@ def by_tokenizer(folder: Path, text: str) -> NDArray[np.float32]:
     return logits
 
 
+def by_request(folder: Path, text: str) -> NDArray[np.float32]:
+    """Logits of what is timed as a whole request, padded to 24 tokens."""
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    shape = {value.name: np.zeros((1, 24), np.int64) for value in session.get_inputs()}
+    logits: NDArray[np.float32] = session.run(["logits"], preparation(folder, shape)([text]))[0]
+    return logits
+
+
 @pytest.mark.parametrize("family", MODELS)
 def test_the_shipped_folder_classifies_as_measured(family: str, tmp_path: Path) -> None:
     settings = ModelSettings(checkpoint=str(checkpoint(tmp_path / "model", family)), head="keep")
@@ -181,9 +190,11 @@ def test_the_shipped_folder_classifies_as_measured(family: str, tmp_path: Path) 
     session = open_session(out / "model.onnx", Target())
     measured = RuntimeScore(builder, data.test).of_session(session, candidate).score(ACCURACY)
     rows = texts(24, 2)
+    sample = data.source.splits["test"].sample
+    assert [sample(row) for row in range(24)] == [text for text, _ in rows]
     found = {
         way.__name__: np.concatenate([way(out, text) for text, _ in rows])
-        for way in (by_tokenizer, by_card)
+        for way in (by_tokenizer, by_card, by_request)
     }
     labels = np.array([data.label_names.index(label) for _, label in rows])
     assert len(set(found["by_tokenizer"].argmax(axis=1))) > 1, "one answer to all shows little"

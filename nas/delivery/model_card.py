@@ -109,16 +109,22 @@ def _to_logits(
 ) -> str:
     """Pillow and NumPy where the images are only resized, scaled and normalised."""
     if preprocessing is None:
-        text = WORDS if task.reads == "tokens" else PAIR if task.pair else ONE_TEXT
+        pair = task.pair and not task.taught_alone  # an embedder learns from pairs of texts
+        text = WORDS if task.reads == "tokens" else PAIR if pair else ONE_TEXT
         return TEXT_CODE.format(text=text, output=task.outputs[0])
     mode = "L" if network_fields(config)["num_channels"] == 1 else "RGB"
-    resized = preprocessing["do_resize"] and {"height", "width"} == set(preprocessing["size"])
-    cut = preprocessing.get("do_center_crop") or preprocessing.get("do_pad")
-    if preprocessing["image_processor_type"] != "ViTImageProcessor" or not resized or cut:
+    if not is_plainly_resized(preprocessing):
         return PROCESSOR_CODE.format(mode=mode)
     values = [RESCALE if preprocessing["do_rescale"] else BYTES]
     values += [NORMALISE] if preprocessing["do_normalize"] else []
     return PILLOW_CODE.format(mode=mode, values="\n".join(values))
+
+
+def is_plainly_resized(preprocessing: Mapping[str, Any]) -> bool:
+    """Whether images are only resized, scaled and normalised."""
+    resized = preprocessing["do_resize"] and {"height", "width"} == set(preprocessing["size"])
+    cut = preprocessing.get("do_center_crop") or preprocessing.get("do_pad")
+    return preprocessing["image_processor_type"] == "ViTImageProcessor" and resized and not cut
 
 
 def _composition(candidate: Candidate) -> str:
@@ -127,6 +133,16 @@ def _composition(candidate: Candidate) -> str:
         counts[precision.name] = counts.get(precision.name, 0) + 1
     parts = ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items()))
     return f"An ONNX model found by simqnas (candidate `{candidate.key}`). Layers: {parts}."
+
+
+def _requests(model: ValidatedModel) -> list[str]:
+    if model.end_to_end_ms is None:
+        return []
+    median, low, high = model.end_to_end_ms
+    return [
+        f"| end-to-end latency, preprocessing included | {median:.3f} ms (quartiles {low:.3f} to "
+        f"{high:.3f}){mark(model.end_to_end_disturbed)} |"
+    ]
 
 
 def _measurements(model: ValidatedModel, metric: str) -> list[str]:
@@ -138,6 +154,7 @@ def _measurements(model: ValidatedModel, metric: str) -> list[str]:
         f"| validation {metric} | {model.validation_accuracy:.4f} |",
         f"| latency | {median:.3f} ms (quartiles {low:.3f} to {high:.3f})"
         f"{mark(model.latency_disturbed)} |",
+        *_requests(model),
         f"| file | {model.size_bytes:,} bytes |",
         f"| quantized | {markdown_text(model.coverage)} |",
     ]

@@ -51,6 +51,7 @@ class ValidatedModel:
 
     latency_ms: (median, first quartile, third quartile).
     latency_disturbed: other work interrupted too many runs; nothing is ranked by the figure.
+    end_to_end_ms: the same from a raw text or picture on; None where that was not measured.
     validation_accuracy, test_accuracy: values of the front's metric, whatever it is; the latter is
     None, and coverage empty, before the model is exported.
     unpolished_accuracy: the former before polishing, None where nothing was polished.
@@ -72,6 +73,8 @@ class ValidatedModel:
     latency_disturbed: bool = False
     agreements: tuple[Agreement, ...] = ()
     promise: Promise | None = None
+    end_to_end_ms: tuple[float, float, float] | None = None
+    end_to_end_disturbed: bool = False
 
     @property
     def differs(self) -> bool:
@@ -99,6 +102,8 @@ class ValidatedModel:
         values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         values["candidate"] = Candidate.from_json(data["candidate"])
         values["latency_ms"] = tuple(data["latency_ms"])
+        if values.get("end_to_end_ms") is not None:
+            values["end_to_end_ms"] = tuple(values["end_to_end_ms"])
         values["agreements"] = tuple(map(Agreement.from_json, data.get("agreements", ())))
         promise = data.get("promise")
         values["promise"] = None if promise is None else Promise(**promise)

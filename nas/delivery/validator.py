@@ -19,6 +19,7 @@ from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.model_card import model_card
 from nas.delivery.outcomes import write_outcomes
 from nas.delivery.promise import Promise
+from nas.delivery.requests import Requests
 from nas.delivery.results import ValidatedModel, Versus
 from nas.delivery.selection import Pick, unscored
 from nas.evaluation.baselines import low_reference
@@ -50,7 +51,7 @@ class Validator:
     """Exports chosen candidates and measures the files that were written.
 
     runtimes: where every model is run once more, and its answers compared. metric: by which models
-    are scored.
+    are scored. requests: that are timed as a whole, None where another machine is the target.
     """
 
     exporter: Exporter
@@ -59,6 +60,7 @@ class Validator:
     fine_tuner: FineTuner | None = None
     runtimes: Sequence[Runtime] = ()
     metric: Quality = ACCURACY
+    requests: Requests | None = None
 
     def validate(
         self, picks: Sequence[Pick], run: RunFolder, reporter: Reporter
@@ -80,7 +82,8 @@ class Validator:
                     raise
                 reporter.say(f"{pick.name} is not exported: {error}")
         stage.update(len(picks), len(picks) + 1, "latency")
-        validated = self._compare(self._time(validated, models), answers)
+        timed = self._time_requests(self._time(validated, models), models)
+        validated = self._compare(timed, answers)
         for name, given in answers.items():
             write_outcomes(run.outcomes / f"{name}.npz", given)
         for model in validated:
@@ -161,16 +164,34 @@ class Validator:
             versus = {
                 reference.name: self._versus(model, reference, rounds) for reference in references
             }
-            quartiles = (latency.median_ms, latency.q1_ms, latency.q3_ms)
             timed.append(
                 replace(
                     model,
-                    latency_ms=quartiles,
+                    latency_ms=latency.quartiles_ms,
                     latency_disturbed=latency.disturbed,
                     versus=versus,
                 )
             )
         return timed
+
+    def _time_requests(
+        self, models: Sequence[ValidatedModel], folder: Path
+    ) -> list[ValidatedModel]:
+        """Fill in what whole requests take, preprocessing included."""
+        places = {model.name: folder / model.name for model in models}
+        shapes = {m.name: self.exporter.builder.example(m.candidate) for m in models}
+        rounds = None if self.requests is None else self.requests.timed(places, shapes)
+        if rounds is None:
+            return list(models)
+        timed = {name: rounds.latency(name) for name in places}
+        return [
+            replace(
+                model,
+                end_to_end_ms=timed[model.name].quartiles_ms,
+                end_to_end_disturbed=timed[model.name].disturbed,
+            )
+            for model in models
+        ]
 
     def _versus(self, model: ValidatedModel, reference: ValidatedModel, rounds: Rounds) -> Versus:
         rng = np.random.default_rng(self.seed)

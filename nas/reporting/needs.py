@@ -59,7 +59,11 @@ def _measured(model: ValidatedModel, front: Front) -> list[tuple[str, str]]:
         speed += mark(versus.latency_disturbed)
         size += f", {smaller(versus.size_ratio)}"
         score += f", against {low} {on_test(versus)}"
-    return [("speed", speed), ("size", size), (f"{split} {metric}", score)]
+    known = [("speed", speed), ("size", size), (f"{split} {metric}", score)]
+    if model.end_to_end_ms is not None:
+        whole = f"{model.end_to_end_ms[0]:.3g} ms{mark(model.end_to_end_disturbed)}"
+        known.insert(1, ("end to end, with preprocessing", whole))
+    return known
 
 
 def _promised(promise: Promise, front: Front) -> list[tuple[str, str]]:

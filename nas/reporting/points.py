@@ -16,6 +16,8 @@ from nas.experiment.metrics import METRICS, find_metric
 from nas.reporting.drawing import genes_json, space_of, values_json
 from supernets.space.space import SearchSpace
 
+END_TO_END = "end_to_end_ms"
+"""Of delivered models: what a request takes, preprocessing included."""
 Profiles = Mapping[str, Mapping[str, LayerProfile]]
 """Exported model -> layer -> what it takes."""
 
@@ -73,32 +75,39 @@ def _candidates(
 
 def _validated(model: ValidatedModel, front: Front) -> dict[str, float]:
     """What was measured again at the end, in place of what the search saw."""
-    return {
+    values = {
         front.metric: model.validation_accuracy,
         "latency_ms": model.latency_ms[0],
         "size_bytes": float(model.size_bytes),
     }
+    if model.end_to_end_ms is not None:
+        values[END_TO_END] = model.end_to_end_ms[0]
+    return values
 
 
 def _axes(points: Sequence[Mapping[str, Any]], front: Front) -> list[dict[str, Any]]:
-    """Metrics that all points have, the front's own first."""
+    """Metrics that all points have, the front's own first, and what delivered models alone have."""
     shared = set.intersection(*(set(point["metrics"]) for point in points))
     first = [front.metric, "latency_ms", "size_bytes"]
     names = [*first, *(name for name in METRICS if name not in first)]
-    return [
+    axes = [
         {
             "name": name,
             "title": title_of(name),
             "larger": find_metric(name).direction == "maximize",
-            "quality": find_metric(name).quality is not None,
         }
         for name in names
         if name in shared
     ]
+    if any(END_TO_END in point["metrics"] for point in points):
+        axes.insert(2, {"name": END_TO_END, "title": title_of(END_TO_END), "larger": False})
+    return axes
 
 
 def title_of(name: str) -> str:
     """A metric in words, with its unit."""
+    if name == END_TO_END:
+        return "end-to-end latency (ms)"
     metric = find_metric(name)
     if metric.quality is not None:
         return f"validation {metric.quality.title}"

@@ -22,6 +22,7 @@ def columns(front: Front) -> tuple[str, ...]:
         f"test {metric}",
         "validation",
         "latency ms (quartiles)",
+        *(["end to end ms"] if _whole_requests(front) else []),
         "size kB",
         *(f"vs {reference.name}: {metric}, faster, smaller" for reference in front.references),
         "layers by precision",
@@ -39,10 +40,22 @@ def row(model: ValidatedModel, front: Front) -> tuple[str, ...]:
         _share(model.test_accuracy),
         _validation(model),
         f"{median:.3f}{_star(model.latency_disturbed)} ({low:.3f}-{high:.3f})",
+        *([_end_to_end(model)] if _whole_requests(front) else []),
         f"{model.size_bytes / 1000:.1f}",
         *(_versus(model, reference.name) for reference in front.references),
         ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
     )
+
+
+def _whole_requests(front: Front) -> bool:
+    """Whether models were timed with their preprocessing."""
+    return any(model.end_to_end_ms is not None for model in front.models)
+
+
+def _end_to_end(model: ValidatedModel) -> str:
+    if model.end_to_end_ms is None:
+        return "-"
+    return f"{model.end_to_end_ms[0]:.3f}{_star(model.end_to_end_disturbed)}"
 
 
 def _validation(model: ValidatedModel) -> str:
@@ -75,6 +88,7 @@ def _star(disturbed: bool) -> str:
 def disturbance(front: Front) -> str:
     """What the stars of a table mean, empty where it has none."""
     marks = [model.latency_disturbed for model in front.models]
+    marks += [model.end_to_end_disturbed for model in front.models]
     marks += [v.latency_disturbed for model in front.models for v in model.versus.values()]
     if not any(marks):
         return ""

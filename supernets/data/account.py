@@ -121,10 +121,15 @@ class DataAccount:
 
 @dataclass(frozen=True)
 class SplitSource:
-    """What is known of one split's rows: targets used (see `Values`), how to hash inputs `(n,)`."""
+    """What is known of one split's rows: targets used (see `Values`), how to hash inputs `(n,)`.
+
+    sample: a row's input as it was found: a text, a pair `(first, second)`, a list of words, the
+    bytes of a picture's file, or a picture (`PIL.Image.Image`) where there is no file.
+    """
 
     labels: Values
     hashes: Callable[[], Hashes]
+    sample: Callable[[int], Any]
     found: int
     left_out: Mapping[str, int] = field(default_factory=dict)
     cut: int = 0

@@ -186,6 +186,13 @@ class ImageFiles:
         entries: list[Any] = self.data[self.rows[positions]][self.column]
         return entries
 
+    def sample(self, position: int) -> bytes | Image.Image:
+        """What a file holds, or the picture that values make."""
+        (entry,) = self.entries(np.array([position]))
+        if isinstance(entry, str | bytes | Mapping):
+            return _content(entry, self.folder)
+        return open_image(entry, self.folder)
+
     def unreadable(self, position: int, reason: str) -> ValueError:
         """The error for an image that cannot be used."""
         (entry,) = self.entries(np.array([position]))

@@ -8,7 +8,9 @@
   const points = runs.flatMap((run, number) => run.points.map((point) => ({ ...point, run, number })));
   const axes = runs[0].axes.filter((axis) => runs.every((run) => run.axes.some((a) => a.name === axis.name)));
   const chosen = { x: axes[Math.min(1, axes.length - 1)], y: axes[0] };
-  let order = [], picked = points.find((p) => p.name === runs[0].selected && !p.number) || points[0];
+  const has = (point, axis) => point.metrics[axis.name] !== undefined;
+  // Of some axes, such as end-to-end latency, delivered models alone have values.
+  let shown = points, order = [], picked = points.find((p) => p.name === runs[0].selected && !p.number) || points[0];
 
   const make = (name, attributes = {}, ...children) => {
     const inSvg = ["svg", "g", "circle", "line", "rect", "text", "polyline"].includes(name);
@@ -26,7 +28,7 @@
     return [1, 2, 5, 10].map((f) => f * power).find((step) => step >= least * 0.999);
   };
   const scale = (axis, first, last) => {
-    const values = points.map((point) => point.metrics[axis.name]);
+    const values = shown.map((point) => point.metrics[axis.name]);
     const least = Math.min(...values), most = Math.max(...values);
     const pad = 0.05 * (most - least) || Math.abs(most) * 0.1 || 1;
     const low = least - pad, high = most + pad, step = roundStep((high - low) / (narrow ? 3 : 5)), ticks = [];
@@ -38,12 +40,13 @@
   // What nothing beats in both axes, as a line of steps from the best in x to the best in y.
   const front = () => {
     const cost = (point, axis) => point.metrics[axis.name] * (axis.larger ? -1 : 1);
-    const ranked = [...points].sort((a, b) => cost(a, chosen.x) - cost(b, chosen.x) || cost(a, chosen.y) - cost(b, chosen.y));
+    const ranked = [...shown].sort((a, b) => cost(a, chosen.x) - cost(b, chosen.x) || cost(a, chosen.y) - cost(b, chosen.y));
     let best = Infinity;
     return ranked.filter((point) => cost(point, chosen.y) < best && ((best = cost(point, chosen.y)), true));
   };
 
   const draw = () => {
+    shown = points.filter((point) => has(point, chosen.x) && has(point, chosen.y));
     const x = scale(chosen.x, LEFT, WIDTH - RIGHT), y = scale(chosen.y, HEIGHT - BOTTOM, TOP);
     const at = (point) => [x.at(point.metrics[chosen.x.name]), y.at(point.metrics[chosen.y.name])];
     const frame = make("g", { "aria-hidden": "true" });
@@ -62,18 +65,20 @@
     frame.append(make("polyline", { class: "step", points: steps.map((p) => p.join(",")).join(" ") }));
     const list = make("g", { role: "listbox", tabindex: "0", id: "points",
       "aria-label": `Measured models, ${chosen.y.title} over ${chosen.x.title}` });
-    order = [...points].sort((a, b) => a.metrics[chosen.x.name] - b.metrics[chosen.x.name]);
-    for (const point of points) {
+    order = [...shown].sort((a, b) => a.metrics[chosen.x.name] - b.metrics[chosen.x.name]);
+    for (const point of points) point.mark = undefined;
+    for (const point of shown) {
       const [left, top] = at(point), model = point.role !== "searched";
       point.place = [left, top];
       point.mark = make("circle", { cx: left, cy: top, r: model ? 7 : 4, role: "option", id: `point-${points.indexOf(point)}`,
         class: `${point.role} run-${point.number}`, "aria-selected": "false",
-        "aria-label": `${called(point)}, ${point.role}, ${axes.map((a) => `${a.title} ${short(point.metrics[a.name])}`).join(", ")}` });
+        "aria-label": `${called(point)}, ${point.role}, ${axes.filter((a) => has(point, a)).map((a) => `${a.title} ${short(point.metrics[a.name])}`).join(", ")}` });
       list.append(point.mark);
     }
     svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     svg.replaceChildren(frame, list);
     list.addEventListener("keydown", onKey);
+    if (!shown.includes(picked)) picked = shown.find((p) => p.name === p.run.selected) || shown[0];
     pick(picked);
   };
 
@@ -97,7 +102,7 @@
     const box = svg.getBoundingClientRect(), factor = WIDTH / box.width;
     const left = (event.clientX - box.left) * factor, top = (event.clientY - box.top) * factor;
     const far = (point) => (point.place[0] - left) ** 2 + (point.place[1] - top) ** 2 - (point.role === "searched" ? 0 : 9);
-    return points.reduce((best, point) => far(point) < far(best) ? point : best);
+    return shown.reduce((best, point) => far(point) < far(best) ? point : best);
   };
   svg.addEventListener("pointerdown", (event) => pick(nearest(event)));
   svg.addEventListener("pointermove", (event) => { if (event.buttons) pick(nearest(event)); });
@@ -163,7 +168,7 @@
   const show = (point) => {
     const full = point.run.points.find((other) => other.name === point.run.full);
     const list = make("dl", { class: "metrics" });
-    for (const axis of point.run.axes) list.append(make("div", {}, make("dt", {}, axis.title), make("dd", {}, short(point.metrics[axis.name]))));
+    for (const axis of point.run.axes.filter((a) => has(point, a))) list.append(make("div", {}, make("dt", {}, axis.title), make("dd", {}, short(point.metrics[axis.name]))));
     const parts = [make("h3", { id: "shown" }, `${called(point)} (${point.role})`), list];
     if (point.card) {
       parts.push(make("details", {}, make("summary", {}, "model card"), make("pre", { tabindex: "0" }, point.card)));

@@ -36,9 +36,13 @@ class GreyPictures:
 
     grey: Tensor
 
+    def picture(self, row: int) -> Image.Image:
+        """One image."""
+        return Image.fromarray(self.grey[row].numpy())
+
     def prepared(self, preprocessor: ImagePreprocessor) -> Tensor:
         """The images as this preprocessor makes them, `(n, C, H, W)`."""
-        pictures = (Image.fromarray(picture) for picture in self.grey.numpy())
+        pictures = map(self.picture, range(len(self.grey)))
         return torch.stack([preprocessor.pixels(picture) for picture in pictures])
 
 
@@ -59,6 +63,7 @@ def load(preprocessor: ImagePreprocessor, settings: DataSettings) -> TaskData:
         name: SplitSource(
             data.target[rows],
             partial(_hashes, data.images[rows]),
+            GreyPictures(pictures[rows]).picture,
             len(whole[name]),
             {BEYOND.format(name): len(whole[name]) - len(rows)},
         )

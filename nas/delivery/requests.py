@@ -1,0 +1,144 @@
+"""Whole requests, timed: from a text, or the bytes of a picture, to the model's outputs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from tokenizers import Tokenizer
+from transformers import AutoImageProcessor
+
+from hardware.latency import Rounds, time_in_turn
+from hardware.run_watch import RunWatch
+from hardware.session import Arrays, open_session
+from hardware.target import Target
+from nas.delivery.model_card import is_plainly_resized
+from nas.run.run_folder import read_json
+from supernets.data.account import SplitSource
+from supernets.data.image_preprocessor import BACKEND, IMAGE_PROCESSOR_FILE, MODES
+from supernets.pretrained.config_json import network_fields
+from supernets.tasks.task import Task
+
+LOOKED_AT = 200
+"""Samples among which those of median length are looked for."""
+REQUEST_REPEATS = 30
+TOKENIZER_FILE = "tokenizer.json"
+COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+
+Prepare = Callable[[Sequence[Any]], dict[str, NDArray[Any]]]
+"""From samples as they arrive to the inputs of a model."""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests of some samples each; models answer them as their README.md shows.
+
+    samples: of one request, `(B,)`, see `SplitSource.sample`.
+    """
+
+    samples: Sequence[Any]
+    target: Target
+
+    @classmethod
+    def of(cls, source: SplitSource, task: Task, target: Target) -> Requests:
+        """Samples of about median length: all runs have to do the same work."""
+        rows = range(min(len(source.labels), LOOKED_AT))
+        found = sorted((_asked(source.sample(row), task) for row in rows), key=_length)
+        first = max(0, (len(found) - target.batch_size) // 2)
+        places = range(first, first + target.batch_size)
+        return cls([found[place % len(found)] for place in places], target)
+
+    def timed(self, models: Mapping[str, Path], shapes: Mapping[str, Arrays]) -> Rounds | None:
+        """Whole requests to the models in these folders, in turn; None where there is no client
+        that would open a model's preprocessor.
+
+        shapes: inputs of each model as it is timed alone; texts are cut or padded to their length.
+        """
+        if not all(map(_is_served, models.values())):
+            return None
+        sessions = {n: open_session(f / "model.onnx", self.target) for n, f in models.items()}
+
+        def request(name: str) -> Callable[[], object]:
+            prepare, run = preparation(models[name], shapes[name]), sessions[name].run
+            return lambda: run(None, prepare(self.samples))
+
+        runs = {name: request(name) for name in models}
+        with RunWatch.of(sessions.values()) as watch:
+            return time_in_turn(runs, REQUEST_REPEATS, watch)
+
+
+def _asked(sample: Any, task: Task) -> Any:
+    """What one request holds: embedders are asked about one text of a pair."""
+    return sample[0] if isinstance(sample, tuple) and task.taught_alone else sample
+
+
+def _length(sample: Any) -> int:
+    """Pixels of a picture, bytes of a file, letters of a text or of all its parts."""
+    if isinstance(sample, Image.Image):
+        return sample.width * sample.height
+    return len(sample) if isinstance(sample, str | bytes) else sum(map(len, sample))
+
+
+def _is_served(folder: Path) -> bool:
+    return (folder / TOKENIZER_FILE).exists() or (folder / IMAGE_PROCESSOR_FILE).exists()
+
+
+def preparation(folder: Path, shape: Arrays) -> Prepare:
+    """What makes a model's inputs, by the files of its folder, in the shape of these."""
+    if (folder / IMAGE_PROCESSOR_FILE).exists():
+        return _of_images(folder)
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    length = shape["input_ids"].shape[1]
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length)
+
+    def encode(sample: Any) -> Any:
+        first, second = sample if isinstance(sample, tuple) else (sample, None)
+        return tokenizer.encode(first, second, is_pretokenized=isinstance(sample, list))
+
+    def prepare(samples: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        found = list(map(encode, samples))
+        return {
+            name: np.array([getattr(text, COLUMNS[name]) for text in found], np.int64)
+            for name in shape
+        }
+
+    return prepare
+
+
+def _of_images(folder: Path) -> Prepare:
+    config = read_json(folder / IMAGE_PROCESSOR_FILE)
+    mode = MODES[network_fields(read_json(folder / "config.json"))["num_channels"]]
+
+    def opened(sample: Any) -> Image.Image:
+        image = sample if isinstance(sample, Image.Image) else Image.open(io.BytesIO(sample))
+        return ImageOps.exif_transpose(image).convert(mode)
+
+    if not is_plainly_resized(config):
+        processor = AutoImageProcessor.from_pretrained(folder, **BACKEND)
+
+        def processed(samples: Sequence[Any]) -> dict[str, NDArray[Any]]:
+            images = list(map(opened, samples))
+            pixels = processor(images, return_tensors="np")["pixel_values"]
+            return {"pixel_values": pixels.astype(np.float32)}
+
+        return processed
+    size, filter_ = (config["size"]["width"], config["size"]["height"]), config["resample"]
+    factor = config["rescale_factor"] if config["do_rescale"] else 1.0
+    mean, deviation = (
+        np.float32(config[name] if config["do_normalize"] else plain)
+        for name, plain in (("image_mean", 0.0), ("image_std", 1.0))
+    )
+
+    def resized(samples: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        images = [np.asarray(opened(sample).resize(size, filter_)) for sample in samples]
+        pixels = (np.stack([np.atleast_3d(i) for i in images]) * factor).astype(np.float32)
+        return {"pixel_values": ((pixels - mean) / deviation).transpose(0, 3, 1, 2)}
+
+    return resized

@@ -45,6 +45,8 @@ def spread(model: onnx.ModelProto, inputs: Mapping[str, Tensor], found: np.ndarr
     return float(np.abs(plain - found).max())
 
 
+HEADERS = 8
+"""Bytes."""
 MANY = 30
 """Layers over which one rounding of a tie grows to more than the tolerance."""
 CASES = [
@@ -89,4 +91,6 @@ def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettin
         names = [layer.name for layer in cost.layers]
         features = cost.out_features, cost.in_features, cost.formats
         predicted = sizes.file_bytes(names, *features)[0] - 4 * cost.narrowed_parameters[0]
-        assert predicted == pytest.approx(len(model.SerializeToString()), rel=0.01)
+        # Of a norm that is narrower too, the digits of its size are counted at full width.
+        allowed = HEADERS if cost.narrowed_parameters[0] else 0
+        assert abs(predicted - len(model.SerializeToString())) <= allowed

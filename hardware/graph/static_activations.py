@@ -61,16 +61,11 @@ class Plan:
         return {self.source.get(value, value) for value in rounded}
 
 
-def plan(
-    nodes: Iterable[onnx.NodeProto],
-    low: Mapping[str, Mask],
-    gaps: Mapping[str, tuple[str, Mask]] | None = None,
-) -> Plan:
+def plan(nodes: Iterable[onnx.NodeProto], low: Mapping[str, Mask]) -> Plan:
     """Follow the nodes in order; `low` tells by node name which layers are statically quantized.
 
     A convolution's INT8 kernel writes INT8, after the ReLU (or ReLU6) that follows it; sums and
-    products of two such values, sigmoids and pooled maxima stay INT8. `gaps` tells for the output
-    of a droppable block its input, and where the block is dropped.
+    products of two such values, sigmoids and pooled maxima stay INT8.
     """
     nodes, found = list(nodes), Plan()
     users = _users(nodes)
@@ -90,10 +85,6 @@ def plan(
             found.source[node.output[0]] = found.source.get(x, x)
         elif node.op_type == "Sigmoid" and node.input[0] in found.whole:
             found.whole[node.output[0]] = found.whole[node.input[0]]
-        for value in (gaps or {}).keys() & set(node.output):
-            before, dropped = (gaps or {})[value]
-            kept = found.whole.get(value, no) & ~dropped
-            found.whole[value] = kept | (found.whole.get(before, no) & dropped)
     return found
 
 

@@ -19,7 +19,7 @@ from hardware.formats.format import Format, LayerValues, LayerWriter
 from hardware.formats.registry import ordered
 from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import ShapeMemo, no_floats
-from hardware.graph.first_tokens import FIRST_TOKENS, scope
+from hardware.graph.first_tokens import scope
 from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter
 from hardware.graph.layer import Layer
 from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, plan
@@ -41,13 +41,17 @@ class LayerSize(NamedTuple):
     shared_bytes: dict[str, int]
 
 
+LayerSizes = dict[tuple[str | int | Format, ...], LayerSize]
+"""Name, inputs, sizes and format of a layer -> what it adds to the file."""
+
+
 class SizeModel:
     """File size of any candidate of a template, vectorised over genomes."""
 
     def __init__(self, template: Template, scheme: QuantScheme) -> None:
-        self._endings = [
-            _FixedEnd(template.shortened(later), scheme) for later in _endings(template)
-        ]
+        self._template, self._scheme = template, scheme
+        self._shortened: dict[tuple[str, ...], _Shortened] = {}
+        self._layers: LayerSizes = {}
 
     def file_bytes(
         self,
@@ -61,42 +65,46 @@ class SizeModel:
 
         `layers` names the columns of the three `(n_samples, n_layers)` arrays: rows and columns of
         each `Layer`'s weight, both 0 where it is dropped, and formats by their places in
-        `ordered()`. `choices` names the
-        alternative of a module, `(n_samples,)` each. Exact but for a few bytes per dropped block.
+        `ordered()`. `choices` names the alternative of a module, `(n_samples,)` each.
         """
         result = np.zeros(len(out_features), np.int64)
-        left = np.ones(len(out_features), bool)
-        for ending in self._endings:
-            columns = [i for i, name in enumerate(layers) if name in ending.layers]
-            others = [i for i, name in enumerate(layers) if name not in ending.layers]
-            rows = left & ~out_features[:, others].any(axis=1)
-            left &= ~rows
+        for dropped, rows in self._by_dropped(layers, out_features > 0):
+            left = self._without(dropped)
+            columns = [i for i, name in enumerate(layers) if name in left.layers]
             tables = [table[rows][:, columns] for table in (out_features, in_features, formats)]
             taken = {path: names[rows] for path, names in (choices or {}).items()}
-            if rows.any():
-                names = [layers[i] for i in columns]
-                result[rows] = ending.file_bytes(names, tables[0], tables[1], tables[2], taken)
+            names = [layers[i] for i in columns]
+            result[rows] = left.file_bytes(names, tables[0], tables[1], tables[2], taken)
         return result
 
+    def _by_dropped(
+        self, layers: Sequence[str], present: Mask
+    ) -> Iterator[tuple[tuple[str, ...], Mask]]:
+        """The sets of blocks that genomes drop, and which genomes do."""
+        paths = list(self._template.bypasses)
+        inside = [[i for i, name in enumerate(layers) if within(name, path)] for path in paths]
+        always = np.ones(len(present), bool)
+        kept = np.stack([always, *(present[:, columns].any(axis=1) for columns in inside)], axis=1)
+        sets, number = np.unique(kept, axis=0, return_inverse=True)
+        for index, row in enumerate(sets[:, 1:]):
+            dropped = tuple(path for path, there in zip(paths, row, strict=True) if not there)
+            yield dropped, number.ravel() == index
 
-def _endings(template: Template) -> list[list[str]]:
-    """The blocks to leave out so that each in turn is the last one; most are left out first.
+    def _without(self, dropped: tuple[str, ...]) -> _Shortened:
+        if dropped not in self._shortened:
+            template = self._template.shortened(dropped)
+            self._shortened[dropped] = _Shortened(template, self._scheme, self._layers)
+        return self._shortened[dropped]
 
-    Where a block is no different for being the last, one ending serves all.
+
+class _Shortened:
+    """File size of the candidates that drop the same blocks.
+
+    known: sizes of layers, which those of other depths share.
     """
-    if all(tensor.name != FIRST_TOKENS for tensor in template.model.graph.initializer):
-        return [[]]
-    order = [output for node in template.model.graph.node for output in node.output]
-    paths = sorted(template.bypasses, key=lambda path: order.index(template.bypasses[path].output))
-    return [paths[number:] for number in range(1, len(paths) + 1)]
 
-
-class _FixedEnd:
-    """File size of the candidates that end with the template's last block."""
-
-    def __init__(self, template: Template, scheme: QuantScheme) -> None:
-        self._template, self._scheme = template, scheme
-        self._remembered: dict[tuple[str, int, int, Format], LayerSize] = {}
+    def __init__(self, template: Template, scheme: QuantScheme, known: LayerSizes) -> None:
+        self._template, self._scheme, self._known = template, scheme, known
 
     def file_bytes(
         self,
@@ -120,20 +128,20 @@ class _FixedEnd:
                     total[mask] += size.own_bytes
                     for key, count in size.shared_bytes.items():
                         shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
-        for key, mask, count in self._rounding(layers, out_features > 0, formats):
+        for key, mask, count in self._rounding(layers, formats):
             shared.setdefault(key, np.zeros(samples, np.int64))[mask] = count
         domains = shared.pop(MICROSOFT, np.zeros(samples, np.int64))
         total += _sum(list(shared.values()), samples)
-        total += self._other_bytes(layers, out_features > 0, choices)
+        total += self._other_bytes(samples, choices)
         graph = np.array([_field(int(count)) for count in total], np.int64)
         return graph + domains + self._frame_bytes
 
     def _layer_size(self, name: str, out: int, inputs: int, precision: Format) -> LayerSize:
         """What one layer of these sizes adds to the file."""
-        key = (name, out, inputs, precision)
-        if key not in self._remembered:
-            self._remembered[key] = self._count(name, out, inputs, precision)
-        return self._remembered[key]
+        key = (name, *self.layers[name][1].input, out, inputs, precision)
+        if key not in self._known:
+            self._known[key] = self._count(name, out, inputs, precision)
+        return self._known[key]
 
     def _count(self, name: str, out: int, inputs: int, precision: Format) -> LayerSize:
         layer, node = self.layers[name]
@@ -149,25 +157,21 @@ class _FixedEnd:
         precision.write(values, writer)
         return LayerSize(counter.own_bytes, counter.shared_bytes)
 
-    def _rounding(
-        self, layers: Sequence[str], present: Mask, formats: Counts
-    ) -> Iterator[tuple[str, Mask, int]]:
+    def _rounding(self, layers: Sequence[str], formats: Counts) -> Iterator[tuple[str, Mask, int]]:
         """What calibrated activations add: (name, where it is written, bytes)."""
         nodes, low = self._template.model.graph.node, dict[str, Mask]()
         for column, name in enumerate(layers):
             layer, node = self.layers[name]
             if can_be_static(layer.kind, self._scheme):
                 static = [entry.is_static(layer.kind, self._scheme) for entry in ordered()]
-                low[node.name] = present[:, column] & np.array(static)[formats[:, column]]
-        gaps = {
-            bypass.output: (bypass.input, ~self._kept(path, layers, present))
-            for path, bypass in self._template.bypasses.items()
-        }
-        found = plan(nodes, low, gaps)
+                low[node.name] = np.array(static)[formats[:, column]]
+        found = plan(nodes, low)
         integers_only = {n.input[0] for n in nodes if n.op_type == "Linear"} - found.whole.keys()
         if self._scheme.linear == "qdq":
             integers_only = set()
-        for value, mask in _moved(found, gaps).items():
+        no = np.bool_(False)
+        for value in {**found.whole, **found.edge}:
+            mask = np.asarray(found.whole.get(value, no) | found.edge.get(value, no))
             counter = _ByteCounter(NO_LAYER)
             activations = StaticActivations(counter, found, _AnyRange({}))
             activations.quantized(value)
@@ -180,11 +184,6 @@ class _FixedEnd:
             for name in set(node.input) & found.whole.keys():
                 renamed = found.whole[name] & ~low.get(node.name, np.bool_(False))
                 yield f"{node.name} reads {name}", np.asarray(renamed), len(ROUNDED)
-
-    def _kept(self, path: str, layers: Sequence[str], present: Mask) -> Mask:
-        """Where a droppable block has at least one of its layers."""
-        inside = [i for i, name in enumerate(layers) if name.startswith(path + ".")]
-        return np.asarray(present[:, inside].any(axis=1))
 
     @cached_property
     def layers(self) -> dict[str, tuple[Layer, onnx.NodeProto]]:
@@ -199,16 +198,16 @@ class _FixedEnd:
         model = assemble(self._template, GraphWriter())
         return int(model.ByteSize()) - _field(model.graph.ByteSize())
 
-    def _other_bytes(self, layers: Sequence[str], present: Mask, choices: Choices) -> Counts:
-        """Nodes that are no layers, where their module is present, and what all nodes read besides
+    def _other_bytes(self, samples: int, choices: Choices) -> Counts:
+        """Nodes that are no layers, where their module is chosen, and what all nodes read besides
         layers' own parameters."""
         empty = assemble(self._template, GraphWriter()).graph.ByteSize()
-        total = np.full(len(present), empty, np.int64)
+        total = np.full(samples, empty, np.int64)
         read: dict[str, Mask] = {}
         for node in self._template.model.graph.node:
             is_layer = node.name in self._template.layer_of
             names = self._template.operands(node) if is_layer else node.input
-            mask = self._module_mask(scope(node), layers, present) & self._chosen(node, choices)
+            mask = np.ones(samples, bool) & self._chosen(node, choices)
             if not is_layer:
                 total[mask] += _node_bytes(node)
             for name in names:
@@ -225,14 +224,6 @@ class _FixedEnd:
             return counter.own_bytes
         constant = self._template.initializers.get(name)
         return 0 if constant is None else _field(constant.ByteSize())
-
-    def _module_mask(self, scope: str, layers: Sequence[str], present: Mask) -> Mask:
-        """Where the droppable block around `scope` keeps at least one layer."""
-        mask = np.ones(len(present), bool)
-        for path in self._template.bypasses:
-            if within(scope, path):
-                mask &= self._kept(path, layers, present)
-        return mask
 
     def _chosen(self, node: onnx.NodeProto, choices: Choices) -> Mask | np.bool_:
         """Where the alternatives are chosen that a node is in."""
@@ -304,19 +295,6 @@ class _NamesOnly(StaticActivations):
 class _AnyRange(Ranges):
     def __getitem__(self, value: str) -> tuple[float, float]:
         return (0.0, 1.0)
-
-
-def _moved(found: Plan, gaps: Mapping[str, tuple[str, Mask]]) -> dict[str, Mask]:
-    """Where each value is rounded; behind a dropped block that happens at the block's input."""
-    no = np.bool_(False)
-    values = [*found.whole, *(value for value in found.edge if value not in found.whole)]
-    masks = {v: found.whole.get(v, no) | found.edge.get(v, no) for v in values}
-    for value in reversed(list(masks)):
-        if value in gaps:
-            before, dropped = gaps[value]
-            masks[before] = masks.get(before, no) | (masks[value] & dropped)
-            masks[value] = masks[value] & ~dropped
-    return {value: np.asarray(mask) for value, mask in masks.items() if mask.any()}
 
 
 def _sum(arrays: Sequence[Counts], samples: int) -> Counts:

@@ -114,6 +114,10 @@ def check(
             f"model.training: for task {data.task.name} there is nothing to train on but the "
             "checkpoint's own answers; leave it out, tuning does that"
         )
+    if data.task.taught_alone and experiment.polish and experiment.polish.teacher:
+        raise ValueError(
+            f"polish.teacher: for task {data.task.name} the checkpoint itself teaches; leave it out"
+        )
     runtimes = ready_runtimes(experiment.export.verify)
     if experiment.polish is not None:
         noisy(data, experiment.polish.token_noise)

@@ -43,6 +43,7 @@ from nas.workers.remote_latency import LatencyQueue
 from nas.workers.remote_meter import RemoteLatency
 from supernets.data.data import TaskData, calibration_batches
 from supernets.families.super_network import SuperNetwork
+from supernets.load import load_supernet
 from supernets.open_data import noisy
 from supernets.space.space import SearchSpace
 
@@ -187,9 +188,11 @@ class RunSession:
             return None
         full = measured_references(self.ledger.evaluations())[PLAIN]
         validation, train = self.data.validation, noisy(self.data, settings.token_noise)
+        experiment, data = self.experiment, self.data
         return FineTuner(
             settings, self.builder, full, train, validation,
-            self.folder, self.experiment.seed, self.reporter, self.experiment.quality, self.pace,
+            self.folder, experiment.seed, self.reporter, experiment.quality, self.pace,
+            lambda: load_supernet(experiment.model, data, experiment.seed).network,
         )  # fmt: skip
 
     def _runtimes(self) -> list[Runtime]:

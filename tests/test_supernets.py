@@ -24,6 +24,7 @@ from supernets.load import load_saved, supernet
 from supernets.settings import SpaceSettings
 from supernets.space.dimensions import SizeDimension
 from supernets.space.space import Choice
+from supernets.tasks.embedding import Embedding
 from supernets.training.order_by_importance import order_by_importance
 from tests.sample_supernets import BERT, CASES, LABELS, batch, build
 
@@ -95,6 +96,25 @@ def test_units_leave_in_falling_importance(config: Sizes, settings: SpaceSetting
     for units in network.units():
         scores = gate_gradient(units).abs()
         assert (scores[:-1] >= scores[1:] - 1e-6).all(), units.gene
+
+
+def test_blocks_of_an_embedder_leave_by_what_its_vectors_lose() -> None:
+    network, task = build(BERT.model_copy(update={"depth": 4})), Embedding()
+    network.read("mean")
+    inputs = (sample := batch(network)).inputs
+    whole = network(**inputs)
+    order_by_importance(network, [sample], task)
+    torch.testing.assert_close(network(**inputs), whole, atol=1e-5, rtol=1e-5)
+    order = network.block_order["depth"]
+
+    def lost(kept: list[int]) -> float:
+        network.active["depth"] = sorted(kept)
+        return float(task.distillation(network(**inputs), whole, 1.0).detach())
+
+    for depth in range(4, 1, -1):
+        kept = order[:depth]
+        without = {block: lost([b for b in kept if b != block]) for block in kept}
+        assert min(without, key=lambda block: without[block]) == kept[-1]
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)

@@ -38,11 +38,15 @@ from hardware.session import run as run_session
 from hardware.target import Target
 from nas.cost_models import ExactCosts
 from nas.delivery.results import Front
-from nas.dry_run import refuse_metrics
+from nas.dry_run import check, refuse_metrics
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.experiment.schema import Experiment
 from nas.pipeline import run
+from nas.recipe.defaults import derive
+from nas.recipe.facts import Facts
 from nas.run.run_folder import RunFolder
+from nas.run.saved_experiment import read_experiment
+from nas.run_session import RunSession
 from supernets.data.data import Batch, calibration_batches
 from supernets.data.text import TextPreprocessor, train_tokenizer
 from supernets.families.bert.config import BertConfig as OurBert
@@ -51,7 +55,7 @@ from supernets.metrics.registry import QUALITIES
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.embedder import pooling_of, write_embedder
-from supernets.settings import DataSettings, SpaceSettings, TrainSettings
+from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TrainSettings
 from supernets.tasks.classification import Classification
 from supernets.tasks.predictions import Predictions
 from supernets.tasks.registry import make_task
@@ -292,6 +296,19 @@ def test_the_full_network_computes_what_the_checkpoint_does(
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
+def test_the_checkpoint_itself_teaches_an_embedders_polish(done: Done) -> None:
+    experiment = read_experiment(done.folder).model_copy(update={"polish": PolishSettings()})
+    data = load_data(experiment.data, experiment.model, experiment.task)
+    session = RunSession.prepare(experiment, done.folder, data, Silent())
+    polish = session.fine_tuner()
+    assert polish is not None
+    start = load_supernet(experiment.model, data, experiment.seed).network
+    expected = start if done.name == "embedding" else session.builder.supernet
+    inputs = next(iter(data.test.batches(8))).inputs
+    assert torch.equal(polish.teacher(1)(**inputs), expected(**inputs))
+    assert not torch.equal(start(**inputs), session.builder.supernet(**inputs))
+
+
 def test_tags_stand_at_the_first_piece_of_their_word(tmp_path: Path) -> None:
     (tmp_path / "data.conll").write_text(
         "-DOCSTART- O\n\nred B-COL\nhighest O\n\nwide B-SIZE\n" * 9
@@ -525,6 +542,23 @@ def test_a_pooling_that_is_not_served_is_told_in_one_line(
     with pytest.raises(ValueError, match=told) as caught:
         pooling_of(found)
     assert "\n" not in str(caught.value)
+
+
+def test_an_embedder_needs_no_polished_teacher(tmp_path: Path) -> None:
+    embedder(tmp_path)
+    settings = ModelSettings(checkpoint=str(tmp_path))
+    rows = [embedding(words) for words in sentences(20)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = load_data(DataSettings(name=str(tmp_path / "data.jsonl")), settings, "embedding")
+    stated = {"name": "x", "model": settings, "data": {"name": "x"}, "metric": "cosine"}
+    objectives = {"objectives": ["cosine"], "polish": {"teacher": {}}}
+    with pytest.raises(ValueError, match=r"polish\.teacher: .* the checkpoint itself teaches"):
+        list(check(Experiment.model_validate({**stated, **objectives}), data, None))
+    experiment = Experiment.model_validate({**stated, "objectives": ["cosine"]})
+    derived = derive(experiment, Facts.of(experiment, data)).experiment
+    assert derived.polish is not None
+    assert derived.polish.teacher is None
+    assert derived.polish.probes == 2
 
 
 def test_an_embedder_learns_from_a_checkpoint_alone(tmp_path: Path) -> None:

@@ -206,16 +206,16 @@ def _polish(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
         yield Derived("polish.hard_label_weight", 0.0, "of changed texts the teacher knows more")
     yield Derived("polish.feature_weight", 1.0, "what the classifier reads is taught")
     yield Derived("polish.block_weight", 0.5, "keeps what the blocks knew")
-    if factor >= 1:
+    if factor >= 1 and not facts.taught_alone:
         steps = POLISHING_STEPS * factor
         epochs, _ = _epochs(facts, _batch_size(experiment, "polish", facts), steps, factor)
         if is_given(experiment, "polish.epochs"):
             epochs = experiment.polish.epochs
         teacher = TeacherSettings(epochs=epochs, learning_rate=rate / 2)
         yield Derived("polish.teacher", teacher, "a better teacher, kept if validation finds it so")
-        if experiment.budget is None:
-            reason = "the others are judged by what they will score after it"
-            yield Derived("polish.probes", 2, reason)
+    if factor >= 1 and experiment.budget is None:
+        reason = "the others are judged by what they will score after it"
+        yield Derived("polish.probes", 2, reason)
 
 
 def _trained_less_rate(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:

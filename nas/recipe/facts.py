@@ -27,7 +27,8 @@ class Facts:
     width: of a transformer's residual stream; None for other families. tokens: the 95th percentile
     of the training texts' lengths, and the most that the model takes; None where there are no
     texts. noisy: whether tokens can be replaced at random. bf16: whether the device that trains is
-    faster in bfloat16. task, metric: what the data asks, and its usual metric.
+    faster in bfloat16. task, metric: what the data asks, and its usual metric. taught_alone:
+    whether there is nothing to learn but the checkpoint's own answers.
     """
 
     pretrained: bool
@@ -39,6 +40,7 @@ class Facts:
     bf16: bool
     task: str = "classification"
     metric: str = "accuracy"
+    taught_alone: bool = False
 
     @classmethod
     def of(cls, experiment: Experiment, data: TaskData) -> Facts:
@@ -54,6 +56,7 @@ class Facts:
             bf16=_fast_in_bf16(experiment.tune.device),
             task=data.task.name,
             metric=data.task.metrics[0],
+            taught_alone=data.task.taught_alone,
         )
 
 

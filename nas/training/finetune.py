@@ -42,7 +42,8 @@ class Score(NamedTuple):
 class FineTuner:
     """Fine-tunes candidates of one run; what is finished is read back from the run folder.
 
-    full: the full network in FP32, which teaches. metric: by which polishing gains.
+    full: the full network in FP32, which teaches; where nothing but a checkpoint's answers is
+    learnt, `start` gives the network of that. metric: by which polishing gains.
     """
 
     settings: PolishSettings
@@ -55,6 +56,7 @@ class FineTuner:
     reporter: Reporter
     metric: Quality = ACCURACY
     pace: Pace = field(default_factory=Pace)
+    start: Callable[[], SuperNetwork] | None = None
 
     def train(self, evaluations: Sequence[Evaluation]) -> None:
         """Polish candidates and measure what that gained, as far as the run folder has it not.
@@ -68,7 +70,7 @@ class FineTuner:
             if self.pace.left_s("polish") < LEAST_SHARE * self.pace.polish_s * others:
                 self.reporter.say(f"{key}: not polished, the time for that is used up")
                 continue
-            teacher = partial(self._teacher, others)
+            teacher = partial(self.teacher, others)
             self._train(evaluation, self._place(key), self.settings, teacher, others)
 
     def shipped(self, evaluation: Evaluation) -> tuple[CandidateBuilder, float]:
@@ -90,8 +92,11 @@ class FineTuner:
         given = RuntimeScore(builder, self.validation).predictions(builder.build(candidate))
         return Score(given.score(self.metric), given.standard_error(self.metric))
 
-    def _teacher(self, others: int) -> SuperNetwork:
-        """The full network, polished first if the settings say so and validation gains."""
+    def teacher(self, others: int) -> SuperNetwork:
+        """The full network, polished first if the settings say so and validation gains; where there
+        is nothing to learn but a checkpoint's answers, the checkpoint's."""
+        if self.train_split.task.taught_alone and self.start is not None:
+            return self.start()
         own = self.settings.teacher
         if own is None:
             return self._tuned()

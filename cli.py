@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from hardware.telemetry import switch_off
 from nas.experiment.database_url import masked_text
 from nas.run.interrupts import DISK_ERRORS, Stopped
 
@@ -115,9 +116,10 @@ def init(
     out: Annotated[
         Path | None, typer.Option(help="File to write; default <name>.yaml.", show_default=False)
     ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Write an experiment file; asks for what is not given, where there is somebody to ask."""
-    from nas.experiment.load import experiment_of
+    from nas.experiment.load import experiment_of, override_field
     from nas.recipe.starter import beside, commented, starter, write_new
 
     checkpoint = checkpoint or _ask("--checkpoint", "Checkpoint (Hugging Face id or folder)")
@@ -127,13 +129,15 @@ def init(
     if threads is None and sys.stdin.isatty():
         threads = typer.prompt("Threads of one inference on the target", 1, type=int)
     written = partial(starter, budget=budget or None, provider=provider, threads=threads)
-    experiment = experiment_of(written(checkpoint, data), Path.cwd(), "init")
+    experiment = experiment_of(written(checkpoint, data), Path.cwd(), "init", overrides or [])
     from supernets.load import load_data
 
     found = load_data(experiment.data, experiment.model, experiment.task)
     path = out or Path(f"{experiment.name}.yaml")
     places = beside(checkpoint, path.parent), beside(data, path.parent)
     sections = written(*places, name=experiment.name)
+    for override in overrides or []:
+        override_field(sections, override)
     write_new(path, commented(sections, (*found.source.account.lines(), *found.notes)))
     console.print(f"{path}: `simqnas run {path}` starts it", highlight=False, markup=False)
 
@@ -554,7 +558,7 @@ def main() -> NoReturn:
     """Run the command; a user's mistake is one message and exit code 2."""
     # Threads of torch that wait by spinning slow a shared machine down several times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # nothing of a run is told to anybody
+    switch_off()
     try:
         app(prog_name="simqnas")
     except (KeyboardInterrupt, Stopped):

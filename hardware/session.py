@@ -15,8 +15,6 @@ from hardware.files import cache_folder
 from hardware.formats.scheme import Arithmetic
 from hardware.target import Target, TargetError, plugin_device
 
-onnxruntime.disable_telemetry_events()
-
 Arrays = Mapping[str, NDArray[np.generic]]
 
 RUNTIME_ERRORS: tuple[type[Exception], ...] = (

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hardware.telemetry import switch_off
 from nas.experiment.load import ExperimentError, experiment_of, load_experiment
 from nas.experiment.schema import Experiment
 from nas.run.run_folder import RunFolder, RunFolderError
@@ -124,9 +125,9 @@ def check(
     Raises ValueError for anything that would stop the run, unreachable constraints included.
     """
     given = _experiment(experiment)
-    from nas.dry_run import admit
+    from nas.dry_run import admit, ignore
 
-    _, recipe = admit(given, _folder(given, out), tell=tell or _ignore)
+    _, recipe = admit(given, _folder(given, out), tell=tell or ignore)
     return recipe.experiment
 
 
@@ -151,6 +152,7 @@ def _read(place: RunFolder, experiment: Experiment) -> Run:
 
 def _experiment(given: Experiment | Mapping[str, Any] | Path | str) -> Experiment:
     """With its ledger where $SIMQNAS_STORAGE says, as the command line has it."""
+    switch_off()
     from nas.run.saved_experiment import at_storage
 
     if isinstance(given, Mapping):
@@ -175,7 +177,3 @@ def _bars(quiet: bool) -> AbstractContextManager[Reporter]:
     from nas.run.progress import rich_reporter
 
     return rich_reporter(Console(file=sys.stderr, quiet=quiet))
-
-
-def _ignore(finding: object) -> None:
-    """A finding that nobody asked for."""

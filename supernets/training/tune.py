@@ -22,8 +22,9 @@ from supernets.space.space import Architecture, SearchSpace
 from supernets.training.distributed import Ranks
 from supernets.training.train import Trainer, lay_out
 
-LEAST_VARIANCE = 1e-6
-"""Of a teacher's feature that hardly varies."""
+LEAST_VARIANCE = 0.1
+"""A teacher's feature counts as if it varied this part of what features do on average: where one
+is all but constant (behind a ReLU, say) a small error is many times its own variance."""
 
 
 def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -38,11 +39,12 @@ def unexplained(student: Tensor, teacher: Tensor) -> Tensor:
     """Part of the teacher's variance that the student misses, one minus R squared.
 
     Both `(n, width)`, of a wider teacher the first features; the mean over features, so that those
-    of large scale count no more than others.
+    of large scale count no more than others, nor those that hardly vary.
     """
     teacher = teacher[:, : student.shape[1]]
-    missed = (student - teacher).square().mean(0)
-    return (missed / teacher.var(0, correction=0).clamp_min(LEAST_VARIANCE)).mean()
+    missed, deviation = (student - teacher).square().mean(0), teacher.std(0, correction=0)
+    least = LEAST_VARIANCE * deviation.mean().square().clamp_min(torch.finfo(teacher.dtype).tiny)
+    return (missed / deviation.square().clamp_min(least)).mean()
 
 
 @contextmanager

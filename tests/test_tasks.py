@@ -347,7 +347,7 @@ TAGGED = [tokens(words) for words in sentences(20)]
     [
         ("tokens", PLAIN, "fitting: none"),
         ("regression", PLAIN, "which is no number"),
-        ("multi-label", PLAIN, "holds no lists of labels"),
+        ("multi-label", PLAIN, "holds no lists in the train split; task multi-label"),
         ("pairs", PLAIN, "names no second text"),
         ("tokens", [*TAGGED, {"tokens": ["red", "high"], "tags": ["O"]}], "2 words.*but 1 tags"),
         ("classification", TAGGED, "fitting: none"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any
@@ -83,16 +84,24 @@ def read_config(config: Mapping[str, Any]) -> Sizes:
     try:
         return family(name).sizes.model_validate({**sizes, **known.variant(whole).sizes})
     except ValidationError as error:
-        reasons = "; ".join(_reason(known, entry) for entry in error.errors())
-        raise CheckpointError(f"model.checkpoint: config.json is not usable: {reasons}") from error
+        raise CheckpointError(
+            f"model.checkpoint: config.json is not usable: {reasons(error, known)}"
+        ) from error
 
 
-def _reason(known: HuggingFace, entry: Any) -> str:
-    if not entry["loc"]:
-        return str(entry["msg"])
-    ours = str(entry["loc"][0])
-    field = known.fields.get(ours)
-    return f"{ours if field is None else field.theirs}: {entry['msg']}"
+def reasons(error: ValidationError, known: HuggingFace) -> str:
+    """What is wrong with sizes, in the names of config.json where it has them."""
+    names = "|".join(map(re.escape, known.fields))
+
+    def theirs(text: str) -> str:
+        return re.sub(rf"\b({names})\b", lambda found: known.fields[found[0]].theirs, text)
+
+    told = []
+    for entry in error.errors():
+        where = ".".join(theirs(str(part)) for part in entry["loc"])
+        rule = theirs(entry["msg"].removeprefix("Value error, "))
+        told.append(f"{where}: {rule} (given: {entry['input']!r})" if where else rule)
+    return "; ".join(told)
 
 
 def export_config(config: Sizes, architecture: Architecture, task: Task) -> dict[str, Any]:

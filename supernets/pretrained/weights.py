@@ -15,8 +15,8 @@ from supernets.families.super_network import SuperNetwork
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import Checkpoint, open_checkpoint
 from supernets.pretrained.classifier import classifier
-from supernets.pretrained.config_json import hugging_face, read_config
-from supernets.pretrained.tensors import Given, fits, read_tensors, unwrapped
+from supernets.pretrained.config_json import hugging_face, read_config, reasons
+from supernets.pretrained.tensors import FLOATS, Given, fits, read_tensors, unwrapped
 from supernets.tasks.task import Reading, Task
 
 INITIAL_STD = 0.02
@@ -42,10 +42,15 @@ def checkpoint_sizes(checkpoint: Checkpoint) -> Sizes:
         if bare is not None and bare.known(weights):
             try:
                 return bare.sizes(weights, checkpoint.config)
-            except (KeyError, IndexError, ValidationError) as error:
+            except (KeyError, IndexError) as error:
                 raise CheckpointError(
-                    f"model.checkpoint: {checkpoint.path} is not a whole {name}, in "
-                    f"{' '.join(str(error).split())[:200]}"
+                    f"model.checkpoint: {checkpoint.path} is not a whole {name}: there is no "
+                    f"{error.args[0]}"
+                ) from error
+            except ValidationError as error:
+                raise CheckpointError(
+                    f"model.checkpoint: {checkpoint.path} is no {name} that can be used: "
+                    f"{reasons(error, hugging_face(name))}"
                 ) from error
     raise CheckpointError(
         "model.checkpoint: without a model_type in config.json only ordinary ResNets in "
@@ -86,7 +91,7 @@ def read_weights(
     known = hugging_face(config.family)
     given = read_tensors(checkpoint, known)
     heads = TOKEN_HEADS if task.reads == "tokens" else known.variant_of(own).heads
-    ready = known.prepare(given.tensors, own, config)
+    ready = known.prepare({name: _single(t) for name, t in given.tensors.items()}, own, config)
     wanted = known.renaming(name for name in network.state_dict() if not name.startswith("head."))
     fresh, notes = (
         ({}, []) if task.taught_alone else classifier(checkpoint.config, ready, heads, task, head)
@@ -102,8 +107,13 @@ def read_weights(
     notes += _left_over(known, given, used)
     translated = {ours: ready[theirs] for ours, theirs in wanted.items() if theirs in ready}
     tensors = {**translated, **fresh}
-    _refuse_shapes(network, tensors)
+    _refuse_shapes(network, tensors, {ours: given.spelling.get(n, n) for ours, n in wanted.items()})
     return tensors, notes
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """In single precision, as transformers loads and then computes, whatever it is stored in."""
+    return tensor.float() if tensor.dtype in FLOATS else tensor
 
 
 def _of(module: str, given: Given, reads: Reading) -> set[str]:
@@ -161,10 +171,13 @@ def _left_over(known: HuggingFace, given: Given, used: Collection[str]) -> list[
     return notes
 
 
-def _refuse_shapes(network: SuperNetwork, tensors: Mapping[str, Tensor]) -> None:
+def _refuse_shapes(
+    network: SuperNetwork, tensors: Mapping[str, Tensor], spelling: Mapping[str, str]
+) -> None:
+    """Raise CheckpointError for weights of other sizes. spelling: our names -> the file's."""
     own = network.state_dict()
     wrong = [
-        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+        f"{spelling.get(name, name)} is {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
         for name, tensor in tensors.items()
         if tensor.shape != own[name].shape
     ]

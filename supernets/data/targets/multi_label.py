@@ -9,11 +9,15 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 from numpy.typing import NDArray
 
-from supernets.data.targets.lists import inner, is_list
+from supernets.data.targets.lists import inner, read_lists
 from supernets.data.targets.targets import Targets, Values
 
 YES = {True, "1", "1.0", "true", "True", "yes"}
 NO = {False, "0", "0.0", "false", "False", "no"}
+
+LISTS = (
+    "task multi-label reads lists of labels in every split, or one column of 0 and 1 for each label"
+)
 
 
 def read_labels(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Targets:
@@ -22,7 +26,7 @@ def read_labels(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Target
         values = {name: _marks(data, columns, name) for name, data in splits.items()}
         return _targets(tuple(columns), values)
     column = columns[0]
-    lists = {name: _lists(data, column) for name, data in splits.items()}
+    lists = {name: read_lists(data, column, name, LISTS) for name, data in splits.items()}
     names = _names(splits["train"], column, lists["train"])
     values = {name: _placed(rows, names, name) for name, rows in lists.items()}
     return _targets(names, values)
@@ -52,22 +56,6 @@ def _mark(value: Any, column: str) -> float:
         f"data.label_column: {column!r} holds {value!r}, but a column for one of several labels "
         "must hold 0 or 1"
     )
-
-
-def _lists(data: Dataset, column: str) -> list[list[Any] | None]:
-    if column not in data.column_names:
-        return [None] * len(data)
-    feature = data.features[column]
-    if not is_list(feature):
-        raise ValueError(
-            f"task: multi-label, but data.label_column {column!r} holds no lists of labels; name "
-            "one that does, or a list of columns that hold 0 or 1"
-        )
-    names = inner(feature).names if isinstance(inner(feature), ClassLabel) else None
-    rows: list[list[Any] | None] = data[column][:]
-    if names is None:
-        return rows
-    return [row and [names[label] for label in row] for row in rows]
 
 
 def _names(train: Dataset, column: str, rows: Sequence[list[Any] | None]) -> tuple[str, ...]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 from numpy.typing import NDArray
 
-from supernets.data.targets.lists import inner, is_list
+from supernets.data.targets.lists import inner, read_lists
 from supernets.data.targets.targets import Targets
+
+LISTS = "task tokens reads a list with a tag for every word in every split"
 
 
 def read_tags(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Targets:
     """Lists of tag numbers. Raises ValueError for a column that holds no lists of tags."""
     column = columns[0]
-    named = {name: _tags(data, column) for name, data in splits.items()}
+    named = {name: _tags(data, column, name) for name, data in splits.items()}
     feature = inner(splits["train"].features[column])
     names = tuple(feature.names) if isinstance(feature, ClassLabel) else _found(named["train"])
     places = {name: place for place, name in enumerate(names)}
@@ -25,20 +26,9 @@ def read_tags(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Targets:
     return Targets(names, values, given)
 
 
-def _tags(data: Dataset, column: str) -> list[list[str] | None]:
-    if column not in data.column_names:
-        return [None] * len(data)
-    feature = data.features[column]
-    if not is_list(feature):
-        raise ValueError(
-            f"task: tokens, but data.label_column {column!r} holds no lists of tags; name the "
-            "column with a tag for every word"
-        )
-    known = inner(feature).names if isinstance(inner(feature), ClassLabel) else None
-    rows: list[list[Any] | None] = data[column][:]
-    return [
-        row if row is None else [known[tag] if known else str(tag) for tag in row] for row in rows
-    ]
+def _tags(data: Dataset, column: str, split: str) -> list[list[str] | None]:
+    rows = read_lists(data, column, split, LISTS)
+    return [row and [str(tag) for tag in row] for row in rows]
 
 
 def _found(rows: Sequence[list[str] | None]) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from rich.table import Table
 
+from hardware.files import cache_folder
 from hardware.formats.format import Format
 from hardware.formats.registry import FORMATS, ordered
 from hardware.formats.scheme import QuantScheme
@@ -22,7 +24,9 @@ from nas.experiment.objectives import Constraint, check_consistent
 from nas.experiment.schema import Experiment
 from nas.ledger.storage import StorageError, open_storage
 from nas.recipe.defaults import Recipe
+from nas.recipe.facts import Facts
 from nas.recipe.resolution import continued, planned, resolved
+from nas.recipe.timing import Untuned
 from nas.run.data_record import record_of
 from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder
@@ -39,6 +43,9 @@ from supernets.space.space import Genomes, SearchSpace
 from supernets.tasks.task import Task
 from supernets.user_code import is_place, user_function
 
+Tell = Callable[[Table | str], object]
+"""What is given each finding of a dry run."""
+
 
 class Corner(NamedTuple):
     """The smallest or largest architecture of a space in one precision throughout."""
@@ -51,7 +58,7 @@ class Corner(NamedTuple):
 def admit(
     experiment: Experiment,
     folder: RunFolder,
-    tell: Callable[[Table | str], object] | None = None,
+    tell: Tell | None = None,
     needs_database: bool = False,
     pace: Pace | None = None,
 ) -> tuple[TaskData, Recipe]:
@@ -67,25 +74,29 @@ def admit(
             "give --storage postgresql://user@host/name"
         )
     folder.refuse_unusable()
+    cache_folder()  # says so where it cannot be written
     pace, experiment = pace or Pace(), continued(experiment, folder)
     refuse_changes(experiment, folder)
     _open_ledger(experiment, folder)
     data = load_data(experiment.data, experiment.model, experiment.task)
     record_of(experiment, data).refuse_changes(folder)
-    recipe = resolved(experiment, folder, data)
+    facts = Facts.of(experiment, data)
+    recipe = resolved(experiment, folder, facts)
     tuned = is_written(recipe.experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()
     if tell is None and tuned:
         ready_runtimes(recipe.experiment.export.verify)
         return data, recipe
-    for part in check(recipe.experiment, data, None if tuned else folder):
-        if tell is not None:
-            tell(part)
+    untuned = check(recipe.experiment, data, None if tuned else folder, tell or ignore)
     if not tuned and (tell is not None or experiment.budget is not None):
-        data, recipe = planned(experiment, recipe, data, pace)
+        data, recipe = planned(experiment, recipe, facts, data, untuned, pace)
     if tell is not None:
         for line in recipe.lines():
             tell(line)
     return data, recipe
+
+
+def ignore(finding: object) -> None:
+    """A finding that nobody asked for."""
 
 
 def _open_ledger(experiment: Experiment, folder: RunFolder) -> None:
@@ -96,18 +107,16 @@ def _open_ledger(experiment: Experiment, folder: RunFolder) -> None:
         open_artifacts(experiment, folder).probe()
 
 
-def check(
-    experiment: Experiment, data: TaskData, folder: RunFolder | None
-) -> Iterator[Table | str]:
-    """Validate checkpoint, space, export and constraints; yields what to print.
+def check(experiment: Experiment, data: TaskData, folder: RunFolder | None, tell: Tell) -> Untuned:
+    """Validate checkpoint, space, export and constraints; gives what training starts from.
 
     folder: where there has to be room for training, if that is still to come. Raises ValueError
     for anything that would stop the run, unreachable constraints included.
     """
     target = experiment.target
-    yield f"target: {target.execution_provider}, {target.threads} thread(s)"
-    yield from data.source.account.lines()
-    yield from data.notes
+    tell(f"target: {target.execution_provider}, {target.threads} thread(s)")
+    for line in (*data.source.account.lines(), *data.notes):
+        tell(line)
     refuse_metrics(experiment, data.task)
     if data.task.taught_alone and experiment.model.training is not None:
         raise ValueError(
@@ -122,7 +131,8 @@ def check(
     if experiment.polish is not None:
         noisy(data, experiment.polish.token_noise)
     start = load_supernet(experiment.model, data, experiment.seed)
-    yield from start.notes
+    for line in start.notes:
+        tell(line)
     network, space = start.network, start.network.space(experiment.space)
     network.example_inputs(1, target.sequence_length)  # refuses more tokens than it has positions
     check_batches(network, len(data.train), experiment)
@@ -136,18 +146,21 @@ def check(
             "colour ones only; leave it out"
         )
     refuse_single(space)
-    yield _genes(space)
+    tell(_genes(space))
     free = sum(len(gene.choices) > 1 for gene in space.genes)
-    yield f"space: {free} genes with a choice, {space.size:.4g} distinct candidates"
+    tell(f"space: {free} genes with a choice, {space.size:.4g} distinct candidates")
+    started = time.perf_counter()
     template = template_of(network, space)
+    untuned = Untuned(network, space, template, time.perf_counter() - started)
     builder = candidate_builder(experiment, data, network, space, template, calibration_samples=64)
     corners = measure_corners(builder, target.runs_on.formats)
-    yield _table(corners)
+    tell(_table(corners))
     bounds, constraints = exact_bounds(builder), experiment.parsed_constraints()
     for constraint in constraints:
-        yield check_reachable(constraint, bounds, corners)
+        tell(check_reachable(constraint, bounds, corners))
     known = [c.resolve(_references(corners)) for c in constraints if c.metric in bounds]
     check_consistent(known)
+    return untuned
 
 
 def refuse_metrics(experiment: Experiment, task: Task) -> None:
@@ -192,10 +205,15 @@ def _genes(space: SearchSpace) -> Table:
         kind = ".".join("*" if part.isdigit() else part for part in gene.name.split("."))
         groups.setdefault((kind, gene.choices), []).append(gene.name)
     table = Table("gene", "count", "choices", title="Genes")
-    for (kind, choices), names in groups.items():
-        name = kind if len(names) > 1 else names[0]
-        table.add_row(name, str(len(names)), ", ".join(map(str, choices)))
+    for (_, choices), names in groups.items():
+        table.add_row(_starred(names), str(len(names)), ", ".join(map(str, choices)))
     return table
+
+
+def _starred(names: Sequence[str]) -> str:
+    """Paths that differ in their numbers as one, with a star for each number that differs."""
+    parts = zip(*(name.split(".") for name in names), strict=True)
+    return ".".join(found[0] if len(set(found)) == 1 else "*" for found in parts)
 
 
 def measure_corners(builder: CandidateBuilder, precisions: Sequence[Format]) -> list[Corner]:

@@ -21,6 +21,7 @@ from nas.experiment.schema import Experiment
 from nas.ledger.storage import storage_errors
 from nas.ledger.study import claim_study
 from nas.ledger.warm_start import inherit, opened_from
+from nas.recipe.facts import Facts
 from nas.recipe.resolution import continued, keep, resolved
 from nas.reporting.report import write_reports
 from nas.run.data_record import record_of
@@ -98,7 +99,7 @@ def assist(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> Non
     """Help to train, as a process of torchrun other than the leading one, which does the rest."""
     experiment = continued(experiment, folder)
     data = load_data(experiment.data, experiment.model, experiment.task)
-    experiment = resolved(experiment, folder, data).experiment
+    experiment = resolved(experiment, folder, Facts.of(experiment, data)).experiment
     torch.manual_seed(experiment.seed)
     Preparation(experiment, data, folder, reporter).tune()
 

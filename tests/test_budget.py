@@ -179,7 +179,7 @@ def test_a_run_that_is_late_ends_with_models(tmp_path: Path) -> None:
     search = {"evaluations": 8, "round_size": 8}
     given = Experiment.model_validate({**TINY, "search": search, "budget": "1 min"})
     data = load_data(given.data, given.model)
-    recipe = resolved(given, folder, data)
+    recipe = resolved(given, folder, Facts.of(given, data))
     keep(recipe, folder)
     pace = Pace(folder.pace)
     pace.plan(1e-3, dict.fromkeys(STAGES, 1.0), {"training", "tuning"})

@@ -103,10 +103,10 @@ def test_what_looks_wrong_is_said(tmp_path: Path) -> None:
     account = texts(write_rows(tmp_path, rows)).source.account
     assert list(account.remarks()) == [
         "texts of train cut at data.max_length: 1",
-        "test has one class only (n)",
-        "classes with fewer rows than there are splits: rare",
-        "classes without a row in validation: rare",
-        "classes without a row in test: rare, y",
+        "test has one class only ('n')",
+        "classes with fewer rows than there are splits: 'rare'",
+        "classes without a row in validation: 'rare'",
+        "classes without a row in test: 'rare', 'y'",
         "rows of validation that are in train too: 1",
         "rows of test that are in validation too: 3",
         "inputs of train that have several labels: 1",

@@ -166,7 +166,7 @@ def started(tmp_path: Path, digits: TaskData) -> RunFolder:
 
 def test_a_run_that_goes_on_keeps_what_was_derived(started: RunFolder, digits: TaskData) -> None:
     given = continued(Experiment.model_validate(SCRATCH), started)
-    again = resolved(given, started, digits)
+    again = resolved(given, started, Facts.of(given, digits))
     assert again.experiment == load_experiment(started.experiment)
     assert again.experiment.tune.precision == "bf16"
     before = started.experiment.read_text()
@@ -176,7 +176,10 @@ def test_a_run_that_goes_on_keeps_what_was_derived(started: RunFolder, digits: T
 
 def test_another_effort_changes_only_what_may_change(started: RunFolder, digits: TaskData) -> None:
     given = continued(Experiment.model_validate({**SCRATCH, "effort": "quick"}), started)
-    again, before = resolved(given, started, digits), load_experiment(started.experiment)
+    again, before = (
+        resolved(given, started, Facts.of(given, digits)),
+        load_experiment(started.experiment),
+    )
     assert again.experiment.tune == before.tune
     assert again.experiment.search.evaluations < before.search.evaluations
     assert "search.evaluations" in again.reasons
@@ -188,7 +191,10 @@ def test_a_budget_after_the_tuning_changes_nothing(started: RunFolder, digits: T
     started.supernet.mkdir()
     (started.supernet / WEIGHTS_FILE).touch()
     given = continued(Experiment.model_validate({**SCRATCH, "budget": "10 s"}), started)
-    again, before = resolved(given, started, digits), load_experiment(started.experiment)
+    again, before = (
+        resolved(given, started, Facts.of(given, digits)),
+        load_experiment(started.experiment),
+    )
     assert again.experiment == before.model_copy(update={"budget": given.budget})
     assert again.notes == (
         "budget: 10 s comes after the tuning, so nothing is planned anew; state "

@@ -198,7 +198,10 @@ def _tolerance(path: Path, samples: Samples) -> float:
 
 def render(found: Sequence[Agreement]) -> Table:
     """One line per runtime."""
-    table = Table("runtime", "version", "largest difference", "allowed", "same top 1", "median ms")
+    table = Table()
+    table.add_column("runtime", overflow="fold")  # it may end in a path
+    for title in ("version", "largest difference", "allowed", "same top 1", "median ms"):
+        table.add_column(title)
     for row in found:
         if row.failure is not None:
             table.add_row(row.runtime, row.version, "does not run", "", "", "")

@@ -65,12 +65,13 @@ def experiment_of(
 ) -> Experiment:
     """The same of sections that are read already. where: what messages begin with."""
     for override in overrides:
-        _apply(data, override)
+        override_field(data, override)
     _resolve_paths(data, folder)
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
-        problems = [_explain(detail, data) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        problems = [_explain(detail, data) for detail in details if not _follows(detail, details)]
         raise ExperimentError([f"{where}: {problem}" for problem in problems]) from None
 
 
@@ -117,7 +118,11 @@ def _yaml_mapping(text: str, where: str) -> dict[str, Any]:
     return data
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def override_field(data: dict[str, Any], override: str) -> None:
+    """Set one field of the sections of a file, written as `search.evaluations=80`.
+
+    Raises ExperimentError for what is not so written.
+    """
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
@@ -159,13 +164,11 @@ def _beside(name: object, folder: Path) -> object:
 
 def _explain(detail: Any, data: Any) -> str:
     """One mistake as `key: rule (given: value)`, with what is allowed."""
-    location = [part for part in detail["loc"] if _is_key(part)]
-    where = ".".join(str(part) for part in location) or "experiment"
+    location = _keys(detail, data)
+    where = ".".join(p if p.isidentifier() or p.isdigit() else repr(p) for p in location)
     if detail["type"] == "extra_forbidden":
-        *parents, key = detail["loc"]
-        location = [part for part in parents if _is_key(part)]
-        where = ".".join(str(part) for part in (*location, key))[:80]
-        allowed = _allowed_keys(location)
+        key, where = location[-1], ".".join(location)[:80]
+        allowed = _allowed_keys(location[:-1])
         close = difflib.get_close_matches(str(key), allowed, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{where}: unknown key; {hint}allowed are {', '.join(allowed)}"
@@ -175,12 +178,26 @@ def _explain(detail: Any, data: Any) -> str:
     given = detail.get("input")
     hidden = isinstance(given, dict | BaseModel) or where == "storage"  # it may hold a password
     shown = "" if hidden else f" (given: {_shorten(given)})"
-    return f"{where}: {message[0].lower() + message[1:]}{shown}"
+    return f"{where or 'experiment'}: {message[0].lower() + message[1:]}{shown}"
 
 
-def _is_key(part: object) -> bool:
-    """Whether a step of pydantic's location is a key or index, not the name of a union branch."""
-    return isinstance(part, int) or str(part).replace("_", "").isidentifier()
+def _follows(detail: Any, others: Sequence[Any]) -> bool:
+    """Whether a list is too short because entries of it are mistakes themselves."""
+    inside = [o for o in others if o is not detail and o["loc"][:-1] == detail["loc"]]
+    return detail["type"] == "too_short" and bool(inside)
+
+
+def _keys(detail: Any, data: Any) -> list[str]:
+    """The steps of pydantic's location that are keys and indices, not names of union branches."""
+    found, value = [], data
+    for part in detail["loc"]:
+        inside = isinstance(value, list) and isinstance(part, int)
+        if inside or (isinstance(value, dict) and part in value):
+            value = value[part]
+        elif detail["type"] != "missing" or part != detail["loc"][-1]:
+            continue
+        found.append(str(part))
+    return found
 
 
 def _allowed_keys(location: Sequence[Any]) -> list[str]:

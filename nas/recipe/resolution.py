@@ -11,7 +11,7 @@ from nas.experiment.schema import Experiment
 from nas.recipe.defaults import Recipe, derive, value_at
 from nas.recipe.facts import Facts
 from nas.recipe.plan import Sizes, fewer_samples, plan
-from nas.recipe.timing import measure
+from nas.recipe.timing import Untuned, measure
 from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder, read_json, write_json
 from nas.run.saved_experiment import FIXED, kept_experiment, kept_in
@@ -38,9 +38,9 @@ def continued(experiment: Experiment, folder: RunFolder) -> Experiment:
     return with_values(experiment, fixed)
 
 
-def resolved(experiment: Experiment, folder: RunFolder, data: TaskData) -> Recipe:
+def resolved(experiment: Experiment, folder: RunFolder, facts: Facts) -> Recipe:
     """Derive what is still open after `continued`; what was derived then keeps its reason."""
-    recipe = derive(experiment, Facts.of(experiment, data))
+    recipe = derive(experiment, facts)
     kept = _kept_reasons(recipe.experiment, folder)
     return recipe._replace(
         reasons={**kept, **recipe.reasons}, notes=_late_budget(experiment, folder) or recipe.notes
@@ -61,7 +61,12 @@ def _late_budget(experiment: Experiment, folder: RunFolder) -> tuple[str, ...]:
 
 
 def planned(
-    experiment: Experiment, recipe: Recipe, data: TaskData, pace: Pace
+    experiment: Experiment,
+    recipe: Recipe,
+    facts: Facts,
+    data: TaskData,
+    untuned: Untuned,
+    pace: Pace,
 ) -> tuple[TaskData, Recipe]:
     """Time a few steps; fit what is open to the budget, if there is one, and the pace to that.
 
@@ -73,7 +78,7 @@ def planned(
             "budget: several processes that train together cannot be timed beforehand; give "
             "effort, or epochs and evaluations, instead"
         )
-    facts, costs = Facts.of(experiment, data), measure(recipe.experiment, data)
+    costs = measure(recipe.experiment, data, untuned)
     reasons = dict(recipe.reasons)
     if fewer := fewer_samples(experiment, costs, _sizes(data)):
         kept_back = 0.0 if data.kept_back is None else experiment.data.kept_back

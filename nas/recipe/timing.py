@@ -9,17 +9,18 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from hardware.files import cache_folder
+from hardware.graph.template import Template
 from hardware.portability.runtimes import parse_runtime
 from nas.cost_models import supernet_problem
 from nas.evaluation.baselines import PLAIN, low_reference, reference_candidates
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.candidate_builder import CandidateBuilder, template_of
+from nas.evaluation.candidate_builder import CandidateBuilder
 from nas.evaluation.latency_cache import LatencyCache
 from nas.evaluation.latency_meter import LocalLatency
 from nas.experiment.schema import Experiment
@@ -28,7 +29,6 @@ from nas.search.problem import History, SearchProblem
 from nas.search.strategy import make_strategy
 from supernets.data.data import Split, TaskData
 from supernets.families.super_network import SuperNetwork
-from supernets.load import load_supernet
 from supernets.open_data import noisy
 from supernets.space.space import SearchSpace
 from supernets.training.order_by_importance import order_by_importance
@@ -42,6 +42,15 @@ TIMED_STEPS, TIMED_S = 6, 4.0
 TIMED_SAMPLES = 128
 """Of validation, for whose time that of all is taken in proportion."""
 TIMED_CANDIDATES = 3
+
+
+class Untuned(NamedTuple):
+    """What is there before anything is trained. template_s: seconds in which it was exported."""
+
+    network: SuperNetwork
+    space: SearchSpace
+    template: Template
+    template_s: float
 
 
 @dataclass(frozen=True)
@@ -76,12 +85,11 @@ class Costs:
     round_s: float
 
 
-def measure(experiment: Experiment, data: TaskData) -> Costs:
+def measure(experiment: Experiment, data: TaskData, untuned: Untuned) -> Costs:
     """Time a few steps and evaluations of an experiment with nothing left open."""
-    seconds = _Stopwatch()
-    network = load_supernet(experiment.model, data, experiment.seed).network
-    space, split = network.space(experiment.space), data.train
-    template, template_s = seconds(lambda: template_of(network, space))
+    seconds, split = _Stopwatch(), data.train
+    network, space, template, template_s = untuned
+    network.activate({})
     builder = candidate_builder(experiment, data, network, space, template)
     if experiment.quantization.int4_kernel == "auto":
         named = [parse_runtime(name) for name in experiment.export.verify]

@@ -90,7 +90,7 @@ class DataAccount:
         for name, split in self.splits.items():
             present = [label for label, rows in split.classes.items() if rows]
             if len(present) == 1:
-                yield f"{name} has one class only ({present[0]})"
+                yield f"{name} has one class only ({present[0]!r})"
             if split.cut:
                 yield f"texts of {name} cut at data.max_length: {split.cut:,}"
             for label, rows in split.classes.items():
@@ -170,4 +170,4 @@ class DataSource:
 
 def _some(names: Sequence[str]) -> str:
     more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(map(repr, names[:SHOWN])) + (f" and {more:,} more" if more > 0 else "")

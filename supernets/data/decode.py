@@ -125,7 +125,7 @@ def _eight_bits(values: Any) -> Image.Image:
     """An image of whole values 0 to 255. Raises UnreadableImageError for others."""
     if values.min() < 0 or values.max() > 255 or (values != np.floor(values)).any():
         raise UnreadableImageError(
-            "values beyond 8 bits, which clients would cut at 255; save it with 8 bits a channel"
+            "with values beyond 8 bits, which clients would cut at 255 (save with 8 bits a channel)"
         )
     return Image.fromarray(values.astype(np.uint8))
 

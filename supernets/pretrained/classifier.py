@@ -92,7 +92,8 @@ def label_order(config: Mapping[str, Any], label_names: Sequence[str]) -> list[i
     different = sorted({_folded(n) for n in theirs} ^ {_folded(n) for n in label_names})[:6]
     raise CheckpointError(
         "model.checkpoint: its labels are as many as the data's, but not the same (only on one "
-        f"side: {', '.join(different)}); set model.head to new, or to keep if only names differ"
+        f"side: {', '.join(map(repr, different))}); set model.head to new, or to keep if only "
+        "names differ"
     )
 
 

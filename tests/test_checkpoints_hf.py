@@ -196,10 +196,10 @@ def break_config(folder: Path, **changes: object) -> None:
             "'distilbart' is not supported; supported are distilbert, .*resnet",
         ),
         ({"hidden_act": "relu"}, "hidden_act 'relu'; only 'gelu' or"),
-        ({"hidden_size": 15}, "embed_dim 15 must be divisible by num_heads 4"),
+        ({"hidden_size": 15}, "hidden_size 15 must be divisible by num_attention_heads 4"),
         ({"hidden_size": None}, r"sizes of the weights .* instead of"),
         ({"num_hidden_layers": 4}, "no weights for 16 of"),
-        ({"intermediate_size": 32}, r"mlp.fc1.weight \(24, 16\) instead of \(32, 16\)"),
+        ({"intermediate_size": 32}, r"intermediate.dense.weight is \(24, 16\) instead of \(32"),
     ],
 )
 def test_unusable_configuration_is_one_clear_message(
@@ -265,7 +265,7 @@ def test_a_wrong_size_without_a_field_of_its_own_is_named(tmp_path: Path) -> Non
     make("resnet-basic").save_pretrained(tmp_path)
     file = tmp_path / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "hidden_sizes": [-8, 16]}))
-    with pytest.raises(CheckpointError, match=r"hidden_sizes: .*greater than 0"):
+    with pytest.raises(CheckpointError, match=r"hidden_sizes\.0: .*than 0 \(given: -8\)$"):
         load(tmp_path)
 
 

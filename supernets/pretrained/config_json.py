@@ -98,6 +98,8 @@ def reasons(error: ValidationError, known: HuggingFace) -> str:
 
     told = []
     for entry in error.errors():
+        if entry["type"] == "default_factory_not_called":  # it follows from one that is wrong
+            continue
         where = ".".join(theirs(str(part)) for part in entry["loc"])
         rule = theirs(entry["msg"].removeprefix("Value error, "))
         told.append(f"{where}: {rule} (given: {entry['input']!r})" if where else rule)

@@ -25,6 +25,7 @@ Prediction = FloatArray | tuple[FloatArray, FloatArray]
 
 _FARTHEST = 0.05  # keeps what goes back through a bounded power finite
 _JITTER = 1e-6
+_ROUNDING = 1e-12  # the deviation of three times 0.3 is 5.6e-17
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ class TargetScale:
     @classmethod
     def of(cls, y: FloatArray, warp: bool) -> Self:
         """Fit to `y`; the power (Yeo & Johnson 2000) is the most likely one between -1 and 3."""
-        mean, scale = float(y.mean()), float(y.std()) or 1.0
-        if not warp or y.std() == 0:
+        mean, scale = float(y.mean()), float(y.std())
+        if scale <= _ROUNDING * abs(mean):
+            return cls(mean, 1.0)  # all targets are the same
+        if not warp:
             return cls(mean, scale)
         z = (y - mean) / scale
         found = minimize_scalar(lambda p: -yeojohnson_llf(p, z), bounds=(-1, 3), method="bounded")

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from supernets import open_data
-from supernets.data.data import Split, TaskData
+from supernets.data.data import Preprocessor, Split, TaskData
 from supernets.data.image_preprocessor import ImagePreprocessor
+from supernets.data.images import ImageTextPreprocessor
 from supernets.data.taught import Taught, ask_all
 from supernets.data.text import TextPreprocessor, TextSplit
 from supernets.families.registry import family
@@ -121,13 +122,27 @@ def _outline(config: Sizes, num_labels: int, reads: Reading) -> SuperNetwork:
 
 
 def _fitted(config: Sizes, data: TaskData, from_scratch: bool) -> Sizes:
-    """Sizes that follow from the data: of the images, and of a vocabulary trained on it."""
+    """Sizes that follow from the data: what a sample has, the images', and those of a vocabulary
+    trained on it."""
     update: dict[str, Any] = {}
-    if isinstance(data.preprocessor, ImagePreprocessor):
-        update["image_size"] = data.preprocessor.image_size
-    elif isinstance(data.preprocessor, TextPreprocessor) and from_scratch:
-        update["vocab_size"] = data.preprocessor.vocab_size
+    images, texts = _parts(data.preprocessor)
+    if images is not None:
+        update["image_size"] = images.image_size
+    if texts is not None and from_scratch:
+        update["vocab_size"] = texts.vocab_size
+    if images is not None:
+        config = config.given(getattr(data.preprocessor, "kinds", ("image",)))
     return read_sizes({**config.model_dump(), **update})
+
+
+def _parts(
+    preprocessor: Preprocessor,
+) -> tuple[ImagePreprocessor | None, TextPreprocessor | None]:
+    """What prepares images, and what prepares texts."""
+    if isinstance(preprocessor, ImageTextPreprocessor):
+        return preprocessor.images, preprocessor.texts
+    images = preprocessor if isinstance(preprocessor, ImagePreprocessor) else None
+    return images, preprocessor if isinstance(preprocessor, TextPreprocessor) else None
 
 
 def read_sizes(sizes: Mapping[str, Any]) -> Sizes:

@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from supernets.data.account import DataSource, SplitSource
-from supernets.data.builtin import digits, pydoc_text
+from supernets.data.builtin import pydoc_text
 from supernets.data.data import Split, TaskData
-from supernets.data.decode import in_words, load_images
 from supernets.data.fingerprint import hash_texts
 from supernets.data.hf_datasets import BEYOND, Table, Tables, at_most, open_tables
-from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
-from supernets.data.images import ImageSplit, RandomAffine
 from supernets.data.kept_back import keep_back
-from supernets.data.targets.targets import Values
-from supernets.data.text import TextPreprocessor, TextSplit, read_tokenizer, train_tokenizer
+from supernets.data.targets.targets import Values, tensors
+from supernets.data.text import (
+    TextPreprocessor,
+    TextSplit,
+    longest,
+    read_tokenizer,
+    refuse_unknown_ids,
+    train_tokenizer,
+)
 from supernets.families.sizes import ImageSizes, TextSizes
 from supernets.model_settings import ModelSettings
+from supernets.open_images import SPLITS, load_images
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.embedder import embedder_folder, pooling_of
 from supernets.pretrained.weights import model_config
@@ -32,10 +35,7 @@ from supernets.settings import DataSettings
 from supernets.tasks.registry import make_task
 from supernets.tasks.task import Targets
 
-SPLITS = ("train", "validation", "test")
 PROBLEMS = {"regression": "regression", "multi_label_classification": "multi-label"}
-OF_IMAGES = ("classification", "multi-label", "regression")
-AUGMENTATION = RandomAffine(degrees=10, shift=0.1, scale=0.15, flip=True)
 
 
 def load_data(settings: DataSettings, model: ModelSettings, task: str | None = None) -> TaskData:
@@ -45,7 +45,7 @@ def load_data(settings: DataSettings, model: ModelSettings, task: str | None = N
     """
     config = model_config(model)
     builtin = {"digits": "images", "pydoc": "texts"}.get(settings.name)
-    wanted = "texts" if isinstance(config, TextSizes) else "images"
+    wanted = f"{config.kinds[0]}s"
     if builtin is not None and builtin != wanted:
         raise ValueError(
             f"data.name: {settings.name!r} are {builtin}, a {config.family} model reads {wanted}"
@@ -58,7 +58,8 @@ def load_data(settings: DataSettings, model: ModelSettings, task: str | None = N
             return data  # whose pairs are two rows each, which stay together
         return keep_back(data, settings.kept_back)
     assert isinstance(config, ImageSizes)
-    return keep_back(_images(settings, model, config, task), settings.kept_back)
+    found = load_images(settings, model, config, task, _hint(model))
+    return keep_back(found, settings.kept_back)
 
 
 def _hint(model: ModelSettings) -> str | None:
@@ -89,82 +90,10 @@ def noisy(data: TaskData, part: float) -> Split:
     return data.train.noisy(part, data.preprocessor.tokenizer)
 
 
-def _images(
-    settings: DataSettings, model: ModelSettings, config: ImageSizes, task: str | None
-) -> TaskData:
-    if task is not None and task not in OF_IMAGES:
-        raise ValueError(
-            f"task: {task} is for texts, a {config.family} model reads images; there are "
-            f"{', '.join(OF_IMAGES)}"
-        )
-    preprocessor = _image_preprocessor(settings, model, config)
-    if settings.name == "digits":
-        return digits.load(preprocessor, settings)
-    tables = open_tables(settings, "image", task, _hint(model))
-    asked = make_task(tables.task, tables.label_names)
-    column, splits, sources = tables.inputs[0], {}, {}
-    for name in SPLITS:
-        table: Table = getattr(tables, name)
-        folder = Path(settings.name)
-        images = load_images(table, column, preprocessor, settings.skip_broken, folder)
-        reasons = in_words(images.unreadable)
-        table = table.kept(images.kept, f"that cannot be read ({reasons})")
-        splits[name] = ImageSplit(
-            images.pixels,
-            tensors(table.labels),
-            preprocessor,
-            images.pictures,
-            AUGMENTATION if settings.augment and name == "train" else None,
-            task=asked,
-        )
-        pictures = images.pictures
-        sources[name] = SplitSource(
-            table.labels, pictures.hashes, pictures.sample, table.found, table.left_out
-        )
-    return TaskData(
-        **splits,
-        label_names=tables.label_names,
-        preprocessor=preprocessor,
-        notes=(*preprocessor.notes, *tables.notes),
-        source=DataSource(tables.label_names, sources, tables.unused),
-    )
-
-
-def _image_preprocessor(
-    settings: DataSettings, model: ModelSettings, config: ImageSizes
-) -> ImagePreprocessor:
-    """The checkpoint's, or a plain one; raises ValueError if the network cannot take its images."""
-    if model.checkpoint is None:
-        half = (0.5,) * config.channels
-        size = settings.image_size or config.image_size
-        preprocessor = ImagePreprocessor.plain(size, half, half)
-    else:
-        folder = open_checkpoint(model.checkpoint).folder
-        preprocessor = read_preprocessor(folder, settings.image_size, config.channels)
-    _check_size(preprocessor.image_size, config.image_multiple)
-    return preprocessor
-
-
-def _check_size(image_size: int, multiple: int) -> None:
-    """Raise ValueError if images cannot be divided as the network does it."""
-    if image_size % multiple:
-        below = image_size // multiple * multiple
-        fitting = " or ".join(str(size) for size in (below, below + multiple) if size)
-        raise ValueError(
-            f"data.image_size: images are {image_size} pixels high and wide, which patches of "
-            f"{multiple} do not cover; set data.image_size to {fitting}"
-        )
-
-
 def _texts(
     settings: DataSettings, model: ModelSettings, config: TextSizes, task: str | None
 ) -> TaskData:
-    length = settings.max_length or config.max_positions
-    if length > config.max_positions:
-        raise ValueError(
-            f"data.max_length: {length} tokens, but the model has {config.max_positions} "
-            f"positions; give at most {config.max_positions}"
-        )
+    length = longest(settings, config.max_positions)
     texts = _read_texts(settings, task, _hint(model))
     pair = len(texts.splits["train"].columns) == 2
     options = _embedder(model, texts) if texts.task == "embedding" else {}
@@ -177,11 +106,7 @@ def _texts(
     else:
         tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder, of_words)
     preprocessor = TextPreprocessor(tokenizer, length)
-    if preprocessor.vocab_size > config.vocab_size:
-        raise ValueError(
-            f"model.checkpoint: the tokenizer gives ids up to {preprocessor.vocab_size - 1}, but "
-            f"the model's vocabulary has {config.vocab_size} entries; they do not belong together"
-        )
+    refuse_unknown_ids(preprocessor, config.vocab_size)
     splits, sources = {}, {}
     for name, rows in texts.splits.items():
         labels: Targets
@@ -257,11 +182,6 @@ class Texts:
     notes: tuple[str, ...] = ()
     unused: Mapping[str, int] = field(default_factory=dict)
     task: str = "classification"
-
-
-def tensors(values: Values) -> Tensor:
-    """Targets as the loss takes them."""
-    return torch.from_numpy(values if values.dtype == np.int64 else values.astype(np.float32))
 
 
 def _read_texts(settings: DataSettings, task: str | None, hint: str | None) -> Texts:

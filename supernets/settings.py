@@ -20,6 +20,9 @@ from hardware.formats.registry import FormatName
 from hardware.settings import Settings
 from supernets.presets import PRESETS
 
+Kind = Literal["image", "text"]
+"""What a sample has."""
+
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Width = NonNegativeInt | Fraction
 Value = Annotated[
@@ -184,7 +187,11 @@ class DataSettings(Settings):
     )
     text_column: str | None = Field(None, description="Column of the text; null: found.")
     text_pair_column: str | None = Field(None, description="Column of a second text, if any.")
-    image_column: str | None = Field(None, description="Column of the image; null: found.")
+    image_column: str | tuple[str, str] | None = Field(
+        None,
+        description="Column of the image; of texts about two images a list of both columns. Null: "
+        "found.",
+    )
     join_column: str | None = Field(
         None,
         description="Column by which rows of one table find their image in another table of a "

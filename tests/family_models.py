@@ -62,7 +62,7 @@ from transformers import (
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
 from supernets.pretrained.config_json import read_config
-from tests.plain_beit3 import BEiT3ForImageClassification, PlainBeit3Config, beit3
+from tests.plain_beit3 import CLASSES, PlainBeit3Config, beit3, beit3_pairs, beit3_questions
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16,
@@ -189,6 +189,8 @@ MODELS: dict[str, Callable[[], Any]] = {
         transformers.Data2VecVisionConfig(**VIT_SIZES, use_relative_position_bias=True)
     ),
     "beit3": beit3,
+    "beit3-questions": beit3_questions,
+    "beit3-pairs": beit3_pairs,
     "swin": lambda: transformers.SwinForImageClassification(transformers.SwinConfig(**SWIN_SIZES)),
     "siglip": lambda: transformers.SiglipForImageClassification(
         transformers.SiglipConfig(**tower())
@@ -329,7 +331,8 @@ def described(folder: Path) -> Any:
     """A model as the config.json of a folder describes it, and its config."""
     config = json.loads((folder / "config.json").read_text())
     if config["model_type"] == PlainBeit3Config.model_type:
-        return BEiT3ForImageClassification(PlainBeit3Config.from_pretrained(folder)).train(False)
+        made = CLASSES[config["architectures"][0]]
+        return made(PlainBeit3Config.from_pretrained(folder)).train(False)
     read = transformers.AutoConfig.from_pretrained(folder)
     return getattr(transformers, config["architectures"][0])(read).eval()
 
@@ -351,11 +354,14 @@ def one_per_family() -> dict[str, str]:
 def inputs_for(network: SuperNetwork) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     inputs = network.example_inputs(3)
+    made = {}
     if "pixel_values" in inputs:
-        return {"pixel_values": torch.randn(inputs["pixel_values"].shape, generator=generator)}
+        made = {"pixel_values": torch.randn(inputs["pixel_values"].shape, generator=generator)}
+    if "input_ids" not in inputs:
+        return made
     ids = torch.randint(50, inputs["input_ids"].shape, generator=generator)
     mask = torch.ones_like(ids)
     mask[0, 7:], mask[1, 3:] = 0, 0
     types = torch.randint(2, ids.shape, generator=generator)
-    made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    made |= {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
     return {name: made[name] for name in inputs}

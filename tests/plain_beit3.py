@@ -29,6 +29,13 @@ class Ways(nn.Module):
         if texts:
             self.B = make()
 
+    def forward(self, x_BTD: Tensor, images: int) -> Tensor:
+        """The first `images` tokens are those of images."""
+        if images == x_BTD.shape[1]:
+            out: Tensor = self.A(x_BTD)
+            return out
+        return torch.cat([self.A(x_BTD[:, :images]), self.B(x_BTD[:, images:])], dim=1)
+
 
 class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, eps: float, texts: bool) -> None:
@@ -39,12 +46,13 @@ class SelfAttention(nn.Module):
         )
         self.inner_attn_ln = Ways(lambda: nn.LayerNorm(width, eps), texts)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, images: int, padding_BT: Tensor) -> Tensor:
         ways = (self.q_proj, self.k_proj, self.v_proj)
-        q, k, v = (way.A(x_BTD).unflatten(2, (self.heads, -1)) for way in ways)
+        q, k, v = (way(x_BTD, images).unflatten(2, (self.heads, -1)) for way in ways)
         scores = torch.einsum("bqnh,bknh->bnqk", q, k) / q.shape[3] ** 0.5
+        scores = scores.masked_fill(padding_BT[:, None, None], float("-inf"))
         mixed = torch.einsum("bnqk,bknh->bqnh", scores.softmax(dim=3), v).flatten(2)
-        out: Tensor = self.out_proj.A(self.inner_attn_ln.A(mixed))
+        out: Tensor = self.out_proj(self.inner_attn_ln(mixed, images), images)
         return out
 
 
@@ -69,9 +77,10 @@ class Layer(nn.Module):
         self.ffn = Ways(lambda: Neurons(width, neurons, eps), texts)
         self.final_layer_norm = Ways(lambda: nn.LayerNorm(width, eps), texts)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.self_attn_layer_norm.A(x_BTD))
-        out: Tensor = x_BTD + self.ffn.A(self.final_layer_norm.A(x_BTD))
+    def forward(self, x_BTD: Tensor, images: int, padding_BT: Tensor) -> Tensor:
+        normed = self.self_attn_layer_norm(x_BTD, images)
+        x_BTD = x_BTD + self.self_attn(normed, images, padding_BT)
+        out: Tensor = x_BTD + self.ffn(self.final_layer_norm(x_BTD, images), images)
         return out
 
 
@@ -88,31 +97,53 @@ class Pictures(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, config: Any, tokens: int, texts: bool) -> None:
+    def __init__(self, config: Any, tokens: int, texts: bool, norm: bool) -> None:
         super().__init__()
         width, eps = config.encoder_embed_dim, config.layernorm_eps
         # Both tables begin with two rows that no token has.
-        self.embed_positions = Ways(lambda: nn.Embedding(tokens + 2, width), texts)
+        places = {"A": nn.Embedding(tokens + 2, width)}
+        if texts:
+            places["B"] = nn.Embedding(config.max_source_positions, width)
+        self.embed_positions = nn.ModuleDict(places)
         sizes = (width, config.encoder_attention_heads, config.encoder_ffn_embed_dim)
         layers = [Layer(*sizes, eps, texts) for _ in range(config.encoder_layers)]
         self.layers = nn.ModuleList(layers)
+        if norm:
+            self.layer_norm = Ways(lambda: nn.LayerNorm(width, eps), texts)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.embed_positions.A(torch.arange(x_BTD.shape[1]) + 2)
+    def forward(
+        self, image_BTD: Tensor, text_BTD: Tensor | None = None, padding_BT: Tensor | None = None
+    ) -> Tensor:
+        images = image_BTD.shape[1]
+        x_BTD = image_BTD + self.embed_positions["A"](torch.arange(images) + 2)
+        hidden = torch.zeros(x_BTD.shape[:2], dtype=torch.bool)
+        if text_BTD is not None and padding_BT is not None:
+            places = self.embed_positions["B"](torch.arange(text_BTD.shape[1]) + 2)
+            x_BTD = torch.cat([x_BTD, text_BTD + places], dim=1)
+            hidden = torch.cat([hidden, padding_BT], dim=1)
         for layer in self.layers:
-            x_BTD = layer(x_BTD)
-        return x_BTD
+            x_BTD = layer(x_BTD, images, hidden)
+        if hasattr(self, "layer_norm"):
+            x_BTD = self.layer_norm(x_BTD, images)
+        out: Tensor = x_BTD
+        return out
 
 
 class Both(nn.Module):
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, texts: bool, norm: bool) -> None:
         super().__init__()
-        texts, width = bool(config.vocab_size), config.encoder_embed_dim
+        width = config.encoder_embed_dim
         self.vision_embed = Pictures(config.in_chans, width, config.patch_size)
         if texts:
             self.text_embed = nn.Embedding(config.vocab_size, width)
         tokens = (config.img_size // config.patch_size) ** 2 + 1
-        self.encoder = Encoder(config, tokens, texts)
+        self.encoder = Encoder(config, tokens, texts, norm)
+
+    def read(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """First tokens of an image and of a text."""
+        image = self.vision_embed(pixels)
+        tokens = self.encoder(image, self.text_embed(ids), mask == 0)
+        return tokens[:, 0], tokens[:, image.shape[1]]
 
 
 class BEiT3ForImageClassification(PreTrainedModel):
@@ -122,7 +153,7 @@ class BEiT3ForImageClassification(PreTrainedModel):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.beit3 = Both(config)
+        self.beit3 = Both(config, texts=bool(config.vocab_size), norm=False)
         self.fc_norm = nn.LayerNorm(config.encoder_embed_dim)
         self.head = nn.Linear(config.encoder_embed_dim, config.num_labels)
         self.post_init()  # type: ignore[no-untyped-call]
@@ -132,8 +163,71 @@ class BEiT3ForImageClassification(PreTrainedModel):
         return SimpleNamespace(logits=self.head(self.fc_norm(tokens[:, 1:].mean(dim=1))))
 
 
-def beit3(**more: Any) -> BEiT3ForImageClassification:
-    """A tiny one with random weights."""
+class FirstToken(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.dense = nn.LayerNorm(width), nn.Linear(width, width)
+
+
+class BEiT3ForVisualQuestionAnswering(PreTrainedModel):
+    """Classifier of questions about an image."""
+
+    config_class = PlainBeit3Config
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        width = config.encoder_embed_dim
+        self.beit3 = Both(config, texts=True, norm=False)
+        self.pooler = FirstToken(width)
+        self.head = nn.Sequential(
+            nn.Linear(width, 2 * width),
+            nn.LayerNorm(2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, config.num_labels),
+        )
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        image, _ = self.beit3.read(pixel_values, input_ids, attention_mask)
+        pooled = torch.tanh(self.pooler.dense(self.pooler.norm(image)))
+        return SimpleNamespace(logits=self.head(pooled))
+
+
+class TwoLayers(nn.Module):
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(inputs), nn.LayerNorm(hidden)
+        self.dense1, self.dense2 = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.norm2(self.dense1(self.norm1(x)))
+        out: Tensor = self.dense2(hidden * (1 + torch.erf(hidden / 2**0.5)) / 2)
+        return out
+
+
+class BEiT3ForVisualReasoning(PreTrainedModel):
+    """Classifier of statements about two images."""
+
+    config_class = PlainBeit3Config
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        width = config.encoder_embed_dim
+        self.beit3 = Both(config, texts=True, norm=True)
+        self.head = TwoLayers(4 * width, 2 * width, config.num_labels)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        read = [
+            token
+            for number in (0, 1)
+            for token in self.beit3.read(pixel_values[:, number], input_ids, attention_mask)
+        ]
+        return SimpleNamespace(logits=self.head(torch.cat(read, dim=1)))
+
+
+def settings(**more: Any) -> PlainBeit3Config:
+    """Of a tiny one."""
     sizes: dict[str, Any] = {
         "img_size": 16,
         "patch_size": 4,
@@ -144,6 +238,32 @@ def beit3(**more: Any) -> BEiT3ForImageClassification:
         "encoder_ffn_embed_dim": 24,
         "layernorm_eps": 1e-5,
         "vocab_size": 0,
+        "max_source_positions": 22,
         "num_labels": 5,
     }
-    return BEiT3ForImageClassification(PlainBeit3Config(**{**sizes, **more}))
+    return PlainBeit3Config(**{**sizes, **more})
+
+
+def beit3(**more: Any) -> BEiT3ForImageClassification:
+    """A tiny classifier of images with random weights."""
+    return BEiT3ForImageClassification(settings(**more))
+
+
+def beit3_questions(**more: Any) -> BEiT3ForVisualQuestionAnswering:
+    """The same of questions."""
+    return BEiT3ForVisualQuestionAnswering(settings(vocab_size=50, **more))
+
+
+def beit3_pairs(**more: Any) -> BEiT3ForVisualReasoning:
+    """The same of statements about two images."""
+    return BEiT3ForVisualReasoning(settings(vocab_size=50, **more))
+
+
+CLASSES = {
+    made.__name__: made
+    for made in (
+        BEiT3ForImageClassification,
+        BEiT3ForVisualQuestionAnswering,
+        BEiT3ForVisualReasoning,
+    )
+}

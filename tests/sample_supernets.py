@@ -52,6 +52,10 @@ CASES = [
         for name, model in one_per_family().items()
     ),
     pytest.param(config_of("convnextv2"), SpaceSettings(), id="convnextv2"),
+    *(
+        pytest.param(config_of(name), SpaceSettings(resolution=(0.5, 1.0)), id=name)
+        for name in ("beit3-questions", "beit3-pairs")
+    ),
     pytest.param(VIT, ELASTIC, id="vit-width-resolution"),
     pytest.param(DEIT, ELASTIC, id="deit"),
     pytest.param(BASIC, SpaceSettings(), id="resnet-stem-3"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +15,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from supernets.data.image_preprocessor import read_preprocessor
+from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
+from supernets.data.images import ImageTextPreprocessor
+from supernets.data.text import TextPreprocessor
 from supernets.families.hugging_face import CheckpointError
+from supernets.load import load_supernet
+from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import checkpoint_sizes
-from tests.family_models import disturbed
-from tests.plain_beit3 import BEiT3ForImageClassification, beit3
-from tests.test_checkpoints_hf import load
+from tests.family_models import config_of, disturbed, inputs_for
+from tests.plain_beit3 import BEiT3ForImageClassification, beit3, beit3_pairs, beit3_questions
+from tests.sample_supernets import build
+from tests.test_checkpoints_hf import load, task
 
 BASE_LIKE = {"encoder_embed_dim": 128, "encoder_attention_heads": 2, "encoder_layers": 2}
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "beit3.md").read_text()
@@ -70,6 +78,69 @@ def test_the_pages_two_files_of_settings_are_read(tmp_path: Path) -> None:
     assert checkpoint_sizes(open_checkpoint(str(tmp_path))) == sizes
 
 
+def asked(count: int) -> Any:
+    """Data of texts about so many images, of which nothing but the preprocessor is looked at."""
+    tokenizer: Any = None
+    pixels, texts = ImagePreprocessor.plain(16), TextPreprocessor(tokenizer, 20)
+    given = task()
+    return replace(given, preprocessor=ImageTextPreprocessor(pixels, texts, count))
+
+
+@pytest.mark.parametrize(
+    ("made", "count", "names"),
+    [
+        (beit3_questions, 1, {"pooler.norm", "pooler.dense", "head.0", "head.1"}),
+        (beit3_pairs, 2, {"head.norm1", "encoder.layer_norm.A", "encoder.layer_norm.B"}),
+    ],
+)
+def test_weights_of_texts_open_alone_and_in_another_tasks_place(
+    made: Callable[..., Any], count: int, names: set[str], tmp_path: Path
+) -> None:
+    model = disturbed(lambda: made(**BASE_LIKE))
+    file = tmp_path / "model.safetensors"
+    save_file({name: tensor.clone() for name, tensor in model.state_dict().items()}, file)
+    settings = ModelSettings(checkpoint=str(file))
+    start = load_supernet(settings, asked(count), 0)
+    inputs = inputs_for(start.network)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            start.network(**inputs), model(**inputs).logits, atol=1e-5, rtol=1e-5
+        )
+    assert all("labels have no names" in note for note in start.notes)
+    other = load_supernet(settings, asked(3 - count), 0)
+    assert other.network.config.inputs == start.network.config.inputs
+    assert other.notes[0] == "model.checkpoint: a new classifier is trained"
+    with pytest.raises(CheckpointError, match="the data asks for BEiT3ForVisual"):
+        load_supernet(settings.model_copy(update={"head": "keep"}), asked(3 - count), 0)
+    alone = load(file, size=16)
+    assert alone.network.config.inputs == ("pixel_values",)
+    assert any("tensors of the half that reads texts are left out" in n for n in alone.notes)
+    bare = {n: t.clone() for n, t in model.state_dict().items() if "beit3.encoder.layers" in n}
+    save_file(
+        {**bare, **{n: t.clone() for n, t in model.state_dict().items() if "embed" in n}}, file
+    )
+    fresh = load_supernet(settings, asked(count), 0).notes
+    for name in names:
+        assert f"model.checkpoint: it has no {name}; a new one is trained" in fresh
+
+
+def test_a_head_that_one_half_alone_has_looks_at_both() -> None:
+    """Image tokens with one head, texts with four: keys and values of images have four, too."""
+    network = build(config_of("beit3-questions"))
+    genes = {f"blocks.{i}.image.attention.num_heads": 1 for i in range(3)}
+    network.activate(genes)
+    plain = network.extract()
+    shapes = {n: tuple(t.shape) for n, t in plain.state_dict().items() if "blocks.0.image" in n}
+    assert shapes["blocks.0.image.attention.query.weight"] == (4, 16)
+    assert shapes["blocks.0.image.attention.key.weight"] == (16, 16)
+    assert shapes["blocks.0.image.attention.out.weight"] == (16, 4)
+    plain(**inputs_for(network)).sum().backward()
+    # Texts alone have a last head, and with it they read images.
+    value = dict(plain.named_parameters())["blocks.0.image.attention.value.weight"]
+    assert value.grad is not None
+    assert value.grad[12:].abs().sum() > 0
+
+
 def other_heads() -> dict[str, dict[str, Tensor]]:
     """Heads of the published tasks in place of a classifier of images."""
     vector, matrix = torch.ones(8), torch.ones(8, 8)
@@ -107,7 +178,7 @@ def test_positions_are_interpolated_to_another_resolution(tmp_path: Path) -> Non
     model = both_halves()
     save_file(state(model), tmp_path / "model.safetensors")
     network = load(tmp_path / "model.safetensors", size=24).network
-    table = model.beit3.encoder.embed_positions.A.weight.detach()[2:]
+    table = model.state_dict()["beit3.encoder.embed_positions.A.weight"][2:]
     square = table[1:].T.reshape(1, 128, 4, 4)
     resized = F.interpolate(square, size=(6, 6), mode="bicubic", align_corners=False)
     own = network.get_parameter("pos_embed")[0]

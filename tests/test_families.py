@@ -93,7 +93,7 @@ def numbered_as(network: SuperNetwork, key: str) -> str:
     numbers = [path.removeprefix("blocks.") for path in kept]
     if not all(map(str.isdigit, numbers)):
         return key
-    return re.sub(r"\.(\d+)\.", lambda found: f".{numbers[int(found[1])]}.", key, count=1)
+    return re.sub(r"(?<!head)\.(\d+)\.", lambda found: f".{numbers[int(found[1])]}.", key, count=1)
 
 
 def cut(tensor: Tensor, shape: Sequence[int], parts: int) -> Tensor:

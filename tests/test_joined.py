@@ -10,10 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from supernets.data.data import TaskData
+from supernets.data.images import ImageSplit, ImageTextPreprocessor, ImageTextSplit, PixelsOf
+from supernets.families.beit3.config import Beit3Config
 from supernets.families.vit.config import VitConfig
+from supernets.load import load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.open_data import load_data
 from supernets.settings import DataSettings
@@ -112,3 +116,99 @@ def test_what_cannot_be_joined_is_one_line(folder: Path) -> None:
         load(folder)
     with pytest.raises(ValueError, match="only tables of a local folder are joined"):
         load(folder, loader="own:rows")
+
+
+QUESTIONS = ModelSettings.from_scratch(
+    Beit3Config(
+        image_size=8,
+        patch_size=4,
+        embed_dim=8,
+        num_heads=2,
+        hidden_dim=8,
+        depth=2,
+        vocab_size=64,
+        max_positions=8,
+    )
+)
+
+
+def ask(folder: Path, **more: object) -> TaskData:
+    """The same for a model that reads the questions, too."""
+    given = {"name": str(folder), "join_column": "image_id", "augment": False, "kept_back": 0}
+    return load_data(DataSettings.model_validate({**given, **more}), QUESTIONS)
+
+
+def test_texts_about_images_stand_beside_them_and_images_are_kept_once(folder: Path) -> None:
+    data = ask(folder)
+    assert isinstance(data.train, ImageTextSplit)
+    assert isinstance(data.preprocessor, ImageTextPreprocessor)
+    (images,) = data.train.images
+    assert isinstance(images.pixels, PixelsOf)
+    assert isinstance(images.pixels.whole, torch.Tensor)
+    assert len(images.pixels.whole) == 20
+    (batch,) = data.train.part(torch.tensor([5, 39, 0])).batches(8)
+    values = (batch.inputs["pixel_values"][:, 0, 0, 0] * 0.5 + 0.5) * 255
+    assert values.round().int().tolist() == [3, 20, 1]
+    tokenizer = data.preprocessor.texts.tokenizer
+    texts = tokenizer.batch_decode(batch.inputs["input_ids"], skip_special_tokens=True)
+    texts = [text.replace(" ##", "") for text in texts]
+    assert texts == ["question 5", "question 39", "question 0"]
+    assert batch.labels.tolist() == [1, 0, 1]
+    assert data.source.account.shared == {}
+    smaller = data.train.resized_to(4).images[0].pixels[torch.tensor([0, 1])]
+    assert smaller.shape == (2, 3, 4, 4)
+
+
+def test_rows_set_aside_are_of_images_of_their_own(folder: Path) -> None:
+    (folder / "validation-questions.parquet").unlink()
+    (folder / "validation-images.parquet").unlink()
+    data = ask(folder, holdout=0.2)
+    found = []
+    for split in (data.train, data.validation):
+        (batch,) = split.batches(64)
+        pixels = batch.inputs["pixel_values"][:, 0, 0, 0]
+        assert (pixels.unique(return_counts=True)[1] == 2).all()
+        found.append(set(pixels.tolist()))
+    assert not found[0] & found[1]
+    assert [len(values) for values in found] == [16, 4]
+
+
+def test_images_without_texts_serve_a_model_of_both(folder: Path) -> None:
+    for split in ("train", "validation", "test"):
+        path = folder / f"{split}-questions.parquet"
+        pq.write_table(pq.read_table(path).drop_columns("question"), path)
+    data = ask(folder)
+    assert isinstance(data.train, ImageSplit)
+    network = load_supernet(QUESTIONS, data, 0).network
+    assert network.config.inputs == ("pixel_values",)
+
+
+def test_texts_for_a_model_of_images_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"data.text_column: the model reads images alone"):
+        load(folder, text_column="question")
+    with pytest.raises(ValueError, match="give at most 8"):
+        ask(folder, max_length=9)
+
+
+def test_a_text_about_two_images(tmp_path: Path) -> None:
+    rows = 40
+    pictures = [{"bytes": png(number), "path": None} for number in range(rows)]
+    columns = {
+        "left": pictures,
+        "right": pictures[::-1],
+        "sentence": [f"statement {n}" for n in range(rows)],
+        "label": ["yes", "no"] * (rows // 2),
+    }
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "pairs" / "train.parquet")
+    settings = DataSettings(
+        name=str(tmp_path / "pairs"), image_column=("left", "right"), augment=False, kept_back=0
+    )
+    data = load_data(settings, QUESTIONS)
+    batch = next(data.train.batches(8))
+    values = ((batch.inputs["pixel_values"][:, :, 0, 0, 0] * 0.5 + 0.5) * 255).round()
+    assert values.sum(dim=1).tolist() == [rows - 1] * 8
+    network = load_supernet(QUESTIONS, data, 0).network
+    assert network(**batch.inputs).shape == (8, 2)
+    with pytest.raises(ValueError, match="two columns of images, but no text"):
+        load_data(settings, MODEL)

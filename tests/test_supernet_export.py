@@ -45,7 +45,7 @@ def spread(model: onnx.ModelProto, inputs: Mapping[str, Tensor], found: np.ndarr
     return float(np.abs(plain - found).max())
 
 
-HEADERS = 8
+HEADERS = 16
 """Bytes."""
 MANY = 30
 """Layers over which one rounding of a tie grows to more than the tolerance."""

@@ -208,7 +208,7 @@ def attention(graph: ir.Graph) -> None:
 
     The Reshape and Transpose nodes around it, and the head counts inside them, disappear.
     """
-    masks: dict[ir.Value, ir.Value] = {}
+    masks: dict[tuple[ir.Value, object], ir.Value] = {}
     for node in tuple(graph):
         if node.op_type != "Attention" or node.domain != "":
             continue
@@ -229,30 +229,74 @@ def attention(graph: ir.Graph) -> None:
         if node.attributes.get_int("is_causal", 0):
             kept["is_causal"] = node.attributes["is_causal"]
         attributes = [*kept.values(), *(ir.AttrInt64(name, n) for name, n in counts.items())]
-        mask = [_square_mask(graph, entry, masks) for entry in node.inputs[3:4] if entry]
+        mask = [_full_mask(graph, entry, query, masks) for entry in node.inputs[3:4] if entry]
+        key, value = (_as_wide(graph, node, query, given) for given in (key, value))
         _replace(graph, merged, "Attention", [query, key, value, *mask], attributes)
 
 
-def _square_mask(graph: ir.Graph, mask: ir.Value, known: dict[ir.Value, ir.Value]) -> ir.Value:
-    """Widen a (B, 1, 1, T) mask to (B, 1, T, T), which ONNX Runtime insists on; once for all.
+def _as_wide(graph: ir.Graph, node: ir.Node, query: ir.Value, given: ir.Value) -> ir.Value:
+    """Keys or values of several kinds of tokens, of as many heads as the queries are.
+
+    Each kind asks with heads of its own number; keys have as many as the most of them.
+    """
+    joined = given.producer()
+    if joined is None or joined.op_type != "Concat":
+        return given
+    scopes = {"scope": scope(node)}
+    begin, axis = (
+        ir.Node("", "Constant", [], [ir.AttrInt64s("value_ints", [n])], metadata_props=scopes)
+        for n in (0, 2)
+    )
+    sizes = [ir.AttrInt64("start", 2), ir.AttrInt64("end", 3)]
+    width = ir.Node("", "Shape", [query], sizes, metadata_props=scopes)
+    bounds = [begin.outputs[0], width.outputs[0], axis.outputs[0]]
+    first = ir.Node("", "Slice", [given, *bounds], metadata_props=scopes)
+    graph.insert_before(node, [begin, axis, width, first])
+    first.outputs[0].shape, first.outputs[0].type = given.shape, given.type
+    return first.outputs[0]
+
+
+def _full_mask(
+    graph: ir.Graph,
+    mask: ir.Value,
+    query: ir.Value,
+    known: dict[tuple[ir.Value, object], ir.Value],
+) -> ir.Value:
+    """Give a (B, 1, 1, T) mask a row for every query, as ONNX Runtime insists; once for all alike.
 
     One of floats, which are added to the scores, gets a name that says so.
     """
     if mask.dtype == ir.DataType.FLOAT and not (mask.name or "").startswith(SUMMAND):
         mask.name = f"{SUMMAND}{mask.name}"
-    if mask.shape is None or len(mask.shape) != 4 or mask.shape[2] != 1:
+    if mask.shape is None or len(mask.shape) != 4 or mask.shape[2] != 1 or query.shape is None:
         return mask
-    if mask not in known:
-        producer = mask.producer()
-        assert producer is not None, "a mask of four dimensions is computed"
+    rows = query.shape[1]
+    if rows == 1:
+        return mask
+    if (mask, rows) not in known:
+        counted, axis = (mask, 3) if rows == mask.shape[3] else (_tokens(graph, rows), 1)
+        bounds = [ir.AttrInt64("start", axis), ir.AttrInt64("end", axis + 1)]
         one = ir.Node("", "Constant", [], [ir.AttrInt64s("value_ints", [1])])
-        tokens = ir.Node("", "Shape", [mask], [ir.AttrInt64("start", 3)])
+        tokens = ir.Node("", "Shape", [counted], bounds)
         sizes = [one.outputs[0], one.outputs[0], tokens.outputs[0], one.outputs[0]]
         shape = ir.Node("", "Concat", sizes, [ir.AttrInt64("axis", 0)])
-        square = ir.Node("", "Expand", [mask, shape.outputs[0]])
-        graph.insert_after(producer, [one, tokens, shape, square])
-        known[mask] = square.outputs[0]
-    return known[mask]
+        full = ir.Node("", "Expand", [mask, shape.outputs[0]])
+        producer = mask.producer()
+        assert producer is not None, "a mask of four dimensions is computed"
+        graph.insert_after(producer, [one, tokens, shape, full])
+        known[mask, rows] = full.outputs[0]
+    return known[mask, rows]
+
+
+def _tokens(graph: ir.Graph, count: object) -> ir.Value:
+    """The first so many tokens (B, count, width) that are there whatever is dropped."""
+    return next(
+        value
+        for node in graph
+        for value in node.outputs
+        if value.shape is not None and len(value.shape) == 3 and value.shape[1] == count
+        if not any(_numbered_prefixes(scope(node)))
+    )
 
 
 def _split_heads(value: ir.Value | None) -> tuple[ir.Value, int] | None:
@@ -312,7 +356,8 @@ def _scope_of(value: ir.Value) -> str:
 
 
 def bypasses(graph: ir.Graph) -> dict[str, Alternative]:
-    """Module paths ending in a number whose output has the shape of one input: droppable blocks."""
+    """Module paths ending in a number whose outputs have the shape of one input each: droppable
+    blocks."""
     paths = {path for node in graph for path in _numbered_prefixes(scope(node))}
     found = {path: _bypass(graph, path) for path in sorted(paths)}
     return {path: bypass for path, bypass in found.items() if bypass is not None}
@@ -373,18 +418,21 @@ def _bypass(graph: ir.Graph, path: str) -> Alternative | None:
     region = [node for node in graph if within(scope(node), path)]
     inside = set(region)
     outputs = [v for node in region for v in node.outputs if _leaves(v, inside)]
-    if len(outputs) != 1:
-        return None
     inputs = {
         value
         for node in region
         for value in node.inputs
         if value is not None and value.producer() not in inside and not value.is_initializer()
     }
-    fitting = [value for value in inputs if value.shape == outputs[0].shape]
-    if len(fitting) != 1:
+    pairs = [
+        (source.name or "", output.name or "")
+        for output in outputs
+        for source in inputs
+        if source.shape == output.shape
+    ]
+    if not len(outputs) == len({source for source, _ in pairs}) == len(pairs) > 0:
         return None
-    return Alternative(fitting[0].name or "", outputs[0].name or "")
+    return Alternative(*pairs[0], pairs[1:])
 
 
 def _leaves(value: ir.Value, inside: set[ir.Node]) -> bool:

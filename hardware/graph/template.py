@@ -26,11 +26,19 @@ DROPPED = "dropped"
 class Alternative(NamedTuple):
     """What one choice for a module means: whoever reads `output` reads `input` instead.
 
-    Of the module only what lies in a part named like the choice is left.
+    Of the module only what lies in a part named like the choice is left. more: further outputs,
+    each behind what is read instead.
     """
 
     input: str
     output: str
+    more: Sequence[Sequence[str]] = ()
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Output -> what is read instead."""
+        further = {output: source for source, output in self.more}
+        return {} if self.is_own else {self.output: self.input, **further}
 
     @property
     def is_own(self) -> bool:
@@ -161,7 +169,7 @@ class Template:
     def _left(self, choices: Mapping[str, str]) -> list[onnx.NodeProto]:
         """Copies of the nodes that these choices leave, reading as they say."""
         taken = [self.alternatives[path][choice] for path, choice in choices.items()]
-        renamed = {found.output: found.input for found in taken if not found.is_own}
+        renamed = {output: source for found in taken for output, source in found.renamed.items()}
         kept = []
         for node in self.model.graph.node:
             if _is_cut(scope(node), choices):

@@ -144,7 +144,7 @@ def _heads(template: Template, weights: Weights) -> dict[str, int]:
 
     Raises ValueError where rows of a projection are left that make no whole head.
     """
-    found = {}
+    found: dict[str, int] = {}
     for node in template.model.graph.node:
         if node.op_type != "Attention":
             continue
@@ -152,7 +152,8 @@ def _heads(template: Template, weights: Weights) -> dict[str, int]:
             projection = template.projection(value)
             if projection in weights:
                 size, rows = template.head_size(node), len(weights[projection])
-                found[node.name], rest = divmod(rows, size)
+                heads, rest = divmod(rows, size)
+                found.setdefault(node.name, heads)  # of the queries: keys may have more
                 if rest:
                     raise ValueError(
                         f"weights: {projection} has {rows} rows, no multiple of the head size "

@@ -20,7 +20,7 @@ from hardware.session import Arrays, open_session
 from hardware.target import Target
 from nas.delivery.model_card import is_plainly_resized
 from nas.run.run_folder import read_json
-from supernets.data.account import SplitSource
+from supernets.data.account import SplitSource, TextAboutImages
 from supernets.data.image_preprocessor import BACKEND, IMAGE_PROCESSOR_FILE, MODES
 from supernets.pretrained.config_json import network_fields
 from supernets.tasks.task import Task
@@ -82,6 +82,8 @@ def _length(sample: Any) -> int:
     """Pixels of a picture, bytes of a file, letters of a text or of all its parts."""
     if isinstance(sample, Image.Image):
         return sample.width * sample.height
+    if isinstance(sample, TextAboutImages):
+        return len(sample.text)
     return len(sample) if isinstance(sample, str | bytes) else sum(map(len, sample))
 
 
@@ -91,8 +93,27 @@ def _is_served(folder: Path) -> bool:
 
 def preparation(folder: Path, shape: Arrays) -> Prepare:
     """What makes a model's inputs, by the files of its folder, in the shape of these."""
-    if (folder / IMAGE_PROCESSOR_FILE).exists():
+    if "input_ids" not in shape:
         return _of_images(folder)
+    if "pixel_values" in shape:
+        return _of_both(folder, shape)
+    return _of_texts(folder, shape)
+
+
+def _of_both(folder: Path, shape: Arrays) -> Prepare:
+    images, texts = _of_images(folder), {n: a for n, a in shape.items() if n != "pixel_values"}
+    encode = _of_texts(folder, texts)
+    several = shape["pixel_values"].shape[:-3]
+
+    def prepare(samples: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        pixels = images([image for sample in samples for image in sample.images])["pixel_values"]
+        pixels = pixels.reshape(-1, *several[1:], *pixels.shape[1:])
+        return {"pixel_values": pixels, **encode([sample.text for sample in samples])}
+
+    return prepare
+
+
+def _of_texts(folder: Path, shape: Arrays) -> Prepare:
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     length = shape["input_ids"].shape[1]
     tokenizer.enable_truncation(length)

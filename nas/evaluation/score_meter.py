@@ -75,7 +75,8 @@ def required_finite(found: Predictions) -> Predictions:
 def _served(arrays: Arrays, rows: slice) -> Arrays:
     """Some rows of a batch; texts without the columns that only pad them."""
     part = {name: array[rows] for name, array in arrays.items()}
-    if "attention_mask" in part:
-        length = int(part["attention_mask"].sum(axis=1).max())
-        part = {name: array[:, :length] for name, array in part.items()}
-    return part
+    mask = part.get("attention_mask")
+    if mask is None:
+        return part
+    length = int(mask.sum(axis=1).max())
+    return {name: a[:, :length] if a.shape == mask.shape else a for name, a in part.items()}

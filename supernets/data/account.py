@@ -120,11 +120,20 @@ class DataAccount:
 
 
 @dataclass(frozen=True)
+class TextAboutImages:
+    """A text and the images that it is about, as their files hold them or as pictures."""
+
+    images: tuple[Any, ...]
+    text: str
+
+
+@dataclass(frozen=True)
 class SplitSource:
     """What is known of one split's rows: targets used (see `Values`), how to hash inputs `(n,)`.
 
     sample: a row's input as it was found: a text, a pair `(first, second)`, a list of words, the
-    bytes of a picture's file, or a picture (`PIL.Image.Image`) where there is no file.
+    bytes of a picture's file, a picture (`PIL.Image.Image`) where there is no file, or a text about
+    such ones.
     """
 
     labels: Values

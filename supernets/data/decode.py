@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,7 @@ from torch import Tensor
 from supernets.data.fingerprint import Hashes, hash_contents
 from supernets.data.hf_datasets import Table
 from supernets.data.image_preprocessor import ImagePreprocessor
+from supernets.data.images import PixelsOf
 from supernets.data.labels import Rows
 
 MEMORY_BYTES = 2 * 1024**3
@@ -206,6 +207,27 @@ class ImageFiles:
 
 
 @dataclass(frozen=True)
+class SharedFiles:
+    """Images that several rows may have. index: the place of each row's among the files `(n,)`."""
+
+    files: ImageFiles
+    index: Tensor
+
+    def prepared(self, preprocessor: ImagePreprocessor) -> PixelsOf:
+        """See `Pictures`; each image is kept once."""
+        return PixelsOf(self.files.prepared(preprocessor), self.index)
+
+    def sample(self, position: int) -> bytes | Image.Image:
+        """What the file of a row's image holds, or the picture that values make."""
+        return self.files.sample(int(self.index[position]))
+
+    def hashes(self) -> Hashes:
+        """A hash of each row's image, `(n,)`."""
+        found: Hashes = self.files.hashes()[self.index.numpy()]
+        return found
+
+
+@dataclass(frozen=True)
 class DecodedFiles:
     """Images that are decoded each time they are read."""
 
@@ -230,10 +252,28 @@ class LoadedImages:
     not be read, by reason.
     """
 
-    pixels: Tensor | DecodedFiles
-    pictures: ImageFiles
+    pixels: Tensor | DecodedFiles | PixelsOf
+    pictures: ImageFiles | SharedFiles
     kept: Rows
     unreadable: Counter[str]
+
+    def part(self, positions: Rows) -> LoadedImages:
+        """Those at these positions of the ones that can be used."""
+        index = torch.from_numpy(positions)
+        pictures = self.pictures
+        if isinstance(pictures, SharedFiles):
+            picked: ImageFiles | SharedFiles = SharedFiles(pictures.files, pictures.index[index])
+        else:
+            picked = replace(pictures, rows=pictures.rows[positions])
+        return LoadedImages(PixelsOf(self.pixels, index), picked, positions, self.unreadable)
+
+    def shared(self, places: Rows) -> LoadedImages:
+        """Those of rows that name these images by their places `(n,)`."""
+        rows = np.flatnonzero(np.isin(places, self.kept))
+        index = torch.from_numpy(np.searchsorted(self.kept, places[rows]))
+        assert isinstance(self.pictures, ImageFiles)
+        pixels, pictures = PixelsOf(self.pixels, index), SharedFiles(self.pictures, index)
+        return LoadedImages(pixels, pictures, rows, self.unreadable)
 
 
 def load_images(
@@ -249,6 +289,12 @@ def load_images(
     and if none can be read. If they do not fit into memory and none is to be skipped, only what
     stands at the beginning of each file is looked at now.
     """
+    if table.pictures is not None:
+        named = np.array(table.column(column))
+        used, places = np.unique(named, return_inverse=True)
+        whole = replace(table, data=table.pictures, rows=used, pictures=None)
+        found_ones = load_images(whole, column, preprocessor, skip_broken, folder)
+        return found_ones.shared(places)
     files = ImageFiles(_undecoded(table.data, column), column, table.rows, folder)
     keep, positions = files.fit_into_memory(preprocessor), np.arange(len(table.rows))
     glance = not keep and not skip_broken

@@ -51,6 +51,7 @@ class Table:
     """Rows of one data set that make a split, and what is asked about each (see `Values`).
 
     found: rows there were, those left out included. left_out: how many of them, by reason.
+    pictures: the images that rows name by their places, where they do.
     """
 
     data: Dataset
@@ -58,6 +59,7 @@ class Table:
     labels: Values
     found: int
     left_out: Mapping[str, int]
+    pictures: Dataset | None = None
 
     def column(self, name: str) -> Sequence[Any]:
         """One column of these rows."""
@@ -75,13 +77,15 @@ class Table:
         """The rows that are not at these positions, and those that are, as a split of their own."""
         kept = np.setdiff1d(np.arange(len(self.rows)), taken)
         rest = replace(self.kept(kept, ""), found=self.found - len(taken), left_out=self.left_out)
-        return rest, Table(self.data, self.rows[taken], self.labels[taken], len(taken), {})
+        rows, labels = self.rows[taken], self.labels[taken]
+        return rest, Table(self.data, rows, labels, len(taken), {}, self.pictures)
 
 
 @dataclass(frozen=True)
 class Tables:
     """The three splits, never overlapping, and what the user should know about them.
 
+    inputs: columns of images, or of texts. about: the column of texts about the images, if any.
     unused: rows and files that are of no split, by reason. task: its name.
     """
 
@@ -93,13 +97,19 @@ class Tables:
     notes: tuple[str, ...]
     unused: Mapping[str, int]
     task: str
+    about: str | None = None
 
 
 def open_tables(
-    settings: DataSettings, kind: str, task: str | None = None, hint: str | None = None
+    settings: DataSettings,
+    kind: str,
+    task: str | None = None,
+    hint: str | None = None,
+    texts_too: bool = False,
 ) -> Tables:
     """Open a data set of texts (`kind` "text") or images ("image") and divide it.
 
+    texts_too: whether the model also reads texts about images, if there are any.
     task: what is asked about the rows, None where their columns tell; hint: what the checkpoint is
     for, as far as it says.
 
@@ -107,6 +117,12 @@ def open_tables(
     """
     opened = _open(settings, kind)
     found = _splits(opened.splits, settings)
+    pictures = {
+        name: opened.pictures[theirs]
+        for name, split in found.items()
+        for theirs, taken in opened.splits.items()
+        if split is taken and theirs in opened.pictures
+    }
     unused = {_counted(why, names): len(names) for why, names in opened.unused.items()}
     for name, split in opened.splits.items():
         if not any(split is taken for taken in found.values()):
@@ -114,7 +130,8 @@ def open_tables(
     found = {name: _with_columns_of(found["train"], split) for name, split in found.items()}
     labels = _label_columns(found["train"], settings, task, hint)
     task = task or _told(found["train"], settings, labels, kind, hint)
-    inputs = _input_columns(found["train"], settings, kind, task)
+    inputs = _input_columns(found["train"], settings, kind, task, pictures.get("train"))
+    about = _about(found["train"], settings, texts_too) if kind == "image" else None
     scored = task == "embedding" and len(inputs) == 2
     targets = (read_scores if scored and labels else READERS[task])(found, labels)
     notes = list(targets.notes)
@@ -123,8 +140,10 @@ def open_tables(
         if name != "train" and len(given) and not given.any():
             unused[f"rows of the {name} split, which has no labels"] = len(given)
         else:
-            whole[name] = _complete(found[name], targets, inputs, kind, name)
-    tables = _set_aside(whole, settings, notes)
+            columns = inputs if about is None else (*inputs, about)
+            table = _complete(found[name], targets, columns, name, len(inputs) * (kind == "image"))
+            whole[name] = replace(table, pictures=pictures.get(name))
+    tables = _set_aside(whole, settings, notes, inputs[0])
     capped = {
         name: table.kept(at_most(table.labels, settings.most(name)), BEYOND.format(name))
         for name, table in tables.items()
@@ -143,6 +162,7 @@ def open_tables(
         notes=tuple(notes),
         unused=unused,
         task=task,
+        about=about,
     )
 
 
@@ -259,9 +279,14 @@ def _plain(name: str) -> str:
     return name.strip().lower()
 
 
-def _input_columns(data: Dataset, settings: DataSettings, kind: str, task: str) -> tuple[str, ...]:
+def _input_columns(
+    data: Dataset, settings: DataSettings, kind: str, task: str, pictures: Dataset | None
+) -> tuple[str, ...]:
     if kind == "image":
-        return (_one(data, settings.image_column, image_columns(data), "image_column"),)
+        if isinstance(settings.image_column, tuple):
+            return tuple(_one(data, name, [], "image_column") for name in settings.image_column)
+        there = image_columns(data if pictures is None else pictures)
+        return (_one(data, settings.image_column, there, "image_column"),)
     if task == "tokens":
         return (_words(data, settings),)
     pair = _pair(data, settings)
@@ -271,6 +296,20 @@ def _input_columns(data: Dataset, settings: DataSettings, kind: str, task: str) 
             f"{', '.join(data.column_names)}"
         )
     return pair or (_text(data, settings),)
+
+
+def _about(data: Dataset, settings: DataSettings, texts_too: bool) -> str | None:
+    """The column of texts about images: the one asked for, or one of a usual name."""
+    if not texts_too:
+        if settings.text_column is not None:
+            raise ValueError(
+                "data.text_column: the model reads images alone; leave it out, or give a model of "
+                "images and texts"
+            )
+        return None
+    if settings.text_column is None:
+        return next(iter(_called(TEXT_NAMES, _strings(data))), None)
+    return _one(data, settings.text_column, [], "text_column")
 
 
 def _pair(data: Dataset, settings: DataSettings) -> tuple[str, str] | None:
@@ -302,15 +341,19 @@ def _words(data: Dataset, settings: DataSettings) -> str:
 
 
 def _text(data: Dataset, settings: DataSettings) -> str:
-    strings = [
-        name
-        for name, feature in data.features.items()
-        if isinstance(feature, Value) and feature.dtype in ("string", "large_string")
-    ]
+    strings = _strings(data)
     likely = _called(TEXT_NAMES, strings)
     label = settings.label_column
     others = [name for name in strings if name != label and _plain(name) not in LABEL_NAMES]
     return _one(data, settings.text_column, likely or others, "text_column")
+
+
+def _strings(data: Dataset) -> list[str]:
+    return [
+        name
+        for name, feature in data.features.items()
+        if isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+    ]
 
 
 def _label_columns(
@@ -358,9 +401,12 @@ def _one(data: Dataset, asked: str | None, candidates: Sequence[str], field: str
 
 
 def _complete(
-    data: Dataset, targets: Targets, inputs: Sequence[str], kind: str, split: str
+    data: Dataset, targets: Targets, inputs: Sequence[str], split: str, images: int
 ) -> Table:
-    """The rows that have a label and a text. Raises ValueError for a column that is not there."""
+    """The rows that have a label and a text. Raises ValueError for a column that is not there.
+
+    images: how many of the inputs, the first ones, are images.
+    """
     for name in inputs:
         if name not in data.column_names:
             raise ValueError(
@@ -369,7 +415,8 @@ def _complete(
             )
     table = Table(data, np.arange(len(data)), targets.values[split], len(data), {})
     table = table.kept(np.flatnonzero(targets.given[split]), "without a label")
-    if kind == "image":
+    inputs = inputs[images:]
+    if not inputs:
         return table
     if is_list(data.features[inputs[0]]):
         return _with_words(table, inputs[0], split)
@@ -392,13 +439,27 @@ def _with_words(table: Table, column: str, split: str) -> Table:
 
 
 def _set_aside(
-    whole: Mapping[str, Table], settings: DataSettings, notes: list[str]
+    whole: Mapping[str, Table], settings: DataSettings, notes: list[str], image: str
 ) -> dict[str, Table]:
-    """Take missing splits from train, the same rows every time."""
+    """Take missing splits from train, the same rows every time; whole images where rows share them.
+
+    image: the column of their places.
+    """
     tables, train = dict(whole), whole["train"]
     for name in ("test", "validation"):
         if name not in tables:
-            taken = spread(train.labels, round(settings.holdout * len(whole["train"].rows)))
+            wanted = round(settings.holdout * len(whole["train"].rows))
+            taken = spread(train.labels, wanted)
+            if train.pictures is not None:
+                taken = _of_whole_images(np.array(train.column(image)), wanted)
             train, tables[name] = train.parted(taken)
             notes.append(f"data: no {name} split; {len(taken)} rows of train are set aside for it")
     return {**tables, "train": train}
+
+
+def _of_whole_images(places: Rows, wanted: int) -> Rows:
+    """Positions of about so many rows, all of each image that one of them is about."""
+    images, of_image, counts = np.unique(places, return_inverse=True, return_counts=True)
+    shuffled = np.random.default_rng(SPLIT_SEED).permutation(len(images))
+    before = np.cumsum(counts[shuffled]) - counts[shuffled]
+    return np.flatnonzero(np.isin(of_image, shuffled[before < wanted]))

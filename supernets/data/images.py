@@ -1,4 +1,4 @@
-"""Splits of images, and what changes training images at random.
+"""Splits of images and of texts about them, and what changes training images at random.
 
 B batch, C channels, H height, W width
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -16,8 +17,10 @@ from torch.nn import functional as F
 
 from supernets.data.data import CPU, Batch, batch_indices
 from supernets.data.image_preprocessor import ImagePreprocessor
+from supernets.data.text import TextPreprocessor, TextSplit
+from supernets.settings import Kind
 from supernets.tasks.classification import CLASSIFICATION
-from supernets.tasks.task import Task
+from supernets.tasks.task import Targets, Task
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -89,10 +92,17 @@ class ImageSplit:
     ) -> Iterator[Batch]:
         """Yield batches, see `Split`; images are sent as bytes and changed on the device."""
         for rows, own in batch_indices(len(self), batch_size, generator, start):
-            pixels = self.preprocessor.normalise(self.pixels[rows].to(device))
-            if own is not None and augment and self.augmentation is not None:
-                pixels = self.augmentation(pixels, own)
+            pixels = self.pixels_of(rows, own if augment else None, device)
             yield Batch({"pixel_values": pixels}, self.labels[rows], rows).to(device)
+
+    def pixels_of(
+        self, rows: Tensor, generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
+        """Some images `(B, C, H, W)`, with a generator changed as the augmentation does it."""
+        pixels = self.preprocessor.normalise(self.pixels[rows].to(device))
+        if generator is None or self.augmentation is None:
+            return pixels
+        return self.augmentation(pixels, generator)
 
 
 @dataclass(frozen=True)
@@ -143,3 +153,87 @@ class RandomAffine:
         theta = torch.stack(rows, dim=1).view(-1, 2, 3)
         grid = F.affine_grid(theta, list(pixels_BCHW.shape), align_corners=False)
         return F.grid_sample(pixels_BCHW, grid, padding_mode="border", align_corners=False)
+
+
+@dataclass(frozen=True)
+class ImageTextPreprocessor:
+    """An image processor and a tokenizer, each beside the other in an exported folder.
+
+    count: how many images a text is about.
+    """
+
+    images: ImagePreprocessor
+    texts: TextPreprocessor
+    count: int = 1
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What a sample has."""
+        image: Kind = "image"
+        return (*[image] * self.count, "text")
+
+    def save(self, folder: Path, image_size: int | None = None) -> None:
+        """Write the files of both."""
+        self.images.save(folder, image_size)
+        self.texts.save(folder)
+
+
+@dataclass(frozen=True)
+class ImageTextSplit:
+    """Texts with targets, and the images that each is about, row by row."""
+
+    images: tuple[ImageSplit, ...]
+    texts: TextSplit
+
+    @property
+    def task(self) -> Task:
+        """What is asked about the samples."""
+        return self.texts.task
+
+    @property
+    def labels(self) -> Targets:
+        """The target of every sample."""
+        return self.texts.labels
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each text `(n,)`."""
+        return self.texts.lengths
+
+    @property
+    def augmented(self) -> bool:
+        """Whether samples are changed at random."""
+        return self.texts.augmented or any(split.augmented for split in self.images)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.texts)
+
+    def part(self, rows: Tensor) -> ImageTextSplit:
+        """These samples alone."""
+        return ImageTextSplit(
+            tuple(split.part(rows) for split in self.images), self.texts.part(rows)
+        )
+
+    def resized_to(self, image_size: int | None) -> ImageTextSplit:
+        """The same with images of this size."""
+        return replace(self, images=tuple(split.resized_to(image_size) for split in self.images))
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augment: bool = True,
+        start: int = 0,
+        device: torch.device = CPU,
+    ) -> Iterator[Batch]:
+        """Yield batches, see `Split`; shuffled ones have texts of like length."""
+        for rows, own in batch_indices(len(self), batch_size, generator, start, self.lengths):
+            changed = own if augment else None
+            pixels = [split.pixels_of(rows, changed, device) for split in self.images]
+            inputs = {
+                "pixel_values": torch.stack(pixels, dim=1) if pixels[1:] else pixels[0],
+                **self.texts.inputs_of(rows, changed),
+            }
+            yield Batch(inputs, self.texts.labels_of(rows), rows).to(device)

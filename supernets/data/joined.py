@@ -24,8 +24,13 @@ def _holds_images(feature: object) -> bool:
     return isinstance(feature, Image) or (isinstance(feature, Value) and "binary" in feature.dtype)
 
 
-def join_images(tables: Mapping[str, Dataset], key: str, split: str, unused: Unused) -> Dataset:
-    """The rows of a split, each with its image; those without, and other images, count as unused.
+def join_images(
+    tables: Mapping[str, Dataset], key: str, split: str, unused: Unused
+) -> tuple[Dataset, Dataset]:
+    """The rows of a split that have an image, and the images, which are not copied.
+
+    In the columns of images rows have places in the second table. Rows without an image, and
+    images without a row, count as unused.
 
     tables: by file name, of rows and of images. Raises ValueError for a table without the column,
     two images of one name, or a split in which no row has an image.
@@ -56,10 +61,11 @@ def join_images(tables: Mapping[str, Dataset], key: str, split: str, unused: Unu
     _count(unused, f"rows of the {split} split whose image is absent", absent)
     _count(unused, f"images of the {split} split that no row names", [f"{key} {n}" for n in others])
     found = [place[name] for name, one in zip(asked, there, strict=True) if one]
-    pictures = images.select_columns(image_columns(images)).select(found)
+    pictures = images.select_columns(image_columns(images))
     kept = rows.select(np.flatnonzero(there).tolist())
-    joined: Dataset = concatenate_datasets([kept, pictures], axis=1)
-    return joined
+    for name in pictures.column_names:
+        kept = kept.add_column(name, found, feature=Value("int64"))
+    return kept, pictures
 
 
 def _one_kind(tables: Mapping[str, Dataset], images: bool, key: str, split: str) -> Dataset:

@@ -32,10 +32,14 @@ SAVED = ("dataset_dict.json", "state.json")  # written by `save_to_disk` of the 
 
 @dataclass(frozen=True)
 class Opened:
-    """Tables by split, and what lies beside them."""
+    """Tables by split, and what lies beside them.
+
+    pictures: by split, images that rows name by their places, see `joined`.
+    """
 
     splits: Mapping[str, Dataset]
     unused: Unused = field(default_factory=dict)
+    pictures: Mapping[str, Dataset] = field(default_factory=dict)
 
 
 def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
@@ -55,7 +59,8 @@ def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
         )
     asked = [getattr(settings, f"{name}_split") for name in ("train", "validation", "test")]
     asked, train = [name for name in asked if name is not None], settings.train_split or "train"
-    if kind == "image" and files.images and not _has_metadata(files):
+    about = _has_metadata(files) or settings.text_column is not None
+    if kind == "image" and files.images and not about:
         files.leave_out("tables beside images", files.tables)
         return _open_images(files, asked, train)
     if not files.tables:
@@ -64,7 +69,7 @@ def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
         files.leave_out("images", files.images)
     parts = {"train": [path]} if path.is_file() else table_splits(files, asked, train)
     if settings.join_column is not None:
-        return Opened(_joined(files, parts, settings, kind), files.unused)
+        return _joined(files, parts, settings, kind)
     splits = {name: read_tables(paths, path, settings, kind) for name, paths in parts.items()}
     if kind == "image":
         _count_unnamed(files, splits)
@@ -73,15 +78,17 @@ def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
 
 def _joined(
     files: Files, parts: Mapping[str, list[Path]], settings: DataSettings, kind: str
-) -> dict[str, Dataset]:
+) -> Opened:
     """The splits, with images from tables of their own; one of no split is for all of them."""
     common = [files.root / name for name in files.unused.pop(NO_SPLIT, [])]
-    splits = {}
+    splits, pictures = {}, {}
     for split, paths in parts.items():
         given = {p.name: read_tables([p], files.root, settings, kind) for p in [*paths, *common]}
         assert settings.join_column is not None
-        splits[split] = join_images(given, settings.join_column, split, files.unused)
-    return splits
+        splits[split], pictures[split] = join_images(
+            given, settings.join_column, split, files.unused
+        )
+    return Opened(splits, files.unused, pictures)
 
 
 def _has_metadata(files: Files) -> bool:

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from supernets.data.data import CPU, Batch, batch_indices
 from supernets.data.taught import Taught
+from supernets.settings import DataSettings
 from supernets.tasks.classification import CLASSIFICATION
 from supernets.tasks.task import UNASKED, Targets, Task
 
@@ -214,12 +215,18 @@ class TextSplit:
     ) -> Iterator[Batch]:
         """Yield batches padded to their longest text, see `Split`; shuffled ones of like length."""
         for rows, own in batch_indices(len(self), batch_size, generator, start, self.lengths):
-            inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id, self.inputs)
-            if own is not None and augment and self.noise is not None:
-                inputs["input_ids"] = self.noise(inputs["input_ids"], own)
-            yield Batch(inputs, self._wanted(rows), rows).to(device)
+            inputs = self.inputs_of(rows, own if augment else None)
+            yield Batch(inputs, self.labels_of(rows), rows).to(device)
 
-    def _wanted(self, rows: Tensor) -> Tensor:
+    def inputs_of(self, rows: Tensor, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Some texts as inputs `(B, longest)`, with a generator changed as the noise does it."""
+        inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id, self.inputs)
+        if generator is not None and self.noise is not None:
+            inputs["input_ids"] = self.noise(inputs["input_ids"], generator)
+        return inputs
+
+    def labels_of(self, rows: Tensor) -> Tensor:
+        """The targets of some texts."""
         if isinstance(self.labels, Tensor):
             return self.labels[rows]
         given = [self.labels[row] for row in rows.tolist()]
@@ -237,6 +244,26 @@ def pad(texts: Sequence[Tensor], pad_id: int, names: Iterable[str]) -> dict[str,
         mask[row, :length] = 1
     made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
     return {name: made[name] for name in names}
+
+
+def longest(settings: DataSettings, positions: int) -> int:
+    """Most tokens of a text. Raises ValueError for more than a model has positions."""
+    length = settings.max_length or positions
+    if length > positions:
+        raise ValueError(
+            f"data.max_length: {length} tokens, but the model has {positions} positions; give at "
+            f"most {positions}"
+        )
+    return length
+
+
+def refuse_unknown_ids(preprocessor: TextPreprocessor, vocab_size: int) -> None:
+    """Raise ValueError for a tokenizer of more entries than a model's vocabulary."""
+    if preprocessor.vocab_size > vocab_size:
+        raise ValueError(
+            f"model.checkpoint: the tokenizer gives ids up to {preprocessor.vocab_size - 1}, but "
+            f"the model's vocabulary has {vocab_size} entries; they do not belong together"
+        )
 
 
 def read_tokenizer(folder: Path, words: bool = False) -> PreTrainedTokenizerBase:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from hardware.settings import Settings
+from supernets.settings import Kind
 from supernets.space.space import Architecture, size_in
 
 Size = Annotated[int, Field(gt=0, le=2**24)]
@@ -30,6 +31,15 @@ class Sizes(Settings, ABC):
     def inputs(self) -> tuple[str, ...]:
         """Names of what the network takes."""
 
+    @property
+    @abstractmethod
+    def kinds(self) -> tuple[Kind, ...]:
+        """What the family can be given of a sample."""
+
+    def given(self, kinds: tuple[Kind, ...]) -> Self:
+        """Sizes of the network for samples of these kinds, in their order."""
+        return self
+
     @abstractmethod
     def shrunk(self, architecture: Architecture) -> Self:
         """The nearest sizes to a sub-network's: of those that differ between blocks the largest."""
@@ -45,6 +55,11 @@ class ImageSizes(Sizes):
     def inputs(self) -> tuple[str, ...]:
         """Images alone."""
         return ("pixel_values",)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Images alone."""
+        return ("image",)
 
     @property
     def image_multiple(self) -> int:
@@ -111,6 +126,11 @@ class TextSizes(Sizes):
         return ("input_ids", "attention_mask", *list(self.rows)[1:])
 
     @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Texts alone."""
+        return ("text",)
+
+    @property
     def padding(self) -> int | None:
         """The id at which positions are not counted, where they begin after it; None: at 0."""
         return None
@@ -129,6 +149,10 @@ class TransformerSizes(Sizes):
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.embed_dim // self.num_heads
+
+    def parts(self, index: int) -> tuple[str, ...]:
+        """Parts of a block that have heads and neurons of their own, as its paths go on."""
+        return ("",)
 
     def shrunk(self, architecture: Architecture) -> Self:
         """Depth and stream width are the sub-network's; heads stay, as they keep their width."""

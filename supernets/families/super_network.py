@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -44,6 +45,10 @@ from supernets.tasks.task import Reading
 CONFIG_FILE = "config.json"
 SPACE_FILE = "space.json"
 WEIGHTS_FILE = "model.safetensors"
+
+
+Output = Tensor | tuple[Tensor, ...]
+"""What a block puts out: tokens or maps, or those of several streams."""
 
 
 def described(name: str, module: nn.Module) -> Layer | None:
@@ -136,12 +141,11 @@ class SuperNetwork(nn.Module, ABC):
         """Parameters that end a block's branches: all zero means that the block does nothing."""
 
     @abstractmethod
-    def aligned(
-        self, own: Tensor, full: Tensor, inputs: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def aligned(self, own: Any, full: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What a block put out and what the full network has in its place: `(n, width)` each.
 
-        `inputs` are the active sub-network's. Rows stand for the same token or pixel.
+        own, full: an `Output` each. `inputs` are the active sub-network's. Rows stand for the same
+        token or pixel.
         """
 
     @abstractmethod
@@ -231,7 +235,8 @@ class SuperNetwork(nn.Module, ABC):
                 if id(part.tensor) in owner:
                     size = "active_in" if part.axis else "active_out"
                     per_unit = part.tensor.shape[part.axis] // units.count
-                    found[units.gene].append((owner[id(part.tensor)], size, per_unit))
+                    gene = part.gene or units.gene
+                    found[gene].append((owner[id(part.tensor)], size, per_unit))
         return dict(found)
 
     def path(self) -> list[nn.Module]:

@@ -7,11 +7,15 @@ from supernets.space.dimensions import DepthDimension, SizeDimension
 
 
 def _heads(config: TransformerSizes) -> dict[str, int]:
-    return {f"blocks.{i}.attention.num_heads": config.num_heads for i in range(config.depth)}
+    return {f"{part}.attention.num_heads": config.num_heads for part in _parts(config)}
 
 
 def _neurons(config: TransformerSizes) -> dict[str, int]:
-    return {f"blocks.{i}.mlp.hidden_dim": config.hidden_dim for i in range(config.depth)}
+    return {f"{part}.mlp.hidden_dim": config.hidden_dim for part in _parts(config)}
+
+
+def _parts(config: TransformerSizes) -> list[str]:
+    return [f"blocks.{i}{part}" for i in range(config.depth) for part in config.parts(i)]
 
 
 TRANSFORMER_DIMENSIONS = (

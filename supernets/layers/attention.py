@@ -75,12 +75,25 @@ class Attention(nn.Module):
             q_BTD = turned(q_BTD, (cos[:, :read], sin[:, :read]), self.head_dim)
             k_BTD = turned(k_BTD, turn, self.head_dim)
         q_BNTH, k_BNTH, v_BNTH = map(self._heads, (q_BTD, k_BTD, self.value(x_BTD)))
-        scale = self.scale
-        if self.disentangled is not None and scale is not None:
+        if self.disentangled is not None and self.scale is not None:
             assert mask is not None
-            mask = mask + self.disentangled(q_BNTH, k_BNTH, pairs) * scale
+            mask = mask + self.disentangled(q_BNTH, k_BNTH, pairs) * self.scale
+        return self._mixed(q_BNTH, k_BNTH, v_BNTH, mask)
+
+    def among(self, x_BTD: Tensor, k_BSD: Tensor, v_BSD: Tensor, mask: Tensor) -> Tensor:
+        """Mix tokens by keys and values that are given, of which there may be more heads.
+
+        mask: true where one of the S tokens may be looked at, `(B, 1, 1, S)`.
+        """
+        q_BNTH, k_BNSH, v_BNSH = map(self._heads, (self.query(x_BTD), k_BSD, v_BSD))
+        heads = q_BNTH.shape[1]
+        if k_BNSH.shape[1] > heads:
+            k_BNSH, v_BNSH = k_BNSH[:, :heads], v_BNSH[:, :heads]
+        return self._mixed(q_BNTH, k_BNSH, v_BNSH, mask)
+
+    def _mixed(self, q_BNTH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None) -> Tensor:
         attend = _products if torch.is_autocast_enabled("cpu") else F.scaled_dot_product_attention
-        y_BNTH = attend(q_BNTH, k_BNTH, v_BNTH, mask, scale=scale)
+        y_BNTH = attend(q_BNTH, k_BNSH, v_BNSH, mask, scale=self.scale)
         y_BTD: Tensor = y_BNTH.transpose(1, 2).flatten(2)
         out: Tensor = self.out(y_BTD if self.norm is None else self.norm(y_BTD))
         return out

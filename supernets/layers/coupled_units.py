@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor's axis that holds the units side by side; `leaves` marks weights leaving them."""
+    """A tensor's axis that holds the units side by side; `leaves` marks weights leaving them.
+
+    gene: of the size that says how many of them are used, where that is not the units'.
+    """
 
     tensor: Tensor
     axis: int
     leaves: bool = False
+    gene: str | None = None
 
 
 @dataclass(frozen=True)

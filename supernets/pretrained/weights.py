@@ -90,7 +90,14 @@ def read_weights(
     config, own = network.config, checkpoint_sizes(checkpoint)
     known = hugging_face(config.family)
     given = read_tensors(checkpoint, known)
-    heads = TOKEN_HEADS if task.reads == "tokens" else known.variant_of(own).heads
+    variant, wanted_one = known.variant_of(own), known.variant_of(config)
+    heads = TOKEN_HEADS if task.reads == "tokens" else variant.heads
+    if variant is not wanted_one and head == "keep":
+        raise CheckpointError(
+            f"model.head: keep is not possible, the checkpoint's head is {variant.architecture}'s, "
+            f"the data asks for {wanted_one.architecture}'s; use auto or new"
+        )
+    head = head if variant is wanted_one else "new"
     ready = known.prepare({name: _single(t) for name, t in given.tensors.items()}, own, config)
     wanted = known.renaming(name for name in network.state_dict() if not name.startswith("head."))
     fresh, notes = (

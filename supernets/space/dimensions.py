@@ -71,7 +71,11 @@ class SizeDimension(Dimension):
 
     def problems(self, config: Any, values: Values) -> Iterator[str]:
         """Whole numbers hold for all places, so the smallest of them limits them."""
-        full, multiple = min(self.places(config).values()), self.multiple(config)
+        places, multiple = self.places(config), self.multiple(config)
+        if not places:
+            yield f"space.{self.name}: fixed in a network like this; leave it out"
+            return
+        full = min(places.values())
         for width in values:
             if isinstance(width, str):
                 yield (

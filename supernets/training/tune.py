@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from hardware.formats.format import Format
 from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch, Split
-from supernets.families.super_network import SuperNetwork
+from supernets.families.super_network import Output, SuperNetwork
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
 from supernets.space.space import Architecture, SearchSpace
 from supernets.training.distributed import Ranks
@@ -48,15 +48,19 @@ def unexplained(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @contextmanager
-def outputs_of(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+def outputs_of(blocks: Sequence[nn.Module]) -> Iterator[list[Output]]:
     """Collect what these blocks put out while the body runs, in the order they do."""
-    found: list[Tensor] = []
+    found: list[Output] = []
     hooks = [block.register_forward_hook(lambda *call: found.append(call[-1])) for block in blocks]
     try:
         yield found
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _floats(output: Output) -> Output:
+    return output.float() if isinstance(output, Tensor) else tuple(x.float() for x in output)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Answers:
 
     logits: Tensor
     features: Tensor
-    outputs: Sequence[Tensor] = ()
+    outputs: Sequence[Output] = ()
 
 
 class Distiller(Trainer):
@@ -203,7 +207,7 @@ class Polisher(Distiller):
     def _distance(self, given: Answers, teacher: Answers, inputs: Mapping[str, Tensor]) -> Tensor:
         """Weighted mean of what the blocks leave unexplained."""
         pairs = zip(given.outputs, teacher.outputs, strict=True)
-        aligned = (self.network.aligned(own.float(), full.float(), inputs) for own, full in pairs)
+        aligned = (self.network.aligned(_floats(a), _floats(b), inputs) for a, b in pairs)
         parts = [unexplained(own, full) for own, full in aligned]
         return self.settings.block_weight * torch.stack(parts).mean()
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from numpy.typing import NDArray
+from torch import Tensor
 
 from supernets.data.fingerprint import Hashes, hash_contents
 from supernets.data.labels import NO_LABEL, Rows, number_labels
@@ -70,3 +72,8 @@ def hashes(splits: Mapping[str, Values], names: Sequence[str]) -> dict[str, Hash
         else hash_contents(repr((row.tolist(), *names)).encode() for row in values)
         for split, values in splits.items()
     }
+
+
+def tensors(values: Values) -> Tensor:
+    """Targets as the loss takes them."""
+    return torch.from_numpy(values if values.dtype == np.int64 else values.astype(np.float32))

@@ -1,14 +1,14 @@
-"""BEiT-3's vision half as a classifier of images."""
+"""BEiT-3: a classifier of images, or of texts about them."""
 
 from supernets.families.beit3.config import Beit3Config
+from supernets.families.beit3.dimensions import DIMENSIONS
 from supernets.families.family import Family
-from supernets.families.image_dimensions import IMAGE_DIMENSIONS
 
 FAMILY = Family(
     sizes=Beit3Config,
     model_types=("beit3",),
-    network="supernets.families.image_transformer:ImageSuperNetwork",
+    network="supernets.families.beit3.network:network",
     hugging_face="supernets.families.beit3.hugging_face:HUGGING_FACE",
-    title="A BEiT-3 of images",
-    dimensions=IMAGE_DIMENSIONS,
+    title="A BEiT-3 of images, or of images and texts",
+    dimensions=DIMENSIONS,
 )

@@ -6,8 +6,9 @@ and those of texts with B. transformers has no BEiT-3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import fnmatch
+from collections.abc import Container, Iterable, Mapping
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -24,7 +25,20 @@ from supernets.families.hugging_face import (
 from supernets.families.image_checkpoints import patches_as_matrix, positions_resized
 
 BLOCK, PATCHES = "encoder.layers.{}", "vision_embed.proj.weight"
-POSITIONS = "encoder.embed_positions.A.weight"
+POSITIONS, TEXT_POSITIONS = (f"encoder.embed_positions.{way}.weight" for way in "AB")
+UNREAD = (
+    f"{BLOCK}.self_attn.[qoi]*.B.*",
+    f"{BLOCK}.final_layer_norm.B.*",
+    f"{BLOCK}.ffn.B.*",
+)
+"""Of the half for texts of the last layer: queries and what follows them."""
+_HEADS = {
+    f"head.{theirs}.{kind}": f"head.{ours}.{kind}"
+    for theirs, ours in (("dense1", 0), ("norm2", 1))
+    for kind in ("weight", "bias")
+}
+"""The two heads of texts have the same layers under different names."""
+TEXT_EMBEDDING = "text_embed.weight"
 PREFIX, UNUSED_ROWS = "beit3.", 2
 """What the encoder's names begin with; rows of the table of positions before the first token's."""
 HEAD_WIDTH = 64
@@ -32,16 +46,25 @@ HEAD_WIDTH = 64
 
 
 def prepare(theirs: Mapping[str, Tensor], own: Beit3Config, wanted: Beit3Config) -> Tensors:
-    """Patch convolution as a matrix, positions `(1, T, D)` without unused rows, at our resolution.
+    """Patch convolution as a matrix, positions without unused rows, at our resolution and length.
 
-    The mask token is of pretraining.
+    The mask token is of pretraining, another question's head of no use. Where a text is asked about
+    one image, nothing reads what the last layer makes of the text.
     """
-    ready = dict(theirs)
+    ready = {_HEADS.get(name, name): tensor for name, tensor in theirs.items()}
+    if own.asks != wanted.asks:
+        ready = {name: tensor for name, tensor in ready.items() if not name.startswith("head.")}
     ready.pop("vision_embed.mask_token", None)
     patches_as_matrix(ready, PATCHES)
     if POSITIONS in ready:
         ready[POSITIONS] = ready[POSITIONS][UNUSED_ROWS:].unsqueeze(0)
     positions_resized(ready, own, wanted, 1, POSITIONS)
+    if TEXT_POSITIONS in ready:
+        ready[TEXT_POSITIONS] = ready[TEXT_POSITIONS][UNUSED_ROWS:]
+    if wanted.asks == "question":
+        for pattern in UNREAD:
+            unread = fnmatch.filter(ready, pattern.format(wanted.depth - 1))
+            ready = {name: tensor for name, tensor in ready.items() if name not in unread}
     return ready
 
 
@@ -60,7 +83,16 @@ def _sizes(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> Beit3Con
             "config.json how many heads it has (model_type beit3, encoder_attention_heads)"
         )
     grid = round((len(positions) - UNUSED_ROWS - 1) ** 0.5)
+    texts: dict[str, int] = {"vocab_size": 0}
+    if PREFIX + TEXT_EMBEDDING in weights:
+        rows = len(weights[PREFIX + TEXT_POSITIONS])
+        texts = {
+            "vocab_size": len(weights[PREFIX + TEXT_EMBEDDING]),
+            "max_positions": rows - UNUSED_ROWS,
+        }
     return Beit3Config(
+        **texts,
+        asks=_asked(weights),
         image_size=grid * patch_size,
         channels=channels,
         patch_size=patch_size,
@@ -71,21 +103,47 @@ def _sizes(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> Beit3Con
     )
 
 
+def _asked(names: Container[str]) -> Literal["image", "question", "pair"]:
+    """What the classifier of these weights is for."""
+    if "head.dense2.weight" in names:
+        return "pair"
+    return "question" if "head.3.weight" in names else "image"
+
+
+def _halves(ours: str, theirs: str) -> dict[str, str]:
+    """Names of a layer of both halves, and with images alone."""
+    block, way = f"{BLOCK}.{theirs}", "blocks.{}"
+    return {
+        f"{way}.{ours}": block.format("{}", way="A"),
+        f"{way}.image.{ours}": block.format("{}", way="A"),
+        f"{way}.text.{ours}": block.format("{}", way="B"),
+    }
+
+
 HUGGING_FACE = HuggingFace(
     names={
         "cls_token": "vision_embed.cls_token",
         "pos_embed": POSITIONS,
         "patch_embed": PATCHES.removesuffix(".weight"),
-        "blocks.{}.norm1": f"{BLOCK}.self_attn_layer_norm.A",
-        "blocks.{}.attention.query": f"{BLOCK}.self_attn.q_proj.A",
-        "blocks.{}.attention.key": f"{BLOCK}.self_attn.k_proj.A",
-        "blocks.{}.attention.value": f"{BLOCK}.self_attn.v_proj.A",
-        "blocks.{}.attention.norm": f"{BLOCK}.self_attn.inner_attn_ln.A",
-        "blocks.{}.attention.out": f"{BLOCK}.self_attn.out_proj.A",
-        "blocks.{}.norm2": f"{BLOCK}.final_layer_norm.A",
-        "blocks.{}.mlp.fc1": f"{BLOCK}.ffn.A.fc1",
-        "blocks.{}.mlp.norm": f"{BLOCK}.ffn.A.ffn_layernorm",
-        "blocks.{}.mlp.fc2": f"{BLOCK}.ffn.A.fc2",
+        "word": TEXT_EMBEDDING.removesuffix(".weight"),
+        "place": TEXT_POSITIONS.removesuffix(".weight"),
+        **_halves("norm1", "self_attn_layer_norm.{way}"),
+        **_halves("attention.query", "self_attn.q_proj.{way}"),
+        **_halves("attention.key", "self_attn.k_proj.{way}"),
+        **_halves("attention.value", "self_attn.v_proj.{way}"),
+        **_halves("attention.norm", "self_attn.inner_attn_ln.{way}"),
+        **_halves("attention.out", "self_attn.out_proj.{way}"),
+        **_halves("norm2", "final_layer_norm.{way}"),
+        **_halves("mlp.fc1", "ffn.{way}.fc1"),
+        **_halves("mlp.norm", "ffn.{way}.ffn_layernorm"),
+        **_halves("mlp.fc2", "ffn.{way}.fc2"),
+        "reader.norm": "pooler.norm",
+        "reader.dense": "pooler.dense",
+        "reader.joint": "head.norm1",
+        "reader.image": "encoder.layer_norm.A",
+        "reader.text": "encoder.layer_norm.B",
+        "hidden": "head.0",
+        "hidden_norm": "head.1",
         "norm": "fc_norm",
     },
     fields={
@@ -97,8 +155,16 @@ HUGGING_FACE = HuggingFace(
         "num_heads": Field("encoder_attention_heads"),
         "hidden_dim": Field("encoder_ffn_embed_dim"),
         "layer_norm_eps": Field("layernorm_eps"),
+        "vocab_size": Field("vocab_size", lambda rows: max(0, rows)),
+        "max_positions": Field(
+            "max_source_positions", lambda rows: rows - UNUSED_ROWS, lambda n: n + UNUSED_ROWS
+        ),
     },
-    variants=(Variant("beit3", "BEiT3ForImageClassification", ("head",)),),
+    variants=(
+        Variant("beit3", "BEiT3ForImageClassification", ("head",), {"asks": "image"}),
+        Variant("beit3", "BEiT3ForVisualQuestionAnswering", ("head.3",), {"asks": "question"}),
+        Variant("beit3", "BEiT3ForVisualReasoning", ("head.dense2",), {"asks": "pair"}),
+    ),
     fixed={
         "activation_fn": ("gelu",),
         "multiway": (True,),
@@ -111,7 +177,11 @@ HUGGING_FACE = HuggingFace(
         "rel_pos_buckets": (0,),
         "xpos_rel_pos": (False,),
     },
-    optional=("norm",),
+    optional=(
+        "norm",
+        *("reader.norm", "reader.dense", "reader.joint", "reader.image", "reader.text"),
+        *("hidden", "hidden_norm"),
+    ),
     ignored=("encoder.layer_norm.*", "mlm_head.*", "mim_head.*", "pooler.*"),
     left_out={"the half that reads texts": ("text_embed.*", "*.B.*")},
     defaults={
@@ -123,6 +193,8 @@ HUGGING_FACE = HuggingFace(
         "encoder_attention_heads": 12,
         "encoder_ffn_embed_dim": 3072,
         "layernorm_eps": 1e-5,
+        "vocab_size": 64010,
+        "max_source_positions": 1024,
     },
     prepare=prepare,
     bare=Bare(_is_published, _sizes, str),

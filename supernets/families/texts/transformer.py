@@ -29,6 +29,17 @@ DEFAULT_TOKENS = 128
 """Sequence length where none is given: that at which the papers state BERT's MACs."""
 
 
+def example_length(most: int, wanted: int | None) -> int:
+    """Tokens of a text that stands for others. Raises ValueError for more than there can be."""
+    length = wanted or min(DEFAULT_TOKENS, most)
+    if length > most:
+        raise ValueError(
+            f"target.sequence_length: {length} tokens, but the model has {most} positions; "
+            f"give at most {most}"
+        )
+    return length
+
+
 class TextTransformer(nn.Module):
     """Classifier of texts; blocks keep the index they had in the network they are of.
 
@@ -207,14 +218,7 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
 
         Raises ValueError for more tokens than the network has positions.
         """
-        most = self.config.max_positions
-        length = sequence_length or min(DEFAULT_TOKENS, most)
-        if length > most:
-            raise ValueError(
-                f"target.sequence_length: {length} tokens, but the model has {most} positions; "
-                f"give at most {most}"
-            )
-        shape = (batch_size, length)
+        shape = (batch_size, example_length(self.config.max_positions, sequence_length))
         return {
             name: torch.full(shape, int(name == "attention_mask")) for name in self.config.inputs
         }

@@ -82,8 +82,10 @@ def test_whichever_block_is_last_computes_the_read_tokens_alone(
         np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
         np.testing.assert_allclose(logits, network(**inputs).detach(), atol=1e-5, rtol=1e-5)
         np.testing.assert_allclose(found[-1], wide[-1][:, :reads], atol=1e-5, rtol=1e-5)
-        tokens = [*[wide[0].shape[1]] * (len(network.active_blocks) - 1), reads]
-        assert [x.shape[1] for x in found] == tokens * 2
+        every = wide[-1].shape[1]
+        tokens = [*[every] * (len(network.active_blocks) - 1), reads]
+        rows = [x.shape[0] * x.shape[1] for x in found]  # of queries, tokens may come first
+        assert rows == [len(logits) * count for count in tokens * 2]
         lasts.add(last)
     assert len(lasts) > 1
 

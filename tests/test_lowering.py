@@ -20,7 +20,7 @@ from hardware.formats.int8 import INT8
 from hardware.formats.policy import QuantPolicy
 from hardware.formats.scheme import QuantScheme
 from hardware.graph.lowering import SUMMAND, OpsetError, constant, least_opset, lower
-from hardware.graph.template import Template
+from hardware.graph.template import DOMAIN, Template
 from hardware.writing.materialize import arrays, materialize
 from tests.sample_networks import bert, random_vit, vit
 
@@ -147,3 +147,48 @@ def test_a_template_keeps_its_opset_when_it_is_shortened() -> None:
     _, template = vit()
     newer: Template = replace(template, opset=23)
     assert newer.shortened(["blocks.2"]).opset == 23
+
+
+def linear(name: str, x: str, scope: str = "") -> onnx.NodeProto:
+    """A template's linear layer without a bias, which writes the value of its own name."""
+    node = make_node("Linear", [x, f"{name}.weight"], [name], f"{name}/Linear", domain=DOMAIN)
+    node.metadata_props.add(key="scope", value=scope or name)
+    return node
+
+
+def test_what_query_key_and_value_read_is_turned_once() -> None:
+    node, _ = attention(masked=False)
+    older = lower([*(linear(name, "x") for name in "qkv"), node], None, lambda _: HEAD_SIZE)
+    turns = [n for n in older if n.op_type == "Transpose" and n.input[0] in ("x", *"qkv")]
+    assert [list(n.input) for n in turns] == [["x"]]
+    assert {n.input[0] for n in older if n.op_type == "Linear"} == set(turns[0].output)
+    assert sum(n.op_type == "Transpose" for n in older) == 5  # and three of heads, and one back
+
+
+def test_a_query_of_its_own_and_a_projection_read_twice_are_turned_themselves() -> None:
+    node, _ = attention(masked=False)
+    layers = [linear("q", "first"), linear("k", "x"), linear("v", "x")]
+    older = lower([*layers, node], None, lambda _: HEAD_SIZE)
+    assert {n.input[0] for n in older if list(n.input[:1]) in (["q"], ["x"])} == {"q", "x"}
+    twice = [linear("q", "x"), linear("k", "x"), make_node("Neg", ["k"], ["n"])]
+    node.input[2] = "k"
+    kept = lower([*twice, node], None, lambda _: HEAD_SIZE)
+    assert [n.input[0] for n in kept if n.op_type == "Linear"] == ["x", "x"]
+
+
+@pytest.mark.parametrize(("operator", "power"), [("ReduceMean", 1), ("ReduceL2", 2)])
+def test_axes_go_into_reductions_unless_another_operator_needs_a_newer_opset(
+    operator: str, power: int
+) -> None:
+    def lowered(opset: int | None, *more: onnx.NodeProto) -> list[onnx.NodeProto]:
+        nodes = [make_node(operator, ["x", "axes"], ["r"]), make_node("Add", ["r", "x"], ["y"])]
+        return lower([*nodes, *more], opset, lambda _: 0, {"axes": [1]})
+
+    x: Arrays = {"x": np.random.default_rng(0).random(size=(2, 3, 4), dtype=np.float32)}
+    total = (x["x"] ** power).sum(1, keepdims=True)
+    expected = x["x"] + (total / 3 if power == 1 else np.sqrt(total))
+    assert least_opset(lowered(None)) == 13
+    np.testing.assert_allclose(run(lowered(None), x, 13), expected, rtol=1e-5)
+    for kept in (lowered(18), lowered(None, make_node("BitwiseNot", ["i"], ["j"]))):
+        assert list(kept[0].input) == ["x", "axes"]
+        assert least_opset(kept) == 18

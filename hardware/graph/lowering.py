@@ -7,14 +7,15 @@ asked to be of an opset that has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx.defs import SchemaError, get_schema, has
-from onnx.helper import get_attribute_value, make_node
+from onnx.helper import get_attribute_value, make_attribute, make_node
 
 Constants = Mapping[str, NDArray[np.generic]]
 OLDEST_OPSET = 13
@@ -23,6 +24,10 @@ NEWEST_OPSET = 23
 """The opset that templates are exported in."""
 INTRODUCED = {"Gelu": 20, "Attention": 23}
 """First opset of the operators that can be written with older ones."""
+AXES_GIVEN = 18
+"""First opset in which all reductions take their axes as an input, and none as an attribute."""
+TOKENS_FIRST = (1, 0, 2)
+"""Permutation of (batch, tokens, width), or back."""
 
 SQRT_2, ONE, HALF, ZERO, NEVER = "sqrt2", "1.0", "0.5", "0.0", "-inf"
 THREE, CUBIC, SQRT_2_PI = "3.0", "cubic", "sqrt2pi"
@@ -39,10 +44,12 @@ def lower(
     nodes: Iterable[onnx.NodeProto],
     opset: int | None,
     head_size: Callable[[onnx.NodeProto], int],
+    lists: Mapping[str, Sequence[int]] | None = None,
 ) -> list[onnx.NodeProto]:
     """The nodes, those that `opset` lacks written with older ones; without a number all of them.
 
     head_size: width of the heads of a template's `Attention`.
+    lists: constants that are lists of whole numbers.
     Constants among the new nodes' inputs are those of `constant`.
     Raises OpsetError for an operator that `opset` does not have and that cannot be written so.
     """
@@ -56,6 +63,8 @@ def lower(
             written += _inside(node, _gelu(node))
         else:
             written += _inside(node, _attention(node, head_size(node), masks))
+    written = _turned_once(written)
+    _take_axes_in(written, opset, lists or {})
     newest = max((node for node in written if not node.domain), key=needs, default=None)
     if newest is not None and opset is not None and needs(newest) > opset:
         raise OpsetError(
@@ -129,6 +138,7 @@ def _attention(node: onnx.NodeProto, head_size: int, masks: set[str]) -> Iterato
 
     Tokens go before the batch first, which copies rows, and of one sample moves nothing: the
     second permutation then is one that ONNX Runtime's matrix product takes as its operand's order.
+    (benchmarks/README.md has other ways to split heads.)
     masks: boolean masks that have been turned into summands; the new ones are added.
     """
     attributes = {entry.name: get_attribute_value(entry) for entry in node.attribute}
@@ -142,7 +152,7 @@ def _attention(node: onnx.NodeProto, head_size: int, masks: set[str]) -> Iterato
         ("v", value, (1, 2, 0, 3)),
     ):
         first, heads = f"{y}/{name}/first", f"{y}/{name.upper()}"
-        yield make_node("Transpose", [source], [first], perm=(1, 0, 2))
+        yield make_node("Transpose", [source], [first], perm=TOKENS_FIRST)
         yield make_node("Reshape", [first, split], [heads])
         yield make_node("Transpose", [heads], [f"{y}/{name}"], perm=perm)
     yield make_node("MatMul", [f"{y}/q", f"{y}/k"], [f"{y}/s"])
@@ -159,6 +169,55 @@ def _attention(node: onnx.NodeProto, head_size: int, masks: set[str]) -> Iterato
     yield make_node("MatMul", [f"{y}/p", f"{y}/v"], [f"{y}/o"])
     yield make_node("Transpose", [f"{y}/o"], [f"{y}/O"], perm=(0, 2, 1, 3))
     yield make_node("Reshape", [f"{y}/O", MERGED], [y])
+
+
+def _turned_once(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Bring tokens before the batch in what several projections read, instead of in what each of
+    them puts out."""
+    turns = {node.input[0]: node for node in nodes if _turns(node)}
+    read = Counter(name for node in nodes for name in node.input)
+    found = [n for n in nodes if n.op_type == "Linear" and n.output[0] in turns]
+    found = [node for node in found if read[node.output[0]] == 1]
+    together = Counter(node.input[0] for node in found)
+    moved = {node.output[0]: node.input[0] for node in found if together[node.input[0]] > 1}
+    renamed = {turns[value].output[0]: value for value in moved}
+    written, turned = list[onnx.NodeProto](), set[str]()
+    for node in nodes:
+        if node.output[0] in renamed:
+            continue
+        x = moved.get(node.output[0])
+        if x is not None:
+            node.input[0] = f"{x}/turned"
+            if x not in turned:
+                turned.add(x)
+                turn = make_node("Transpose", [x], [f"{x}/turned"], perm=TOKENS_FIRST)
+                written += _inside(node, [turn])
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        written.append(node)
+    return written
+
+
+def _turns(node: onnx.NodeProto) -> bool:
+    perms = (get_attribute_value(entry) for entry in node.attribute if entry.name == "perm")
+    return node.op_type == "Transpose" and tuple(next(perms, ())) == TOKENS_FIRST
+
+
+def _take_axes_in(
+    nodes: Sequence[onnx.NodeProto], opset: int | None, lists: Mapping[str, Sequence[int]]
+) -> None:
+    """Give reductions their axes as an attribute where no other operator needs an opset in which
+    they have none."""
+    reductions = [
+        node
+        for node in nodes
+        if node.op_type.startswith("Reduce")
+        and needs(node) >= AXES_GIVEN
+        and node.input[1] in lists
+    ]
+    others = (node for node in nodes if node not in reductions)
+    if reductions and (opset or least_opset(others)) < AXES_GIVEN:
+        for node in reductions:
+            node.attribute.append(make_attribute("axes", lists[node.input.pop()]))
 
 
 def without_defaults(node: onnx.NodeProto) -> None:

@@ -103,7 +103,7 @@ def run_everywhere(path: Path, runtimes: Sequence[Runtime], samples: int) -> lis
     session, found = open_session(str(path), Target()), []
     for start in range(0, samples, AT_ONCE):
         inputs = random_inputs(path, min(AT_ONCE, samples - start), rng)
-        stored = Samples(inputs, predict(session, [inputs]))
+        stored = Samples.of(inputs, lambda given: predict(session, [given]))
         found.append(compare(path, stored, runtimes))
     return [_together(parts) for parts in zip(*found, strict=True)]
 

@@ -148,10 +148,40 @@ def test_files_that_do_not_belong_together_are_refused(folder: Path) -> None:
         verify_folder(folder, [HERE])
 
 
+@pytest.mark.parametrize("rows", ["len(x) >= 32", "len(x) == 1"], ids=["block", "alone"])
+def test_rows_that_are_wrong_in_a_large_batch_or_alone_are_seen(
+    folder: Path, tmp_path: Path, rows: str
+) -> None:
+    code = f"""
+__version__ = "0.1"
+class SessionOptions: pass
+class InferenceSession:
+    def __init__(self, *_, **__): pass
+    def run(self, _, inputs):
+        x = 2 * inputs["x"]
+        x[-1] += {rows}
+        return [x]
+"""
+    samples = Samples.load(folder)
+    Samples(samples.inputs, samples.logits, samples.logits[:1]).save(folder)
+    place = package(tmp_path / "wrong", "onnxruntime", code)
+    (row,) = verify_folder(folder, [Runtime("onnxruntime", place)])
+    assert not row.agrees
+    assert row.difference == pytest.approx(1)
+    assert verify_folder(folder, [HERE])[0].difference == 0
+
+
+def test_samples_of_different_numbers_are_refused(folder: Path) -> None:
+    samples = Samples.load(folder)
+    Samples(samples.inputs, samples.logits[:3]).save(folder)
+    with pytest.raises(DeploymentError, match="different numbers of samples"):
+        verify_folder(folder, [HERE])
+
+
 def test_samples_fit_a_megabyte() -> None:
     assert shipped_samples(4 * 3 * 224 * 224) == 2
     assert shipped_samples(4 * 3 * 96 * 96) == 9
-    assert shipped_samples(300) == 16
+    assert shipped_samples(300) == 32
 
 
 @pytest.mark.parametrize("runtime", installed_runtimes(), ids=str)

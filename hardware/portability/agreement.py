@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,6 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 from rich.table import Table
 
 from hardware.portability.runtimes import (
-    Answer,
     Arrays,
     DeploymentError,
     Runtime,
@@ -26,10 +25,13 @@ from hardware.portability.runtimes import (
 )
 
 SAMPLES_FILE = "samples.npz"
-OUTPUT = "output."
-SAMPLES = 16
+LOGITS, ALONE = "output.logits", "output.alone"
+SAMPLES = 32
 SAMPLE_BYTES = 1 << 20
 """Inputs shipped with a model: so many samples, or as many as this has room for, at least two."""
+TOGETHER = 32
+"""Samples that run at once where the batch is open, repeated if fewer are shipped: kernels that
+take rows by the block go wrong from some number on (ONNX Runtime 1.23.2 on AMX: from 32)."""
 FLOAT_TOLERANCE = 1e-4
 """Largest difference of logits where all is computed in FP32, relative above 1."""
 LOW_TOLERANCE = 0.1
@@ -45,14 +47,35 @@ LOW_PRECISION = {
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs by name, and the logits that the measured model gave for them."""
+    """Inputs by name, and the logits that the measured model gave for them.
+
+    alone: those of the first sample without the others, `(1, ...)`: ranges that are found at run
+    time are the whole batch's. None in folders of version 0.1.0.
+    """
 
     inputs: Arrays
     logits: NDArray[np.float32]
+    alone: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, inputs: Arrays, answer: Callable[[Arrays], NDArray[np.float32]]) -> Samples:
+        """The inputs with what a model answers."""
+        first = {name: array[:1] for name, array in inputs.items()}
+        return cls(inputs, answer(inputs), answer(first))
+
+    @property
+    def repeated(self) -> Samples:
+        """The same, over and over until they are `TOGETHER`: what is found of a batch at run time
+        is its least and its largest value, which repeating leaves as they are."""
+        rows = np.arange(max(TOGETHER, len(self.logits))) % len(self.logits)
+        inputs = {name: array[rows] for name, array in self.inputs.items()}
+        return Samples(inputs, self.logits[rows], self.alone)
 
     def save(self, folder: Path) -> None:
         """Write `samples.npz` beside a model."""
-        arrays = {**self.inputs, f"{OUTPUT}logits": self.logits}
+        arrays = {**self.inputs, LOGITS: self.logits}
+        if self.alone is not None:
+            arrays[ALONE] = self.alone
         np.savez_compressed(folder / SAMPLES_FILE, **arrays)  # type: ignore[arg-type] # as above
 
     @classmethod
@@ -68,9 +91,15 @@ class Samples:
             ) from None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DeploymentError(f"{path}: damaged ({error}); export the model again") from None
-        if f"{OUTPUT}logits" not in arrays:
-            raise DeploymentError(f"{path}: holds no {OUTPUT}logits; export the model again")
-        return cls(arrays, arrays.pop(f"{OUTPUT}logits"))
+        if LOGITS not in arrays:
+            raise DeploymentError(f"{path}: holds no {LOGITS}; export the model again")
+        logits, alone = arrays.pop(LOGITS), arrays.pop(ALONE, None)
+        if any(array.shape[:1] != logits.shape[:1] for array in arrays.values()):
+            raise DeploymentError(
+                f"{path}: holds inputs and {LOGITS} of different numbers of samples; export the "
+                "model again"
+            )
+        return cls(arrays, logits, alone)
 
 
 def shipped_samples(sample_bytes: int) -> int:
@@ -80,7 +109,7 @@ def shipped_samples(sample_bytes: int) -> int:
 
 @dataclass(frozen=True)
 class Agreement:
-    """One runtime beside the stored logits.
+    """One runtime beside the stored logits, of all samples at once and of the first alone.
 
     failure: why there is no answer. difference: largest difference of a logit; top1: share of
     samples with the same largest logit. Within the tolerance only samples can differ there whose
@@ -153,7 +182,10 @@ def verify_folder(folder: Path, runtimes: Sequence[Runtime]) -> list[Agreement]:
 
 def compare(model: Path, samples: Samples, runtimes: Sequence[Runtime]) -> list[Agreement]:
     """The same for a model and samples at hand."""
-    tolerance = _tolerance(model, samples)
+    graph = _graph(model, samples)
+    tolerance = _tolerance(graph, samples)
+    if all(value.type.tensor_type.shape.dim[0].dim_param for value in graph.input):
+        samples = samples.repeated
     return [_compare_one(model, samples, runtime, tolerance) for runtime in runtimes]
 
 
@@ -162,23 +194,27 @@ def _compare_one(model: Path, samples: Samples, runtime: Runtime, tolerance: flo
         answer = runtime.run(model, samples.inputs)
     except DeploymentError as error:
         return Agreement(str(runtime), failure=str(error))
-    if answer.logits.shape != samples.logits.shape:
-        found, stored = list(answer.logits.shape), list(samples.logits.shape)
-        reason = f"{runtime}: logits have the shape {found}, the stored ones {stored}"
-        return Agreement(str(runtime), answer.version, failure=reason)
-    return _agreement(str(runtime), answer, samples.logits, tolerance)
+    pairs = [(answer.logits, samples.logits)]
+    if samples.alone is not None:
+        pairs.append((answer.alone, samples.alone))
+    for found, stored in pairs:
+        if found.shape != stored.shape:
+            shapes = f"the shape {list(found.shape)}, the stored ones {list(stored.shape)}"
+            reason = f"{runtime}: logits have {shapes}"
+            return Agreement(str(runtime), answer.version, failure=reason)
+    differences = [np.abs(found - stored).max() for found, stored in pairs]
+    return Agreement(
+        str(runtime),
+        answer.version,
+        float(np.max(differences)),  # nan, which is within no tolerance, goes through
+        tolerance,
+        float((answer.logits.argmax(axis=-1) == samples.logits.argmax(axis=-1)).mean()),
+        answer.median_ms,
+    )
 
 
-def _agreement(
-    name: str, answer: Answer, stored: NDArray[np.float32], tolerance: float
-) -> Agreement:
-    difference = float(np.abs(answer.logits - stored).max())  # nan compares as not within
-    top1 = float((answer.logits.argmax(axis=-1) == stored.argmax(axis=-1)).mean())
-    return Agreement(name, answer.version, difference, tolerance, top1, answer.median_ms)
-
-
-def _tolerance(path: Path, samples: Samples) -> float:
-    """What logits may differ by. Raises DeploymentError for files that do not belong together."""
+def _graph(path: Path, samples: Samples) -> onnx.GraphProto:
+    """The model's graph. Raises DeploymentError for files that do not belong together."""
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except FileNotFoundError:
@@ -191,6 +227,11 @@ def _tolerance(path: Path, samples: Samples) -> float:
             f"{path.parent}: {SAMPLES_FILE} holds {sorted(samples.inputs)}, the model asks for "
             f"{sorted(names)}; they do not belong together, export the model again"
         )
+    return graph
+
+
+def _tolerance(graph: onnx.GraphProto, samples: Samples) -> float:
+    """What logits may differ by."""
     low = any(tensor.data_type in LOW_PRECISION for tensor in graph.initializer)
     largest = max(1.0, float(np.abs(samples.logits).max()))
     return (LOW_TOLERANCE if low else FLOAT_TOLERANCE) * largest

@@ -45,11 +45,12 @@ def _tried(scheme: QuantScheme, entry: Format, runtimes: Sequence[Runtime]) -> I
     if all(opset.domain != MICROSOFT for opset in model.opset_import):
         return
     inputs = {"x": rng.standard_normal(LAYER.x, np.float32)}
-    answer = predict(open_session(model.SerializeToString(), Target()), [inputs])
+    session = open_session(model.SerializeToString(), Target())
+    samples = Samples.of(inputs, lambda given: predict(session, [given]))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, str(path))
-        for reason in problems(compare(path, Samples(inputs, answer), runtimes)):
+        for reason in problems(compare(path, samples, runtimes)):
             yield (
                 f"quantization: {entry.name} linears with linear: {scheme.linear}, int4_kernel: "
                 f"{scheme.int4_kernel} take a kernel of ONNX Runtime's own, which a runtime that "

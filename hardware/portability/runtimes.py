@@ -29,10 +29,12 @@ class DeploymentError(ValueError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What one runtime made of the stored inputs: logits `(n_samples, ...)`, and its latency."""
+    """What one runtime made of the stored inputs: logits `(n_samples, ...)`, those of the first
+    sample run alone `(1, ...)`, and the latency of that."""
 
     version: str
     logits: NDArray[np.float32]
+    alone: NDArray[np.float32]
     median_ms: float
 
 
@@ -70,7 +72,7 @@ class Runtime:
         self._call([interpreter, script, self.name, model, stored, answered], environment)
         with np.load(answered, allow_pickle=False) as answer:
             median = float(np.median(answer["milliseconds"]))
-            return Answer(str(answer["version"]), answer["logits"], median)
+            return Answer(str(answer["version"]), answer["logits"], answer["alone"], median)
 
     def _in_node(self, model: Path, inputs: Arrays, folder: Path) -> Answer:
         stored, answered = folder / "inputs.json", folder / "outputs.json"
@@ -78,8 +80,11 @@ class Runtime:
         script, place = HERE / "run_in_node.mjs", self.place or Path.cwd()
         self._call(["node", script, self.name, place.resolve(), model, stored, answered])
         answer = json.loads(answered.read_text(encoding="utf-8"))
-        logits = np.array(answer["logits"], np.float32).reshape(answer["shape"])
-        return Answer(answer["version"], logits, float(np.median(answer["milliseconds"])))
+        logits, alone = (
+            np.array(answer[name]["values"], np.float32).reshape(answer[name]["shape"])
+            for name in ("logits", "alone")
+        )
+        return Answer(answer["version"], logits, alone, float(np.median(answer["milliseconds"])))
 
     def _call(
         self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None

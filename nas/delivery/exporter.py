@@ -92,7 +92,7 @@ class Exporter:
         batch = next(iter(self.data.validation.batches(shipped_samples(example))))
         inputs = self.builder.inputs(built.candidate, batch.inputs)
         session = open_session(part / "model.onnx", built.target)
-        Samples(inputs, predict(session, [inputs])).save(part)
+        Samples.of(inputs, lambda given: predict(session, [given])).save(part)
 
     def check_parity(self, candidate: Candidate) -> None:
         """Compare the torch network with its FP32 graph on validation samples."""

@@ -143,7 +143,7 @@ def test_folders_are_laid_out_for_servers_on_request(tmp_path: Path) -> None:
 def test_the_lines_for_browsers_run_under_node(tmp_path: Path, is_text: bool) -> None:
     made = text_model() if is_text else image_model()
     save_model(made, tmp_path / "model.onnx")
-    (tmp_path / "serve.mjs").write_text(browser_code(CONFIG, is_text))
+    (tmp_path / "serve.mjs").write_text(browser_code(CONFIG, ("text",) if is_text else ("image",)))
     (tmp_path / "node_modules").symlink_to(NODE_MODULES)
     done = subprocess.run(
         ["node", "serve.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -158,7 +158,7 @@ def test_the_lines_for_browsers_run_under_node(tmp_path: Path, is_text: bool) ->
 
 
 def test_the_readme_shows_the_same_lines() -> None:
-    code = browser_code({**CONFIG, "num_channels": 3, "image_size": 224}, is_text=False)
+    code = browser_code({**CONFIG, "num_channels": 3, "image_size": 224}, ("image",))
     assert f"```js\n{code}```" in PAGE.read_text(encoding="utf-8")
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from nas.delivery.markdown import markdown_text
 from nas.delivery.results import ValidatedModel, mark, smaller
 from nas.delivery.serving import runs_in, serve_section
 from nas.evaluation.candidate import Candidate
-from supernets.pretrained.config_json import network_fields
+from supernets.pretrained.config_json import size_of
+from supernets.settings import Kind
 from supernets.tasks.classification import CLASSIFICATION
 from supernets.tasks.task import Task
 
@@ -57,6 +59,37 @@ inputs = {{i.name: np.array([values[i.name]], np.int64) for i in session.get_inp
 {output} = session.run(["{output}"], inputs)[0]
 """
 
+BOTH_CODE = """\
+import json
+import numpy as np, onnxruntime
+from PIL import Image, ImageOps
+from tokenizers import Tokenizer
+{more}
+
+def prepared(file):
+    image = ImageOps.exif_transpose(Image.open(file)).convert("{mode}")
+{steps}
+
+
+text = Tokenizer.from_file("tokenizer.json").encode("the text about it")
+inputs = dict(
+    pixel_values={pixels},
+    input_ids=np.array([text.ids]),
+    attention_mask=np.array([text.attention_mask]),
+)
+logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], inputs)[0]
+"""
+RESIZE = """\
+prep = json.load(open("preprocessor_config.json"))
+image = image.resize((prep["size"]["width"], prep["size"]["height"]), prep["resample"])"""
+CHANNELS_FIRST = "return np.atleast_3d(pixels).transpose(2, 0, 1)"
+PROCESSOR_IMPORT = "from transformers import AutoImageProcessor\n"
+PROCESSED = [
+    'processor = AutoImageProcessor.from_pretrained(".", backend="pil")',
+    'return processor(image, return_tensors="np")["pixel_values"][0].astype(np.float32)',
+]
+TWO_IMAGES = 'np.stack([prepared("left.png"), prepared("right.png")])[None]'
+
 TOKENIZER = 'Tokenizer.from_file("tokenizer.json")'
 ONE_TEXT = f'text = {TOKENIZER}.encode("the sentence to look at")'
 PAIR = f'text = {TOKENIZER}.encode("the first text", "the second text")'
@@ -73,13 +106,16 @@ def model_card(
     folder: Path | None = None,
     metric: str = "accuracy",
     task: Task = CLASSIFICATION,
+    sample: Sequence[Kind] = (),
 ) -> str:
     """Markdown: what the model is, what was measured, how to run it in plain ONNX Runtime.
 
     config, preprocessing: what config.json and preprocessor_config.json hold; the latter is None
     for texts. folder: of the model, which says for which servers it is laid out. metric: in words.
-    task: whose answers the code prints.
+    task: whose answers the code prints. sample: what the model is given of one, images or texts by
+    the files if it is not said.
     """
+    sample = sample or (("text",) if preprocessing is None else ("image",))
     lines = [f"# {markdown_text(name)}", "", _composition(candidate), ""]
     if measured is not None:
         lines += [*_measurements(measured, metric), ""]
@@ -88,10 +124,10 @@ def model_card(
         "",
         *([known, ""] if (known := runs_in(measured.agreements if measured else ())) else []),
         "```python",
-        _code(config, preprocessing, task).rstrip(),
+        _code(config, preprocessing, task, sample).rstrip(),
         "```",
         "",
-        *serve_section(name, config, preprocessing is None, folder, task),
+        *serve_section(name, config, sample, folder, task),
     ]
     sizes = [f"| {markdown_text(gene)} | {value} |" for gene, value in candidate.architecture]
     lines += ["## Architecture", "", "| gene | value |", "|---|---|", *sizes, ""]
@@ -99,25 +135,47 @@ def model_card(
     return "\n".join(lines)
 
 
-def _code(config: Mapping[str, Any], preprocessing: Mapping[str, Any] | None, task: Task) -> str:
+def _code(
+    config: Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None,
+    task: Task,
+    sample: Sequence[Kind],
+) -> str:
     """From a sample to the answer."""
-    return _to_logits(config, preprocessing, task) + task.answer_code
+    return _to_logits(config, preprocessing, task, sample) + task.answer_code
 
 
 def _to_logits(
-    config: Mapping[str, Any], preprocessing: Mapping[str, Any] | None, task: Task
+    config: Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None,
+    task: Task,
+    sample: Sequence[Kind],
 ) -> str:
     """Pillow and NumPy where the images are only resized, scaled and normalised."""
     if preprocessing is None:
         pair = task.pair and not task.taught_alone  # an embedder learns from pairs of texts
         text = WORDS if task.reads == "tokens" else PAIR if pair else ONE_TEXT
         return TEXT_CODE.format(text=text, output=task.outputs[0])
-    mode = "L" if network_fields(config)["num_channels"] == 1 else "RGB"
-    if not is_plainly_resized(preprocessing):
-        return PROCESSOR_CODE.format(mode=mode)
+    mode = "L" if size_of(config, "channels") == 1 else "RGB"
+    plain = is_plainly_resized(preprocessing)
+    values = _values(preprocessing) if plain else []
+    if "text" not in sample:
+        code = PILLOW_CODE if plain else PROCESSOR_CODE
+        return code.format(mode=mode, values="\n".join(values))
+    steps = [RESIZE, *values, CHANNELS_FIRST] if plain else PROCESSED
+    pixels = 'prepared("image.png")[None]' if sample.count("image") == 1 else TWO_IMAGES
+    return BOTH_CODE.format(
+        more="" if plain else PROCESSOR_IMPORT,
+        mode=mode,
+        steps=indent("\n".join(steps), " " * 4),
+        pixels=pixels,
+    )
+
+
+def _values(preprocessing: Mapping[str, Any]) -> list[str]:
+    """Lines that scale and normalise the bytes of an image."""
     values = [RESCALE if preprocessing["do_rescale"] else BYTES]
-    values += [NORMALISE] if preprocessing["do_normalize"] else []
-    return PILLOW_CODE.format(mode=mode, values="\n".join(values))
+    return [*values, NORMALISE] if preprocessing["do_normalize"] else values
 
 
 def is_plainly_resized(preprocessing: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from nas.delivery.model_card import is_plainly_resized
 from nas.run.run_folder import read_json
 from supernets.data.account import SplitSource, TextAboutImages
 from supernets.data.image_preprocessor import BACKEND, IMAGE_PROCESSOR_FILE, MODES
-from supernets.pretrained.config_json import network_fields
+from supernets.pretrained.config_json import size_of
 from supernets.tasks.task import Task
 
 LOOKED_AT = 200
@@ -135,7 +135,7 @@ def _of_texts(folder: Path, shape: Arrays) -> Prepare:
 
 def _of_images(folder: Path) -> Prepare:
     config = read_json(folder / IMAGE_PROCESSOR_FILE)
-    mode = MODES[network_fields(read_json(folder / "config.json"))["num_channels"]]
+    mode = MODES[size_of(read_json(folder / "config.json"), "channels")]
 
     def opened(sample: Any) -> Image.Image:
         image = sample if isinstance(sample, Image.Image) else Image.open(io.BytesIO(sample))

@@ -15,7 +15,8 @@ from hardware.portability.agreement import Agreement
 from hardware.portability.triton import CONFIG_FILE, VERSION, triton_config
 from hardware.target import Target
 from nas.experiment.schema import ExportSettings
-from supernets.pretrained.config_json import network_fields
+from supernets.pretrained.config_json import size_of
+from supernets.settings import Kind
 from supernets.tasks.classification import CLASSIFICATION
 from supernets.tasks.embedding import Embedding
 from supernets.tasks.task import Task
@@ -35,6 +36,16 @@ const all = {
   input_ids: tensor((id) => id), attention_mask: tensor(() => 1n), token_type_ids: tensor(() => 0n),
 };
 const inputs = Object.fromEntries(session.inputNames.map((name) => [name, all[name]]));
+"""
+
+BOTH_INPUTS = """\
+const pixels = new Float32Array({length}); // images as preprocessor_config.json says, CHW
+const ids = [2n, 7n, 3n]; // the tokens of one text, as tokenizer.json says
+const tensor = (of) => new ort.Tensor("int64", BigInt64Array.from(ids, of), [1, ids.length]);
+const inputs = {{
+  pixel_values: new ort.Tensor("float32", pixels, {shape}),
+  input_ids: tensor((id) => id), attention_mask: tensor(() => 1n),
+}};
 """
 
 BROWSER_CODE = """\
@@ -90,18 +101,20 @@ def _link(file: Path, place: Path) -> None:
         shutil.copy(file, place)
 
 
-def browser_code(config: Mapping[str, Any], is_text: bool, task: Task = CLASSIFICATION) -> str:
+def browser_code(
+    config: Mapping[str, Any], sample: Sequence[Kind], task: Task = CLASSIFICATION
+) -> str:
     """JavaScript that runs a model in onnxruntime-web, in a browser or under node."""
     output = task.outputs[0]
     answer = LARGEST if task.name in ("classification", "pairs") else ALL.format(output)
-    if is_text:
-        return BROWSER_CODE.format(inputs=TEXT_INPUTS, output=output, answer=answer)
-    fields = network_fields(config)
-    shape = [1, fields["num_channels"], fields["image_size"], fields["image_size"]]
-    length = " * ".join(map(str, shape[1:]))
-    return BROWSER_CODE.format(
-        inputs=IMAGE_INPUTS.format(length=length, shape=shape), output=output, answer=answer
-    )
+    inputs = TEXT_INPUTS
+    if "image" in sample:
+        size, several = size_of(config, "image_size"), [2] if sample.count("image") > 1 else []
+        shape = [1, *several, size_of(config, "channels"), size, size]
+        length = " * ".join(map(str, shape[1:]))
+        inputs = BOTH_INPUTS if "text" in sample else IMAGE_INPUTS
+        inputs = inputs.format(length=length, shape=shape)
+    return BROWSER_CODE.format(inputs=inputs, output=output, answer=answer)
 
 
 def runs_in(agreements: Sequence[Agreement]) -> str:
@@ -123,14 +136,18 @@ def _numbers(version: str) -> list[int]:
 
 
 def serve_section(
-    name: str, config: Mapping[str, Any], is_text: bool, folder: Path | None, task: Task
+    name: str,
+    config: Mapping[str, Any],
+    sample: Sequence[Kind],
+    folder: Path | None,
+    task: Task,
 ) -> list[str]:
     """Lines of Markdown: other ways to serve the model than Python's onnxruntime.
 
     folder: of the model, which says for which servers it is laid out.
     """
     lines = ["## Serve it", "", "In a browser (`npm install onnxruntime-web`):", ""]
-    lines += _fenced("js", browser_code(config, is_text, task))
+    lines += _fenced("js", browser_code(config, sample, task))
     lines += ["In OpenVINO (`pip install openvino`), `inputs` as above:", ""]
     lines += _fenced("python", "import openvino\n\n" + OPENVINO_CODE)
     if isinstance(task, Embedding):
@@ -142,11 +159,13 @@ def serve_section(
             f"`{VERSION}/model.onnx`).",
             "",
         ]
-    if folder is not None and (folder / TRANSFORMERS_JS_FILE).exists():
-        kind, sample = "image-classification", '"image.png"'
-        if is_text:
-            kind, sample = task.pipeline, '"the sentence to look at"'
-        code = TRANSFORMERS_JS_CODE.format(task=kind, name=name, sample=sample)
+    pipelines = {
+        ("image",): ("image-classification", '"image.png"'),
+        ("text",): (task.pipeline, '"the sentence to look at"'),
+    }  # none of its own takes both
+    pipeline = pipelines.get(tuple(sample))
+    if folder is not None and (folder / TRANSFORMERS_JS_FILE).exists() and pipeline is not None:
+        code = TRANSFORMERS_JS_CODE.format(task=pipeline[0], name=name, sample=pipeline[1])
         lines += ["In transformers.js (`npm install @huggingface/transformers`):", ""]
         lines += _fenced("js", code)
     return lines

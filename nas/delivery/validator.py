@@ -100,6 +100,7 @@ class Validator:
                 folder,
                 self.metric.title,
                 self.exporter.data.task,
+                self.exporter.builder.supernet.config.sample,
             )
             write_atomically(folder / "README.md", card)
         remove_others(models, {model.name for model in validated})

@@ -110,6 +110,7 @@ def measure(experiment: Experiment, data: TaskData, untuned: Untuned) -> Costs:
             full = _polishing(experiment, data, network, builder, reference)
     sample_s, other_s = _evaluations(experiment, data, builder, candidates)
     few = _first(data.validation)
+    network.activate({})  # evaluations leave it as they used it
     _, accuracy_s = seconds(lambda: score(network, few, experiment.quality))
     problem = supernet_problem(experiment, builder, dict.fromkeys(("fp32", "fp16", "int8"), _ANY))
     return Costs(

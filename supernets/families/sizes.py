@@ -36,6 +36,11 @@ class Sizes(Settings, ABC):
     def kinds(self) -> tuple[Kind, ...]:
         """What the family can be given of a sample."""
 
+    @property
+    def sample(self) -> tuple[Kind, ...]:
+        """What this network is given of a sample."""
+        return self.kinds
+
     def given(self, kinds: tuple[Kind, ...]) -> Self:
         """Sizes of the network for samples of these kinds, in their order."""
         return self

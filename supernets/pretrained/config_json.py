@@ -68,6 +68,13 @@ def network_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, **(config[section] if section else {})}
 
 
+def size_of(config: Mapping[str, Any], ours: str) -> Any:
+    """One of our sizes, as a config.json says it."""
+    return (
+        hugging_face(model_types()[config["model_type"]]).fields[ours].value(network_fields(config))
+    )
+
+
 def read_config(config: Mapping[str, Any]) -> Sizes:
     """Sizes of a checkpoint. Raises CheckpointError for a family or variant we do not have."""
     whole = complete(config)

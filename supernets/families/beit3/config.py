@@ -42,6 +42,11 @@ class Beit3Config(ImageTransformerSizes):
         return ("image", "text") if self.vocab_size else ("image",)
 
     @property
+    def sample(self) -> tuple[Kind, ...]:
+        """What is asked says it."""
+        return next(kinds for kinds, asked in ASKED.items() if asked == self.asks)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Images `(B, C, H, W)`, or two a sample `(B, 2, C, H, W)`, and a text."""
         images = ("pixel_values",)

@@ -22,6 +22,7 @@ from nas.ledger.storage import storage_errors
 from nas.ledger.study import claim_study
 from nas.ledger.warm_start import inherit, opened_from
 from nas.recipe.facts import Facts
+from nas.recipe.found import Finder
 from nas.recipe.resolution import continued, keep, resolved
 from nas.reporting.report import write_reports
 from nas.run.data_record import record_of
@@ -78,6 +79,8 @@ def run(
         record.keep(folder)
         if source is not None:
             reporter.say(inherit(experiment, record, folder, source))
+        torch.manual_seed(experiment.seed)
+        experiment = Finder(recipe, data, folder, reporter, pace).tune().experiment
         session = tune(experiment, folder, data, reporter, pace)
         session.ledger.note(latency="elsewhere" if latency_elsewhere else "here")
         try:

@@ -201,7 +201,7 @@ def test_timed_parts_predict_a_run(tmp_path: Path) -> None:
     given = Experiment.model_validate({**TINY, "budget": "20 min"})
     data, made = admit(given, folder, pace=pace)
     assert filled(given, made.experiment) == made.experiment
-    assert set(pace.predicted_s) == set(STAGES) - {"trials", "polish"}
+    assert set(pace.predicted_s) == set(STAGES) - {"tuning trials", "polish trials", "polish"}
     assert all(0 < seconds < 600 for seconds in pace.predicted_s.values())
     assert sum("plan: " in line for line in made.lines()) == len(pace.predicted_s) + 1
     assert len(data.validation) == 278

@@ -26,7 +26,10 @@ INSIDE: dict[str, dict[str, set[str]]] = {
         "run": {"experiment"},
         "ledger": {"evaluation", "experiment", "run"},
         "training": {"evaluation", "experiment", "run"},
-        "recipe": {"experiment", "run", "evaluation", "search", "cost_models", "run_session"},
+        "recipe": {
+            *("experiment", "run", "evaluation", "search", "cost_models", "run_session"),
+            *("ledger", "training"),
+        },
         "workers": {"evaluation", "experiment", "run", "ledger"},
         "delivery": {"evaluation", "experiment", "run", "search", "training"},
         "reporting": {"evaluation", "experiment", "run", "search", "ledger", "delivery"},

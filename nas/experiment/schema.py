@@ -153,6 +153,12 @@ class Experiment(Settings):
         "it is exported; what validation then finds worse by more than a standard error is "
         "exported as it was found.",
     )
+    trials: bool = Field(
+        False,
+        description="Try what tune and polish leave open (learning rates, token noise, weights of "
+        "features and blocks, whether the teacher is polished first) in short trainings, judged on "
+        "validation, before the long ones.",
+    )
     storage: str | None = Field(
         None,
         pattern=r"^(postgresql|mysql|sqlite)(\+[a-z0-9]+)?://",

@@ -75,9 +75,11 @@ def derive(experiment: Experiment, facts: Facts, factor: float | None = None) ->
         factor = EFFORTS[experiment.effort]
     reasons, stated = {}, []
     asked = [name for name in ("budget", "effort") if is_given(experiment, name)]
-    if is_given(experiment, "tune.epochs") and not asked and not is_given(experiment, "polish"):
-        experiment = with_values(experiment, {"polish": None})  # a recipe of its own
-    for section in (_goal, _target, _training, _tune, _search, _polish, _export):
+    if is_given(experiment, "tune.epochs") and not asked:  # a recipe of its own
+        own = {"polish": None, "trials": False}
+        open_ = {where: value for where, value in own.items() if not is_given(experiment, where)}
+        experiment = with_values(experiment, open_)
+    for section in (_goal, _target, _training, _tune, _search, _polish, _trials, _export):
         for derived in section(experiment, facts, factor):
             if not is_given(experiment, derived.where):
                 experiment = with_values(experiment, {derived.where: derived.value})
@@ -222,6 +224,11 @@ def _trained_less_rate(experiment: Experiment, facts: Facts, factor: float) -> I
     for derived in _trained(experiment, "polish", facts, POLISHING_STEPS * factor, factor):
         if not derived.where.endswith("learning_rate"):
             yield derived
+
+
+def _trials(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    if factor > EFFORTS["quick"]:
+        yield Derived("trials", True, "part of a long training says what the data wants")
 
 
 def _export(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:

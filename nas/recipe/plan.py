@@ -11,12 +11,16 @@ from nas.experiment.given import is_given, with_values
 from nas.experiment.schema import Experiment
 from nas.recipe.defaults import EFFORTS, EXTENTS, Recipe, derive
 from nas.recipe.facts import Facts
+from nas.recipe.short_training import JUDGED
 from nas.recipe.timing import Costs
+from nas.recipe.trials import LOOKS
+from nas.recipe.tried import MOST, tried_steps
+from nas.recipe.tried import STAGES as TRIAL_STAGES
 from nas.run.pace import KEPT_BACK, STAGES
 from supernets.settings import TrainSettings
 
-FACTORS = np.geomspace(max(EFFORTS.values()), 0.01, 80)
-"""Tried in turn, from the longest to the shortest run."""
+LEAST_FACTOR, FACTORS_TRIED = 0.01, 80
+"""Of the shortest run that is tried, and how many up to the longest."""
 FINISHING_S = 3.0
 """Reports, of any run."""
 EVALUATION_SHARE = 0.3
@@ -76,8 +80,9 @@ class Plan:
         return f" ({given.search.evaluations} candidates)" if stage == "search" else ""
 
 
-def predict(experiment: Experiment, costs: Costs, sizes: Sizes, spent_s: float) -> dict[str, float]:
+def predict(recipe: Recipe, costs: Costs, sizes: Sizes, spent_s: float) -> dict[str, float]:
     """Stage -> seconds. spent_s: before the first of them."""
+    experiment = recipe.experiment
     train, polish = experiment.model.training, experiment.polish
     rounds = experiment.search.evaluations / experiment.search.round_size
     names = [name for name in costs.sample_s if name != "candidate"]
@@ -88,6 +93,7 @@ def predict(experiment: Experiment, costs: Costs, sizes: Sizes, spent_s: float) 
     found = {"preparing": spent_s}
     if train is not None:
         found["training"] = costs.training.of(_steps(train, sizes)) + costs.accuracy_s
+    found |= trials_s(recipe, costs, sizes)
     found["tuning"] = costs.tuning.of(_steps(experiment.tune, sizes)) + costs.accuracy_s
     found["template"] = costs.template_s
     found["references"] = sum(evaluation_s(name, sizes.validation) for name in names)
@@ -109,6 +115,21 @@ def predict(experiment: Experiment, costs: Costs, sizes: Sizes, spent_s: float) 
     return found
 
 
+def trials_s(recipe: Recipe, costs: Costs, sizes: Sizes) -> dict[str, float]:
+    """Stage -> seconds of short trainings, of those that there are."""
+    found, polish = {}, recipe.experiment.polish
+    judging_s = costs.accuracy_s * min(1.0, JUDGED / sizes.validation)
+    for section, stage in TRIAL_STAGES.items():
+        if steps := tried_steps(recipe, section, sizes.train):
+            step_s = (costs.tuning if section == "tune" else costs.polish).step_s
+            networks = 2 if section == "tune" else 1
+            one_s = steps * step_s + len(LOOKS) * networks * judging_s
+            found[stage] = MOST[section] * one_s
+            if section == "polish" and polish is not None and polish.teacher is not None:
+                found[stage] += costs.teacher.step_s * steps
+    return found
+
+
 def polish_of_one(experiment: Experiment, costs: Costs, sizes: Sizes) -> float:
     """Seconds of training one model alone."""
     polish = experiment.polish
@@ -127,17 +148,18 @@ def plan(experiment: Experiment, facts: Facts, costs: Costs, sizes: Sizes, spent
 
     def of(given: Experiment, factor: float) -> Plan:
         recipe = derive(given, facts, factor)
-        seconds = predict(recipe.experiment, costs, sizes, spent_s)
+        seconds = predict(recipe, costs, sizes, spent_s)
         return Plan(recipe, seconds, polish_of_one(recipe.experiment, costs, sizes))
 
     budget_s = experiment.budget_s
     if budget_s is None:
         return of(experiment, EFFORTS[experiment.effort])
-    most = EFFORTS[experiment.effort] if is_given(experiment, "effort") else max(FACTORS)
+    most = EFFORTS[experiment.effort] if is_given(experiment, "effort") else max(EFFORTS.values())
+    factors = np.geomspace(most, LEAST_FACTOR, FACTORS_TRIED)
     tries = [experiment]
     if not is_given(experiment, "polish"):
         tries.append(with_values(experiment, {"polish": None}))
-    made = [of(given, float(f)) for given in tries for f in FACTORS if f <= most * 1.001]
+    made = [of(given, float(f)) for given in tries for f in factors]
     fitting = (p for p in made if p.total_s <= budget_s * (1 - KEPT_BACK))
     found = next(fitting, None) or _too_long(made[-1], experiment, budget_s)
     if found.recipe.experiment.polish is None and not is_given(experiment, "polish"):

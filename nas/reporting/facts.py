@@ -19,6 +19,7 @@ from nas.reporting.confusion import Confusion
 from nas.reporting.points import Profiles
 from nas.run.data_record import read_account
 from nas.run.run_folder import RunFolder, read_json
+from nas.run.trial_record import Trials, read_trials
 from nas.search.effects import Effects
 from nas.search.predictor_report import PredictorReport
 from supernets.data.account import DataAccount
@@ -33,7 +34,8 @@ class Report:
     objectives: of the search. space: its genes, None where they are not known. effects, profiles:
     empty before the run is finished, or where an earlier version finished it. cards: README.md of
     exported models by name. confusion: of the recommended model and the reference in low
-    precision. settings: of the experiment. folder: as in a command.
+    precision. trials: by which settings of a section were found. settings: of the experiment.
+    folder: as in a command.
     """
 
     title: str
@@ -48,6 +50,7 @@ class Report:
     profiles: Profiles = field(default_factory=dict)
     cards: Mapping[str, str] = field(default_factory=dict)
     confusion: Confusion | None = None
+    trials: Mapping[str, Trials] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     folder: str = "RUN"
 
@@ -76,6 +79,7 @@ class Report:
             profiles=_kept(folder.profile, {}) if finished else {},
             cards=_cards(front, folder) if finished else {},
             confusion=_confusion(front, folder) if finished else None,
+            trials=read_trials(folder),
             settings=experiment.model_dump(mode="json", exclude={"name"}),
             folder=str(folder.path),
         )

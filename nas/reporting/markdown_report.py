@@ -8,6 +8,7 @@ from nas.delivery.markdown import markdown_text
 from nas.reporting.facts import Report
 from nas.reporting.offers import judged_by, offer_columns, offer_rows
 from nas.reporting.texts import columns, disturbance, flat, recommendation, row, runtimes
+from nas.run.trial_record import Trials
 from nas.search.predictor_report import PredictorReport
 from supernets.data.account import DataAccount
 
@@ -30,6 +31,9 @@ def markdown(report: Report) -> str:
     lines += _markdown_table(PredictorReport.COLUMNS, [p.row() for p in report.predictors])
     lines += ["", "## Quantized layers", ""]
     lines += [f"- {markdown_text(f'{model.name}: {model.coverage}')}" for model in front.models]
+    for section, trials in report.trials.items():
+        lines += ["", f"## Tried settings of {section}", ""]
+        lines += [*_markdown_table(Trials.COLUMNS, trials.cells()), "", trials.judged_by()]
     if report.data is not None:
         lines += ["", "## Data", ""]
         lines += [*_markdown_table(DataAccount.COLUMNS, report.data.rows()), ""]

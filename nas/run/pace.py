@@ -12,8 +12,8 @@ from typing import Any, Self
 from nas.run.progress import Reporter, Stage
 from nas.run.run_folder import read_json, write_json
 
-STAGES = ("preparing", "trials", "training", "tuning", "template", "references", "search",
-          "polish", "validation")  # fmt: skip
+STAGES = ("preparing", "training", "tuning trials", "tuning", "polish trials", "template",
+          "references", "search", "polish", "validation")  # fmt: skip
 """In the order of a run."""
 TITLES = {"exporting the template": "template"}
 """What a stage is called on the screen, where that is not its name."""

@@ -45,6 +45,10 @@ class RunFolder:
     """Why every value that the experiment file left open is what it is."""
     pace = Inside("pace.json")
     """Predicted and real seconds of every stage."""
+    trials = Inside("trials.json")
+    """Short trainings by which settings were found."""
+    trial_journal = Inside("trials.journal")
+    """The same as Optuna studies, while they are under way."""
     supernet = Inside("supernet")
     """Super-network weights, space.json and the exported template."""
     space = Inside("supernet/space.json")

@@ -55,8 +55,7 @@ class PolishForecast:
         lacking = np.array([self.metric.worse_by(value, self.full) for value in before])
         parts = np.array([few_bits(e.candidate) for e in evaluations])
         gains, errors = self.model.predict(lacking, parts)
-        sign = 1.0 if self.metric.direction == "maximize" else -1.0
-        after, doubt = np.array(before) + sign * gains, errors
+        after, doubt = np.array(before) + self.metric.sign * gains, errors
         for row, evaluation in enumerate(evaluations):
             if (own := self.known.get(evaluation.candidate.key)) is not None:
                 after[row], doubt[row] = own.after, 0.0
@@ -70,10 +69,9 @@ class PolishForecast:
         good = [e for e in evaluations if e.failure is None and e.role == "search"]
         if not good or len(self.known) < LEAST:
             return list(evaluations)
-        sign = 1.0 if self.metric.direction == "maximize" else -1.0
         after, errors = self.expected(good)
         scores = {
-            e.candidate.key: value + sign * doubts * error
+            e.candidate.key: value + self.metric.sign * doubts * error
             for e, value, error in zip(good, after, errors, strict=True)
         }
         return [

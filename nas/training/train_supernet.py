@@ -22,7 +22,7 @@ from supernets.data.data import TaskData
 from supernets.families.super_network import SPACE_FILE, WEIGHTS_FILE, SuperNetwork
 from supernets.layers.batch_norm import needs_two_samples
 from supernets.load import load_saved, load_supernet
-from supernets.settings import TrainSettings
+from supernets.settings import TrainSettings, TuneSettings
 from supernets.space.space import SearchSpace
 from supernets.training.distributed import Ranks
 from supernets.training.order_by_importance import order_by_importance
@@ -36,7 +36,10 @@ of them under way; the network before and after, and the template."""
 
 @dataclass(frozen=True)
 class Preparation:
-    """The stages that end in `supernet/`."""
+    """The stages that end in `supernet/`.
+
+    find: what to tune a network by, whose units are in order; None: as the experiment says.
+    """
 
     experiment: Experiment
     data: TaskData
@@ -44,6 +47,7 @@ class Preparation:
     reporter: Reporter
     ranks: Ranks = field(default_factory=Ranks.of_environment)
     pace: Pace = field(default_factory=Pace)
+    find: Callable[[SuperNetwork], TuneSettings] | None = None
 
     def supernet(self) -> tuple[SuperNetwork, SearchSpace]:
         """The tuned super-network and its space, read back if they are there."""
@@ -65,6 +69,8 @@ class Preparation:
             space = network.space(self.experiment.space)
             scheme = self.experiment.quantization
             split = self.data.train
+            if self.find is not None:
+                settings = self.find(network)
             tuner = InstaTuner(network, space, split, settings, seed, scheme, self.ranks)
             self._train(tuner, "tuning", self.folder.supernet, space)
         self.ranks.leave()

@@ -32,9 +32,14 @@ class Quality:
     direction: Literal["maximize", "minimize"] = "maximize"
     right: Callable[[Any, Any], Array] | None = None
 
+    @property
+    def sign(self) -> float:
+        """What a value is multiplied by where more has to be better."""
+        return 1.0 if self.direction == "maximize" else -1.0
+
     def worse_by(self, value: float, other: float) -> float:
         """How much worse a value is than another one; negative where it is better."""
-        return other - value if self.direction == "maximize" else value - other
+        return self.sign * (other - value)
 
     def standard_error(self, outputs: Rows, targets: Rows, names: Sequence[str]) -> float:
         """Of a share by formula, else the deviation of scores of samples drawn with replacement."""

@@ -67,8 +67,7 @@ class Comparison:
         gaps = [gap(taken(ours, d), taken(theirs, d), taken(targets, d)) for d in draws]
         spread = np.array(gaps)
         spread = spread[np.isfinite(spread)]  # a draw may lack a class that the metric needs
-        sign = 1.0 if metric.direction == "maximize" else -1.0
-        p = (1 + int((sign * spread >= 0).sum())) / (len(spread) + 1)
+        p = (1 + int((metric.sign * spread >= 0).sum())) / (len(spread) + 1)
         return cls(gap(ours, theirs, targets), float(np.std(spread)), p, n)
 
     @property

@@ -200,6 +200,10 @@ class SearchSpace:
         """The genome with every gene at its last choice, `(n_genes,)`."""
         return self.n_choices - 1
 
+    def middle(self) -> Genomes:
+        """The genome with every gene at the middle one of its choices, `(n_genes,)`."""
+        return np.asarray(self.canonical(self.largest()[None] // 2)[0])
+
     def to_json(self) -> list[dict[str, object]]:
         """Plain lists and dicts, read back by `from_json`."""
         return [

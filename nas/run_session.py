@@ -217,6 +217,7 @@ class RunSession:
                 self.folder.model(model.name) / "model.onnx",
                 target,
                 self.builder.example(model.candidate) if here else None,
+                self.builder.macs(model.candidate),
             )
             for model in models
         }

@@ -61,10 +61,15 @@ def sample_report(title: str = "sample", seed: int = 0, metric: str = "accuracy"
         profiles={
             model.name: {
                 **{
-                    layer: {"format": entry.name, "weight_bytes": 100.0, "milliseconds": 0.1}
+                    layer: {
+                        "format": entry.name,
+                        "weight_bytes": 100.0,
+                        "milliseconds": 0.1,
+                        "macs": 7.0,
+                    }
                     for layer, entry in model.candidate.policy.items()
                 },
-                "": {"format": "", "weight_bytes": 10.0, "milliseconds": 0.05},
+                "": {"format": "", "weight_bytes": 10.0, "milliseconds": 0.05, "macs": 2.0},
             }
             for model in models
         },

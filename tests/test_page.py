@@ -83,6 +83,23 @@ def test_the_drawing_is_the_candidate_beside_the_full_network(report_page: Path)
         assert float(bar.removesuffix("%")) == pytest.approx(100 * int(width) / 4)
 
 
+def test_layers_are_mapped_by_their_shares(report_page: Path) -> None:
+    report = sample_report()
+    layers = report.profiles[report.front.recommended]
+    with opened(report_page) as page:
+        map_ = page.locator("[aria-label^='by share of the multiply-accumulates:']")
+        assert map_.locator("span").count() == len(layers)
+        assert "everything else 2 MACs" in str(map_.get_attribute("aria-label"))
+        total = sum(layer["macs"] for layer in layers.values())
+        for place, (name, layer) in enumerate(layers.items()):
+            part = map_.locator("span").nth(place)
+            assert str(part.get_attribute("title")).startswith(name or "everything else")
+            width = str(part.evaluate("part => part.style.width"))
+            assert float(width.removesuffix("%")) == pytest.approx(
+                100 * layer["macs"] / total, 1e-4
+            )
+
+
 def test_axes_are_chosen_and_the_line_is_the_front_of_the_two(report_page: Path) -> None:
     report = sample_report()
     with opened(report_page) as page:

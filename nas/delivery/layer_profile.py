@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
@@ -14,7 +15,8 @@ from hardware.writing.verify import format_of, read_layers
 
 
 class LayerProfile(TypedDict):
-    """Of one layer: name of its format, bytes of its weight, milliseconds in one inference.
+    """Of one layer: name of its format, bytes of its weight, milliseconds in one inference,
+    multiply-accumulates for one sample.
 
     milliseconds is None where the provider does not tell which layer a kernel serves.
     """
@@ -22,10 +24,14 @@ class LayerProfile(TypedDict):
     format: str
     weight_bytes: float
     milliseconds: float | None
+    macs: float
 
 
-def profile_layers(path: Path, target: Target, inputs: Arrays | None) -> dict[str, LayerProfile]:
-    """Layer -> what it takes; all else is under the empty name, its bytes those of the rest.
+def profile_layers(
+    path: Path, target: Target, inputs: Arrays | None, macs: Mapping[str, float]
+) -> dict[str, LayerProfile]:
+    """Layer -> what it takes, in execution order; all else is under the empty name, its bytes those
+    of the rest.
 
     inputs: None where the target is another machine, which leaves the times out. They are of one
     profiled inference: shares tell more than the sum, profiling slows every kernel a little.
@@ -37,12 +43,16 @@ def profile_layers(path: Path, target: Target, inputs: Arrays | None) -> dict[st
             format=format_of(name, layer).name,
             weight_bytes=layer.stored_bits / 8,
             milliseconds=spent.get(name, 0.0) if spent else None,
+            macs=macs[name],
         )
         for name, layer in stored.items()
     }
     rest = path.stat().st_size - sum(layer["weight_bytes"] for layer in found.values())
     found[""] = LayerProfile(
-        format="", weight_bytes=max(rest, 0.0), milliseconds=spent.get("") if spent else None
+        format="",
+        weight_bytes=max(rest, 0.0),
+        milliseconds=spent.get("") if spent else None,
+        macs=macs[""],
     )
     return found
 

@@ -128,11 +128,7 @@ class CandidateBuilder:
     def costs(self, candidate: Candidate, size_bytes: float) -> dict[str, float]:
         """What is known of a candidate and its file: its size, bits of it per parameter,
         parameters, and multiply-accumulates of one sample."""
-        genome = self.space.smallest()
-        for name, size in candidate.architecture:
-            column = self.space.column[name]
-            genome[column] = self.space.genes[column].index(size)
-        cost = self.cost(genome[None])
+        cost = self._cost_of(candidate)
         parameters = float(cost.parameters[0])
         return {
             "size_bytes": size_bytes,
@@ -140,6 +136,21 @@ class CandidateBuilder:
             "parameters": parameters,
             "macs": float(cost.macs[0]),
         }
+
+    def macs(self, candidate: Candidate) -> dict[str, float]:
+        """Multiply-accumulates of one sample by layer; those of no layer under the empty name."""
+        cost = self._cost_of(candidate)
+        names = [layer.name for layer in cost.layers]
+        return dict(zip(names, cost.macs_per_layer[0].astype(float).tolist(), strict=True)) | {
+            "": float(cost.other_macs[0])
+        }
+
+    def _cost_of(self, candidate: Candidate) -> Cost:
+        genome = self.space.smallest()
+        for name, size in candidate.architecture:
+            column = self.space.column[name]
+            genome[column] = self.space.genes[column].index(size)
+        return self.cost(genome[None])
 
     def build(self, candidate: Candidate) -> BuiltCandidate:
         """Everything that is needed to measure or ship a candidate.

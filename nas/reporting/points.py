@@ -18,6 +18,8 @@ from supernets.space.space import SearchSpace
 
 END_TO_END = "end_to_end_ms"
 """Of delivered models: what a request takes, preprocessing included."""
+KNOWN = {"bytes": "weight_bytes", "macs": "macs", "ms": "milliseconds"}
+"""What the page shows of a layer, by its field of `LayerProfile`; earlier versions knew no MACs."""
 Profiles = Mapping[str, Mapping[str, LayerProfile]]
 """Exported model -> layer -> what it takes."""
 
@@ -45,13 +47,15 @@ def picture(
         if model is not None:
             metrics.update(_validated(model, front))
         name = key if model is None else model.name
+        profile = None if model is None else profiles.get(name)
         points.append(
             {
                 "name": name,
                 "role": "searched" if model is None else model.role,
                 "metrics": metrics,
                 "values": values_json(known, candidate),
-                "formats": _by_format(candidate, None if model is None else profiles.get(name)),
+                "formats": _by_format(candidate, profile),
+                "layers": [] if profile is None else _in_order(profile),
                 "card": cards.get(name, ""),
             }
         )
@@ -125,12 +129,22 @@ def _by_format(
     found: dict[str, dict[str, Any]] = {}
     for layer in profile.values():
         row = found.setdefault(
-            layer["format"], {"format": layer["format"], "layers": 0, "bytes": 0.0, "ms": 0.0}
+            layer["format"], {"format": layer["format"], "layers": 0} | dict.fromkeys(KNOWN, 0.0)
         )
         row["layers"] += 1
-        row["bytes"] += layer["weight_bytes"]
-        row["ms"] = None if layer["milliseconds"] is None else row["ms"] + layer["milliseconds"]
+        for name, field in KNOWN.items():
+            value = layer.get(field)
+            row[name] = None if value is None or row[name] is None else row[name] + value
     return [found[name] for name in sorted(found, key=lambda name: (name == "", name))]
+
+
+def _in_order(profile: Mapping[str, LayerProfile]) -> list[dict[str, Any]]:
+    """Every layer of an exported model as it is run, and the rest."""
+    return [
+        {"name": name, "format": layer["format"]}
+        | {called: layer.get(field) for called, field in KNOWN.items()}
+        for name, layer in profile.items()
+    ]
 
 
 def _format_json(entry: Format) -> dict[str, Any]:

@@ -144,25 +144,34 @@
     for (const [name, genes] of blocks) figure.append(drawBlock(name, genes));
     return figure;
   };
-  const stack = (title, rows, of, unit) => {
-    const total = rows.reduce((sum, row) => sum + row[of], 0) || 1;
-    const bar = make("div", { class: "stack", role: "img",
-      "aria-label": `${title}: ${rows.map((row) => `${row.format || "rest"} ${short(row[of])} ${unit}`).join(", ")}` });
-    for (const row of rows) bar.append(make("span", { class: colour(row.format), style: `width:${(100 * row[of]) / total}%`,
-      title: `${row.format || "rest"}: ${short(row[of])} ${unit}` }));
+  // One strip: a part per layer, as wide as its share, in the order in which the network runs.
+  const strip = (title, layers, of, unit) => {
+    const total = layers.reduce((sum, layer) => sum + layer[of], 0) || 1, share = (layer) => (100 * layer[of]) / total;
+    const sums = new Map();
+    for (const layer of layers) sums.set(layer.format, (sums.get(layer.format) || 0) + layer[of]);
+    const said = [...sums].map(([format, sum]) => `${format || "everything else"} ${short(sum)} ${unit}`).join(", ");
+    const bar = make("div", { class: "stack", role: "img", "aria-label": `${title}: ${said}` });
+    for (const layer of layers) bar.append(make("span", { class: colour(layer.format), style: `width:${share(layer)}%`,
+      title: `${layer.name || "everything else"}: ${layer.format ? `${layer.format}, ` : ""}${short(layer[of])} ${unit}, ${short(share(layer))} %` },
+      layer.format && share(layer) > (narrow ? 8 : 3.5) ? String(bits(layer.format)) : ""));
     return [make("div", { class: "soft" }, title), bar];
   };
   const policy = (point) => {
-    const rows = point.formats, timed = rows.every((row) => row.ms !== null && row.ms !== undefined);
-    const layers = rows.filter((row) => row.format);
-    const found = [make("h3", {}, "Precision policy"), ...stack("layers", layers, "layers", "layers")];
-    if (rows.some((row) => row.bytes !== undefined)) found.push(...stack("bytes of the file", rows, "bytes", "bytes"));
-    if (timed) found.push(...stack("time, in one profiled inference", rows, "ms", "ms"));
-    const head = make("tr", {}, ...["format", "layers", "bytes", "ms"].map((text) => make("th", { scope: "col" }, text)));
-    const body = rows.map((row) => make("tr", {}, make("td", {}, make("span", { class: `chip ${colour(row.format)}` }, row.format || "everything else")),
-      ...[row.format ? row.layers : undefined, row.bytes, row.ms].map((value) => make("td", {}, value === undefined || value === null ? "-" : short(value)))));
-    found.push(make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
-    if (rows.every((row) => row.bytes === undefined)) found.push(make("p", { class: "soft" }, "Not exported: bytes and times of layers are measured of exported models alone."));
+    const genes = point.run.genes.map((gene, i) => ({ name: `${gene.block}.${gene.label}`, kind: gene.kind, format: point.values[i] }));
+    const layers = point.layers.length ? point.layers : genes.filter((gene) => gene.kind === "precision" && gene.format !== null);
+    const known = (of) => point.layers.length > 0 && layers.every((layer) => layer[of] !== null && layer[of] !== undefined);
+    const found = [make("h3", {}, "Bits of every layer, in the order of execution"),
+      ...strip("every layer", layers.filter((layer) => layer.format).map((layer) => ({ ...layer, one: 1 })), "one", "layers")];
+    if (known("bytes")) found.push(...strip("by share of the file's bytes", layers, "bytes", "bytes"));
+    if (known("macs")) found.push(...strip("by share of the multiply-accumulates", layers, "macs", "MACs"));
+    if (known("ms")) found.push(...strip("by share of the time of one profiled inference", layers, "ms", "ms"));
+    const columns = [["layers", "layers"], ["bytes", "bytes"], ["macs", "MACs"], ["ms", "ms"]].filter(([of]) => of === "layers" || known(of));
+    const head = make("tr", {}, ...["format", ...columns.map(([, title]) => title)].map((text) => make("th", { scope: "col" }, text)));
+    const body = point.formats.map((row) => make("tr", {}, make("td", {}, make("span", { class: `chip ${colour(row.format)}` }, row.format || "everything else")),
+      ...columns.map(([of]) => make("td", {}, of === "layers" && !row.format ? "-" : short(row[of])))));
+    found.push(make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers by format" },
+      make("table", {}, make("thead", {}, head), make("tbody", {}, ...body))));
+    if (!point.layers.length) found.push(make("p", { class: "soft" }, "Not exported: bytes, MACs and times of layers are known of exported models alone."));
     return found;
   };
   const show = (point) => {

@@ -27,7 +27,7 @@ from nas.recipe.defaults import Recipe
 from nas.recipe.facts import Facts
 from nas.recipe.resolution import continued, planned, resolved
 from nas.recipe.timing import Untuned
-from nas.run.data_record import record_of
+from nas.run.data_record import account_of, record_of
 from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder
 from nas.run.saved_experiment import is_written, refuse_changes
@@ -36,8 +36,9 @@ from nas.search.problem import refuse_single
 from nas.training.train_supernet import ROOM, check_batches
 from nas.workers.handover import open_artifacts
 from supernets.data.data import TaskData
+from supernets.data.vocabulary.written import told
 from supernets.families.super_network import WEIGHTS_FILE
-from supernets.load import load_data, load_supernet
+from supernets.load import load_data, load_supernet, order_pieces
 from supernets.open_data import noisy
 from supernets.space.space import Genomes, SearchSpace
 from supernets.tasks.task import Task
@@ -134,6 +135,9 @@ def check(experiment: Experiment, data: TaskData, folder: RunFolder | None, tell
     for line in start.notes:
         tell(line)
     network, space = start.network, start.network.space(experiment.space)
+    order_pieces(network, space, data)
+    for line in told(account_of(experiment, data).vocabularies):
+        tell(line)
     network.example_inputs(1, target.sequence_length)  # refuses more tokens than it has positions
     check_batches(network, len(data.train), experiment)
     if folder is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from nas.recipe.facts import Facts
 from nas.recipe.found import Finder
 from nas.recipe.resolution import continued, keep, resolved
 from nas.reporting.report import write_reports
-from nas.run.data_record import record_of
+from nas.run.data_record import account_of, record_of
 from nas.run.interrupts import Stopped
 from nas.run.pace import Pace, PacedReporter
 from nas.run.progress import Reporter
@@ -71,12 +72,13 @@ def run(
     data, recipe = admit(experiment, folder, needs_database=needs_database, pace=pace)
     experiment = recipe.experiment
     told = () if is_written(experiment, folder) else recipe.lines()
-    for line in (*data.source.account.lines(), *data.notes, *told):
+    account = account_of(experiment, data)
+    for line in (*account.lines(), *data.notes, *told):
         reporter.say(line)
     with folder.locked(), storage_errors(experiment.storage, folder.journal):
         keep(recipe, folder)
         record = record_of(experiment, data)
-        record.keep(folder)
+        replace(record, account=account).keep(folder)
         if source is not None:
             reporter.say(inherit(experiment, record, folder, source))
         torch.manual_seed(experiment.seed)

@@ -43,7 +43,7 @@ from nas.workers.remote_latency import LatencyQueue
 from nas.workers.remote_meter import RemoteLatency
 from supernets.data.data import TaskData, calibration_batches
 from supernets.families.super_network import SuperNetwork
-from supernets.load import load_supernet
+from supernets.load import load_supernet, refuse_other_pieces
 from supernets.open_data import noisy
 from supernets.space.space import SearchSpace
 
@@ -66,7 +66,9 @@ def candidate_builder(
     scheme, target = experiment.quantization, experiment.target
     calibration = calibration_batches(data.train, calibration_samples)
     template = replace(template, opset=experiment.export.opset)
-    return CandidateBuilder(supernet, space, template, scheme, calibration, target)
+    return CandidateBuilder(
+        supernet, space, template, scheme, calibration, target, train=data.train
+    )
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class RunSession:
         """Load or make the super-network, export its template and open the ledger."""
         pace = pace or Pace()
         supernet, space = Preparation(experiment, data, folder, reporter, pace=pace).supernet()
+        refuse_other_pieces(supernet, data)
         template = cls._template(supernet, space, folder, reporter)
         builder = candidate_builder(experiment, data, supernet, space, template)
         ledger = open_ledger(experiment, folder, space)

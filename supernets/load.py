@@ -24,13 +24,19 @@ from supernets.data.text import TextPreprocessor, TextSplit
 from supernets.families.registry import family
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import CONFIG_FILE, WEIGHTS_FILE, SuperNetwork
+from supernets.families.texts.kept_pieces import KeptPieces
+from supernets.families.texts.transformer import TextSuperNetwork
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.weights import initialise, model_config, read_weights
 from supernets.settings import DataSettings
+from supernets.space.space import VOCABULARY, SearchSpace
 from supernets.tasks.task import Reading
 
-__all__ = ["Start", "load_data", "load_saved", "load_supernet", "supernet"]
+__all__ = ["Start", "load_data", "load_saved", "load_supernet", "order_pieces", "supernet"]
+
+STRETCHED = 2000
+"""Training texts that tell how much longer a smaller vocabulary makes texts."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,40 @@ def parameter_count(settings: ModelSettings, data: TaskData) -> int:
         )
 
 
+def order_pieces(network: SuperNetwork, space: SearchSpace, data: TaskData) -> None:
+    """Tell a network which pieces the vocabularies of a space keep, where they are smaller.
+
+    Raises ValueError for a tokenizer that cannot be cut, and for fewer pieces than texts need.
+    """
+    if VOCABULARY not in space.column or not isinstance(network, TextSuperNetwork):
+        return
+    preprocessor, split = data.preprocessor, data.train
+    assert isinstance(preprocessor, TextPreprocessor)
+    assert isinstance(split, TextSplit)
+    sizes = [int(size) for size in space.genes[space.column[VOCABULARY]].choices]
+    if sizes == [network.config.vocab_size]:
+        return
+    known = split.part(torch.arange(min(len(split), STRETCHED)))
+    lengths = {size: float(known.seen_by({VOCABULARY: size}).lengths.sum()) for size in sizes}
+    whole = float(known.lengths.sum())
+    stretch = {size: length / whole for size, length in lengths.items()}
+    network.keep_pieces(KeptPieces(preprocessor.pieces.order.tolist(), stretch))
+
+
+def refuse_other_pieces(network: SuperNetwork, data: TaskData) -> None:
+    """Raise ValueError for data in whose texts other pieces are used most than a network keeps."""
+    kept = network.kept_pieces if isinstance(network, TextSuperNetwork) else None
+    if kept is None:
+        return
+    assert isinstance(data.preprocessor, TextPreprocessor)
+    if data.preprocessor.pieces.order.tolist() != list(kept.order):
+        raise ValueError(
+            "space.vocabulary: the tokenizer writes the training texts in other pieces than when "
+            "this network was tuned (another version of the library tokenizers?); install that "
+            "one again, or give the run another folder with --out"
+        )
+
+
 def _outline(config: Sizes, num_labels: int, reads: Reading) -> SuperNetwork:
     """The network without memory for its weights.
 
@@ -159,6 +199,7 @@ def load_saved(folder: Path) -> SuperNetwork:
         description.get("reads", "class"),
     )
     network.block_order = description["block_order"]
+    network.remember(description)
     network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     network.activate({})
     return network.eval()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from supernets.data.account import DataSource, SplitSource
@@ -18,13 +19,16 @@ from supernets.data.hf_datasets import BEYOND, Table, Tables, at_most, open_tabl
 from supernets.data.kept_back import keep_back
 from supernets.data.targets.targets import Values, tensors
 from supernets.data.text import (
+    Encoded,
     TextPreprocessor,
     TextSplit,
+    Writing,
     longest,
     read_tokenizer,
     refuse_unknown_ids,
     train_tokenizer,
 )
+from supernets.data.vocabulary.pieces import Ids
 from supernets.families.sizes import ImageSizes, TextSizes
 from supernets.model_settings import ModelSettings
 from supernets.open_images import SPLITS, load_images
@@ -33,7 +37,7 @@ from supernets.pretrained.embedder import embedder_folder, pooling_of
 from supernets.pretrained.weights import model_config
 from supernets.settings import DataSettings
 from supernets.tasks.registry import make_task
-from supernets.tasks.task import Targets
+from supernets.tasks.task import Task
 
 PROBLEMS = {"regression": "regression", "multi_label_classification": "multi-label"}
 
@@ -105,21 +109,19 @@ def _texts(
         tokenizer = train_tokenizer(flat, config.vocab_size, config.inputs, config.padding)
     else:
         tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder, of_words)
-    preprocessor = TextPreprocessor(tokenizer, length)
+    preprocessor = TextPreprocessor(tokenizer, length, fixed=_fixed_ids(config))
     refuse_unknown_ids(preprocessor, config.vocab_size)
     splits, sources = {}, {}
+    ways = {name: partial(_encoded, rows, asked, apart) for name, rows in texts.splits.items()}
+    written = {name: encode(preprocessor) for name, encode in ways.items()}
+    preprocessor = replace(preprocessor, uses=_uses(written["train"][0], config.vocab_size))
     for name, rows in texts.splits.items():
-        labels: Targets
-        if of_words:
-            encoded, labels = preprocessor.encode_words(rows.columns[0], rows.labels)
-        elif apart:
-            both = [text for pair in zip(*rows.columns, strict=True) for text in pair]
-            encoded = preprocessor.encode(both)
-            labels = tensors(rows.labels).repeat_interleave(2)
-        else:
-            encoded, labels = preprocessor.encode(*rows.columns), tensors(rows.labels)
+        encoded, labels = written[name]
         _refuse_token_types(encoded, config)
-        splits[name] = TextSplit(encoded, labels, tokenizer.pad_token_id, config.inputs, task=asked)
+        writing = Writing(preprocessor, ways[name])
+        splits[name] = TextSplit(
+            encoded, labels, tokenizer.pad_token_id, config.inputs, task=asked, writing=writing
+        )
         cut = preprocessor.count_cut(encoded, *rows.columns)
         hashes = partial(hash_texts, rows.columns)
         sources[name] = SplitSource(
@@ -132,6 +134,26 @@ def _texts(
         notes=texts.notes,
         source=DataSource(texts.label_names, sources, texts.unused),
     )
+
+
+def _encoded(rows: TextRows, task: Task, apart: bool, preprocessor: TextPreprocessor) -> Encoded:
+    """All texts of a split, those of pairs that are looked at apart one after the other."""
+    if task.reads == "tokens":
+        return preprocessor.encode_words(rows.columns[0], rows.labels)
+    if apart:
+        both = [text for pair in zip(*rows.columns, strict=True) for text in pair]
+        return preprocessor.encode(both), tensors(rows.labels).repeat_interleave(2)
+    return preprocessor.encode(*rows.columns), tensors(rows.labels)
+
+
+def _uses(texts: Sequence[Tensor], rows: int) -> Ids:
+    """How often texts `(2, T)` have each id `(rows,)`."""
+    return np.bincount(torch.cat([ids for ids, _ in texts]).numpy(), minlength=rows)
+
+
+def _fixed_ids(config: TextSizes) -> int:
+    """How many ids the graph itself knows: positions are not counted at the one of padding."""
+    return 0 if config.padding is None else config.padding + 1
 
 
 def _embedder(model: ModelSettings, texts: Texts) -> dict[str, str]:

@@ -11,6 +11,8 @@ from supernets.families.registry import family
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
+from supernets.families.texts.kept_pieces import KeptPieces
+from supernets.families.texts.transformer import TextSuperNetwork
 from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
 from supernets.pretrained.weights import initialise
@@ -42,7 +44,7 @@ ELASTIC = SpaceSettings(embed_dim=(0.5, 1.0), resolution=(0.5, 1.0))
 def widest(config: Sizes) -> SpaceSettings:
     """Default settings, and what else a family can vary (of ViT in cases of its own)."""
     found = {dimension.name for dimension in family(config.family).dimensions}
-    more = found & {"embed_dim", "resolution"} if config.family != "vit" else ()
+    more = found & {"embed_dim", "resolution", "vocabulary"} if config.family != "vit" else ()
     return SpaceSettings.model_validate(dict.fromkeys(more, (0.5, 1.0)))
 
 
@@ -74,15 +76,22 @@ def build(config: Sizes) -> SuperNetwork:
                 tensor += 0.3 * torch.rand(tensor.shape, generator=generator)
             if name.endswith(("cls_token", "pos_embed")):
                 tensor.normal_(generator=generator)
+    if isinstance(network, TextSuperNetwork):
+        fixed = 0 if network.config.padding is None else network.config.padding + 1
+        others = fixed + torch.randperm(network.config.vocab_size - fixed, generator=generator)
+        network.keep_pieces(KeptPieces([*range(fixed), *others.tolist()]))
     return network.eval()
 
 
 def batch(network: SuperNetwork, n: int = 6) -> Batch:
+    """Random samples, texts in the pieces of the active sub-network."""
     generator = torch.Generator().manual_seed(1)
     inputs = {}
     for name, example in network.example_inputs(n).items():
-        if name == "input_ids":
-            inputs[name] = torch.randint(50, example.shape, generator=generator)
+        if isinstance(network, TextSuperNetwork) and name == "input_ids":
+            word = network.embeddings.word
+            ids = torch.randint(word.active_out, example.shape, generator=generator)
+            inputs[name] = word.order[ids]
         elif example.dtype == torch.int64:
             inputs[name] = torch.randint(2, example.shape, generator=generator)
             inputs[name][:, 0] = 1

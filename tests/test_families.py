@@ -15,6 +15,7 @@ from torch import Tensor
 from supernets.families.registry import FAMILIES, family, model_types
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
+from supernets.families.texts.transformer import TextSuperNetwork
 from supernets.load import supernet
 from supernets.pretrained.config_json import export_config, hugging_face, read_config
 from supernets.settings import SpaceSettings
@@ -136,11 +137,15 @@ def test_what_is_not_active_gets_no_gradient(config: Sizes, settings: SpaceSetti
     architecture = space.split(space.smallest())[0]
     network.activate({**architecture, "resolution": getattr(config, "image_size", 0)})
     sample = batch(network)
-    torch.nn.functional.cross_entropy(network(**sample.inputs), sample.labels).backward()
+    inputs = network.adapt_inputs(sample.inputs)
+    torch.nn.functional.cross_entropy(network(**inputs), sample.labels).backward()
     plain = dict(network.extract().named_parameters())
     for name, parameter in network.named_parameters():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
-        if name in plain:
+        if isinstance(network, TextSuperNetwork) and name == "embeddings.word.weight":
+            word = network.embeddings.word
+            gradient[word.order[: word.active_out]] = 0
+        elif name in plain:
             active = gradient[tuple(map(slice, plain[name].shape))]
             active.zero_()
         assert not gradient.any(), name

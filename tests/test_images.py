@@ -455,8 +455,8 @@ def test_a_smaller_size_is_made_from_the_pictures(image_folder: Path) -> None:
     small = part(data.test).resized_to(8)
     expected = ImagePreprocessor.plain(8).pixels(Image.open(image_folder / "test/cat/0.png"))
     assert torch.equal(small.pixels[torch.tensor([0])][0], expected)
-    assert data.test.resized_to(8) is small
-    assert data.test.resized_to(16) is data.test is data.test.resized_to(None)
+    assert data.test.seen_by({"resolution": 8}) is small
+    assert data.test.seen_by({"resolution": 16}) is data.test is data.test.seen_by({})
 
 
 @pytest.mark.parametrize("cut", [0, 60])

@@ -155,7 +155,7 @@ def test_texts_about_images_stand_beside_them_and_images_are_kept_once(folder: P
     assert texts == ["question 5", "question 39", "question 0"]
     assert batch.labels.tolist() == [1, 0, 1]
     assert data.source.account.shared == {}
-    smaller = data.train.resized_to(4).images[0].pixels[torch.tensor([0, 1])]
+    smaller = data.train.seen_by({"resolution": 4}).images[0].pixels[torch.tensor([0, 1])]
     assert smaller.shape == (2, 3, 4, 4)
 
 

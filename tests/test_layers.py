@@ -41,7 +41,7 @@ INSIDE: dict[str, dict[str, set[str]]] = {
         "tasks": {"settings", "metrics"},
         "model_settings": {"settings", "families"},
         "space": {"settings"},
-        "data": {"settings", "tasks", "user_code"},
+        "data": {"settings", "space", "tasks", "user_code"},
         "layers": {"settings", "space", "data", "tasks"},
         "families": {"settings", "space", "data", "layers", "tasks"},
         "pretrained": {

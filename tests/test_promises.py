@@ -61,8 +61,8 @@ def test_search_and_promises_see_different_images_of_one_split() -> None:
     classes = np.array(list(whole.validation.labels))
     rest = np.setdiff1d(np.arange(397), kept_rows(classes, 0.6))
     for size in (16, 8):  # prepared for a smaller network, too
-        everything = _all(whole.validation.resized_to(size))
-        seen = _all(parts.validation.resized_to(size))
+        everything = _all(whole.validation.seen_by({"resolution": size}))
+        seen = _all(parts.validation.seen_by({"resolution": size}))
         pixels = everything.inputs["pixel_values"]
         assert torch.equal(seen.inputs["pixel_values"], pixels[torch.from_numpy(rest)])
         assert torch.equal(seen.labels, everything.labels[torch.from_numpy(rest)])

@@ -41,7 +41,7 @@ from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.evaluation.score_meter import RuntimeScore
 from supernets.data.data import calibration_batches
 from supernets.data.text import train_tokenizer
-from supernets.load import load_data, load_supernet
+from supernets.load import load_data, load_supernet, order_pieces
 from supernets.metrics.classes import ACCURACY
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, SpaceSettings
@@ -174,18 +174,31 @@ def by_request(folder: Path, text: str) -> NDArray[np.float32]:
     return logits
 
 
+@pytest.mark.parametrize("vocabulary", [1.0, 0.7])
 @pytest.mark.parametrize("family", MODELS)
-def test_the_shipped_folder_classifies_as_measured(family: str, tmp_path: Path) -> None:
+def test_the_shipped_folder_classifies_as_measured(
+    family: str, vocabulary: float, tmp_path: Path
+) -> None:
     settings = ModelSettings(checkpoint=str(checkpoint(tmp_path / "model", family)), head="keep")
     data = load_data(DataSettings(name=str(folder_of_data(tmp_path / "data"))), settings)
     network = load_supernet(settings, data, 0).network
-    genes = network.space(SpaceSettings())
+    genes = network.space(SpaceSettings.model_validate({"vocabulary": [vocabulary]}))
+    order_pieces(network, genes, data)
     calibration = calibration_batches(data.train, samples=16)
     template = template_of(network, genes)
-    builder = CandidateBuilder(network, genes, template, QuantScheme(), calibration)
+    builder = CandidateBuilder(
+        network, genes, template, QuantScheme(), calibration, train=data.train
+    )
     candidate, out = builder.uniform(genes.largest(), FP32), tmp_path / "shipped"
     Exporter(builder, data).write(candidate, out)
     config = json.loads((out / "config.json").read_text())
+    assert config["vocab_size"] == round(80 * vocabulary)
+    opened = AutoTokenizer.from_pretrained(out)
+    assert config.get("pad_token_id", opened.pad_token_id) == opened.pad_token_id
+    seen = data.test.seen_by(dict(candidate.architecture))
+    for batch, (text, _) in zip(seen.batches(1), texts(24, 2), strict=True):
+        ids = builder.inputs(candidate, batch.inputs)["input_ids"][0]
+        assert opened(text, truncation=True)["input_ids"] == ids.tolist()
     (out / "README.md").write_text(model_card("a", candidate, config, None, None))
     session = open_session(out / "model.onnx", Target())
     measured = RuntimeScore(builder, data.test).of_session(session, candidate).score(ACCURACY)

@@ -19,7 +19,7 @@ from hardware.target import Target
 from nas.delivery.serving import lay_out
 from nas.evaluation.built_candidate import BuiltCandidate
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.evaluation.candidate_builder import CandidateBuilder, Inputs
 from nas.experiment.schema import ExportSettings
 from nas.run.run_folder import write_json
 from supernets.data.data import TaskData
@@ -75,8 +75,10 @@ class Exporter:
         config = export_config(
             self.builder.supernet.config, dict(candidate.architecture), self.data.task
         )
+        if isinstance(self.data.preprocessor, TextPreprocessor):
+            config |= self.data.preprocessor.config_json(dict(candidate.architecture))
         write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
-        self.data.preprocessor.save(part, candidate.image_size)
+        self.data.preprocessor.save(part, dict(candidate.architecture))
         if isinstance(self.data.task, Embedding):
             sizes, preprocessor = self.builder.supernet.config, self.data.preprocessor
             assert isinstance(sizes, TransformerSizes)
@@ -89,15 +91,18 @@ class Exporter:
     def _write_samples(self, built: BuiltCandidate, part: Path) -> None:
         """Write a few inputs and what the model makes of them, for `simqnas verify`."""
         example = sum(array.nbytes for array in built.example.values()) // built.target.batch_size
-        batch = next(iter(self.data.validation.batches(shipped_samples(example))))
-        inputs = self.builder.inputs(built.candidate, batch.inputs)
+        inputs = self._samples(built.candidate, shipped_samples(example))
         session = open_session(part / "model.onnx", built.target)
         Samples.of(inputs, lambda given: predict(session, [given])).save(part)
 
+    def _samples(self, candidate: Candidate, count: int) -> Inputs:
+        """The first validation samples as the candidate takes them."""
+        split = self.data.validation.seen_by(dict(candidate.architecture))
+        return self.builder.inputs(candidate, next(iter(split.batches(count))).inputs)
+
     def check_parity(self, candidate: Candidate) -> None:
         """Compare the torch network with its FP32 graph on validation samples."""
-        batch = next(iter(self.data.validation.batches(PARITY_SAMPLES)))
-        inputs = self.builder.inputs(candidate, batch.inputs)
+        inputs = self._samples(candidate, PARITY_SAMPLES)
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
             expected = self.builder.network(candidate)(**tensors).numpy()

@@ -91,6 +91,10 @@ PROCESSED = [
 TWO_IMAGES = 'np.stack([prepared("left.png"), prepared("right.png")])[None]'
 
 TOKENIZER = 'Tokenizer.from_file("tokenizer.json")'
+VOCABULARY_NOTE = (
+    "The tokenizer keeps the pieces that the training texts use most, with ids of its own: use the "
+    "tokenizer files of this folder alone. Other words are written in smaller pieces."
+)
 ONE_TEXT = f'text = {TOKENIZER}.encode("the sentence to look at")'
 PAIR = f'text = {TOKENIZER}.encode("the first text", "the second text")'
 WORDS = f"""words = "the words to tag".split()
@@ -107,13 +111,14 @@ def model_card(
     metric: str = "accuracy",
     task: Task = CLASSIFICATION,
     sample: Sequence[Kind] = (),
+    vocabulary: Sequence[str] = (),
 ) -> str:
     """Markdown: what the model is, what was measured, how to run it in plain ONNX Runtime.
 
     config, preprocessing: what config.json and preprocessor_config.json hold; the latter is None
     for texts. folder: of the model, which says for which servers it is laid out. metric: in words.
     task: whose answers the code prints. sample: what the model is given of one, images or texts by
-    the files if it is not said.
+    the files if it is not said. vocabulary: what a smaller one costs, in lines.
     """
     sample = sample or (("text",) if preprocessing is None else ("image",))
     lines = [f"# {markdown_text(name)}", "", _composition(candidate), ""]
@@ -129,6 +134,9 @@ def model_card(
         "",
         *serve_section(name, config, sample, folder, task),
     ]
+    if vocabulary:
+        told = [f"- {markdown_text(line)}" for line in vocabulary]
+        lines += ["## Vocabulary", "", VOCABULARY_NOTE, "", *told, ""]
     sizes = [f"| {markdown_text(gene)} | {value} |" for gene, value in candidate.architecture]
     lines += ["## Architecture", "", "| gene | value |", "|---|---|", *sizes, ""]
     lines += ["`policy.json` holds the precision of every layer.", ""]

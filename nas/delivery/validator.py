@@ -25,11 +25,14 @@ from nas.delivery.selection import Pick, unscored
 from nas.evaluation.baselines import low_reference
 from nas.evaluation.latency_meter import LatencyMeter
 from nas.evaluation.score_meter import RuntimeScore
+from nas.run.data_record import read_account
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, read_json, remove_others
 from nas.training.finetune import FineTuner
+from supernets.data.vocabulary.written import told_of
 from supernets.metrics.classes import ACCURACY
 from supernets.metrics.metric import Quality
+from supernets.space.space import VOCABULARY
 from supernets.tasks.predictions import Predictions
 
 Answers = Mapping[str, Predictions]
@@ -44,6 +47,14 @@ def promised(ours: Answers, low: Answers, metric: Quality) -> Promise:
     found = {name: answers.compared(low[name], metric) for name, answers in ours.items()}
     kept, samples = found.get("kept_back"), found["test"].samples
     return Promise.of(found["validation"], kept, samples)
+
+
+def _vocabulary(model: ValidatedModel, run: RunFolder) -> list[str]:
+    """What the model's vocabulary costs, in lines, if it is a smaller one."""
+    account, size = read_account(run), dict(model.candidate.architecture).get(VOCABULARY)
+    known = {} if account is None else account.vocabularies
+    cut = size is not None and str(size) != max(known, key=int, default="")
+    return list(told_of(str(size), known)) if cut else []
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ class Validator:
                 self.metric.title,
                 self.exporter.data.task,
                 self.exporter.builder.supernet.config.sample,
+                _vocabulary(model, run),
             )
             write_atomically(folder / "README.md", card)
         remove_others(models, {model.name for model in validated})

@@ -12,7 +12,7 @@ from typing import Self
 from hardware.formats.format import Format
 from hardware.formats.policy import QuantPolicy
 from hardware.formats.registry import find_format
-from supernets.space.space import PRECISION_SUFFIX, Choice, Genomes, SearchSpace, size_in
+from supernets.space.space import PRECISION_SUFFIX, Choice, Genomes, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,6 @@ class Candidate:
         """Gene name -> value, as `SearchSpace.decode` gives them."""
         precisions = {name + PRECISION_SUFFIX: p.name for name, p in self.policy.items()}
         return {**dict(self.architecture), **precisions}
-
-    @property
-    def image_size(self) -> int | None:
-        """Height and width of the images it takes, if they are not the super-network's."""
-        return size_in(dict(self.architecture), "resolution", 0) or None
 
     def genome(self, space: SearchSpace) -> Genomes:
         """Encode in `space`, `(n_genes,)`. Raises ValueError if the space does not hold it."""

@@ -27,7 +27,7 @@ from hardware.writing.materialize import Weights, arrays, materialize
 from hardware.writing.verify import verify
 from nas.evaluation.built_candidate import BuiltCandidate, graph_digest
 from nas.evaluation.candidate import Candidate
-from supernets.data.data import Batch
+from supernets.data.data import Batch, Split
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.fake_quantize import fake_quantize
 from supernets.space.cost import Cost
@@ -52,7 +52,8 @@ def template_of(supernet: SuperNetwork, space: SearchSpace) -> Template:
 class CandidateBuilder:
     """Builds candidates from one tuned super-network and its exported template.
 
-    calibration: training batches, for BatchNorm statistics and static activation ranges.
+    calibration: training batches, for BatchNorm statistics and static activation ranges; those of
+    `train`, if it is given, are put as each candidate takes them.
     target: where the models will run, at whose sequence length MACs are counted.
 
     The super-network is activated anew in every method, so that their order does not matter.
@@ -65,6 +66,7 @@ class CandidateBuilder:
     calibration: Sequence[Batch]
     target: Target = field(default_factory=Target)
     memo: WeightMemo = field(default_factory=WeightMemo)
+    train: Split | None = None
     _ranges: dict[tuple[tuple[str, Choice], ...], Ranges] = field(default_factory=dict)
 
     def with_fastest_int4(self, cache: Path, runtimes: Sequence[Runtime] = ()) -> Self:
@@ -97,7 +99,7 @@ class CandidateBuilder:
     def network(self, candidate: Candidate) -> nn.Module:
         """The plain FP32 torch network of the candidate's architecture, as it is exported."""
         self.supernet.activate(dict(candidate.architecture))
-        return self.supernet.deploy(self._adapted())
+        return self.supernet.deploy(self._calibration(candidate))
 
     def adapted(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs of the full network as the candidate takes them."""
@@ -203,13 +205,18 @@ class CandidateBuilder:
         """Ranges of the candidate's architecture; they do not depend on the policy."""
         key = candidate.architecture
         if key not in self._ranges:
-            batches = (self.inputs(candidate, batch.inputs) for batch in self.calibration)
+            self.supernet.activate(dict(candidate.architecture))
+            batches = (
+                {name: tensor.numpy() for name, tensor in batch.inputs.items()}
+                for batch in self._calibration(candidate)
+            )
             template = self._template(candidate)
             self._ranges[key] = calibrate(template, weights, self.scheme, batches)
         return self._ranges[key]
 
-    def _adapted(self) -> list[Batch]:
-        return [
-            replace(batch, inputs=self.supernet.adapt_inputs(batch.inputs))
-            for batch in self.calibration
-        ]
+    def _calibration(self, candidate: Candidate) -> list[Batch]:
+        """The batches as the candidate, which is active, takes them."""
+        batches, architecture = self.calibration, dict(candidate.architecture)
+        if self.train is not None:
+            batches = [self.train.rewritten(batch, architecture) for batch in batches]
+        return [replace(b, inputs=self.supernet.adapt_inputs(b.inputs)) for b in batches]

@@ -48,7 +48,7 @@ class FakeQuantScore:
         batch_size = self.builder.target.batch_size
         texts = "attention_mask" in self.builder.supernet.dynamic_axes
         together = batch_size if texts else batch_size * max(1, BATCH // batch_size)
-        for batch in self.split.resized_to(candidate.image_size).batches(together):
+        for batch in self.split.seen_by(dict(candidate.architecture)).batches(together):
             inputs = self.builder.adapted(candidate, batch.inputs)
             whole = 0 if texts else len(batch.labels) // batch_size * batch_size
             for rows, served in ((slice(0, whole), batch_size), (slice(whole, None), None)):

@@ -55,7 +55,7 @@ class RuntimeScore:
     ) -> Predictions:
         """The same of a model that is open already."""
         batch_size, found = self.builder.target.batch_size, Predictions(self.split.task)
-        split = self.split.resized_to(candidate.image_size)
+        split = self.split.seen_by(dict(candidate.architecture))
         # Preprocessing many at once is what keeps a small model's evaluation short.
         for batch in split.batches(batch_size * -(-PREPROCESSED // batch_size)):
             arrays, labels = self.builder.inputs(candidate, batch.inputs), batch.labels.numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from nas.run.run_folder import RunFolder, RunFolderError, read_json, write_json
 from supernets.data.account import DataAccount
 from supernets.data.data import TaskData
 from supernets.data.fingerprint import Contents
+from supernets.data.vocabulary.cost import vocabularies
 from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.space.space import VOCABULARY
 
 KEYS = {"account", "label_names", "digests", "checkpoint"}
 
@@ -117,6 +119,13 @@ def record_of(experiment: Experiment, data: TaskData) -> DataRecord:
     stats = {path: path.stat() for path in files}
     digests = {p.name: _digest(p, stat.st_size, stat.st_mtime_ns) for p, stat in stats.items()}
     return DataRecord(data.source.account, data.source.contents, digests)
+
+
+def account_of(experiment: Experiment, data: TaskData) -> DataAccount:
+    """The account of the data, what smaller vocabularies cost included; the space is a good one."""
+    wanted = experiment.space.resolved().dimensions.get(VOCABULARY, ())
+    found = vocabularies(data, wanted, experiment.data.name) if wanted else {}
+    return replace(data.source.account, vocabularies=found)
 
 
 @cache

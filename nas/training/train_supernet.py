@@ -21,7 +21,7 @@ from nas.training.training_checkpoints import KEPT, Checkpoints
 from supernets.data.data import TaskData
 from supernets.families.super_network import SPACE_FILE, WEIGHTS_FILE, SuperNetwork
 from supernets.layers.batch_norm import needs_two_samples
-from supernets.load import load_saved, load_supernet
+from supernets.load import load_saved, load_supernet, order_pieces
 from supernets.settings import TrainSettings, TuneSettings
 from supernets.space.space import SearchSpace
 from supernets.training.distributed import Ranks
@@ -67,6 +67,7 @@ class Preparation:
             network = self._start()
             self._order(network)
             space = network.space(self.experiment.space)
+            order_pieces(network, space, self.data)
             scheme = self.experiment.quantization
             split = self.data.train
             if self.find is not None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from supernets.data.fingerprint import Contents, Hashes
 from supernets.data.targets.targets import Values, counts, hashes
+from supernets.data.vocabulary.written import Vocabularies, Written, told
 
 SHOWN = 5
 """Class names that a line shows."""
@@ -43,7 +44,7 @@ class DataAccount:
     """All splits, what belongs to none by reason, and inputs that several splits hold.
 
     shared: "a and b" -> inputs of b that a holds too. contradictions: inputs of train that
-    have several labels.
+    have several labels. vocabularies: what the space's smaller ones cost.
     """
 
     COLUMNS: ClassVar = ("split", "rows found", "used", "left out", "rows used by class")
@@ -52,6 +53,7 @@ class DataAccount:
     unused: Mapping[str, int] = field(default_factory=dict)
     shared: Mapping[str, int] = field(default_factory=dict)
     contradictions: int = 0
+    vocabularies: Vocabularies = field(default_factory=dict)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ class DataAccount:
             yield f"rows of {second} that are in {first} too: {count:,}"
         if self.contradictions:
             yield f"inputs of train that have several labels: {self.contradictions:,}"
+        yield from told(self.vocabularies)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -116,7 +119,11 @@ class DataAccount:
     def from_json(cls, data: Mapping[str, Any]) -> DataAccount:
         """Inverse of `to_json`."""
         splits = {name: SplitAccount(**split) for name, split in data["splits"].items()}
-        return cls(**{**data, "splits": splits})
+        sizes = {
+            size: {source: Written(**written) for source, written in sources.items()}
+            for size, sources in data.get("vocabularies", {}).items()
+        }
+        return cls(**{**data, "splits": splits, "vocabularies": sizes})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from supernets.data.account import DataSource
+from supernets.space.space import FULL, Architecture
 from supernets.tasks.task import Targets, Task
 
 CPU = torch.device("cpu")
@@ -72,8 +73,14 @@ class Split(Protocol):
     def part(self, rows: Tensor) -> Split:
         """These rows `(n,)` alone."""
 
-    def resized_to(self, image_size: int | None) -> Split:
-        """The split as a network that takes images of this size sees it; texts have none."""
+    def seen_by(self, architecture: Architecture) -> Split:
+        """The split as a sub-network sees it: images in its size, texts in its pieces.
+
+        Ids of pieces stay the full network's; the sub-network's `adapt_inputs` renumbers them.
+        """
+
+    def rewritten(self, batch: Batch, architecture: Architecture) -> Batch:
+        """A batch of this split with texts in a sub-network's pieces; images as they are."""
 
     def batches(
         self,
@@ -95,10 +102,10 @@ class Split(Protocol):
 class Preprocessor(Protocol):
     """What turns raw samples into network inputs; travels with every exported model."""
 
-    def save(self, folder: Path, image_size: int | None = None) -> None:
+    def save(self, folder: Path, architecture: Architecture = FULL) -> None:
         """Write the files a Hugging Face client reads (preprocessor_config.json or a tokenizer).
 
-        `image_size` is that of a network which takes smaller images than the full one.
+        `architecture` is the sub-network's that they are for.
         """
 
 

@@ -21,6 +21,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor
 
+from supernets.space.space import FULL, RESOLUTION, Architecture, size_in
+
 IMAGE_PROCESSOR_FILE = "preprocessor_config.json"
 NESTED_FILE = "processor_config.json"
 """Where transformers saves the image processor of a model that has several processors."""
@@ -114,9 +116,10 @@ class ImagePreprocessor:
         processor = type(self.processor).from_dict(config)
         return replace(self, processor=processor, image_size=image_size)
 
-    def save(self, folder: Path, image_size: int | None = None) -> None:
-        """Write preprocessor_config.json as transformers reads it, at another size if given."""
-        processor = self.resized_to(image_size or self.image_size).processor
+    def save(self, folder: Path, architecture: Architecture = FULL) -> None:
+        """Write preprocessor_config.json as transformers reads it, at a sub-network's size."""
+        size = size_in(architecture, RESOLUTION, self.image_size)
+        processor = self.resized_to(size).processor
         known = {"image_processor_type", *_understood(processor)}
         config = json.loads(processor.to_json_string())
         text = json.dumps({k: v for k, v in config.items() if k in known}, indent=2)

@@ -19,6 +19,7 @@ from supernets.data.data import CPU, Batch, batch_indices
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.data.text import TextPreprocessor, TextSplit
 from supernets.settings import Kind
+from supernets.space.space import FULL, RESOLUTION, Architecture, size_in
 from supernets.tasks.classification import CLASSIFICATION
 from supernets.tasks.task import Targets, Task
 
@@ -71,6 +72,14 @@ class ImageSplit:
                 self, pixels=pixels, preprocessor=preprocessor, _resized={}
             )
         return self._resized[image_size]
+
+    def seen_by(self, architecture: Architecture) -> ImageSplit:
+        """The images in the size that the sub-network takes."""
+        return self.resized_to(size_in(architecture, RESOLUTION, 0) or None)
+
+    def rewritten(self, batch: Batch, architecture: Architecture) -> Batch:
+        """Images as they are: what was changed at random stays changed."""
+        return batch
 
     @property
     def augmented(self) -> bool:
@@ -172,9 +181,9 @@ class ImageTextPreprocessor:
         image: Kind = "image"
         return (*[image] * self.count, "text")
 
-    def save(self, folder: Path, image_size: int | None = None) -> None:
+    def save(self, folder: Path, architecture: Architecture = FULL) -> None:
         """Write the files of both."""
-        self.images.save(folder, image_size)
+        self.images.save(folder, architecture)
         self.texts.save(folder)
 
 
@@ -215,9 +224,13 @@ class ImageTextSplit:
             tuple(split.part(rows) for split in self.images), self.texts.part(rows)
         )
 
-    def resized_to(self, image_size: int | None) -> ImageTextSplit:
-        """The same with images of this size."""
-        return replace(self, images=tuple(split.resized_to(image_size) for split in self.images))
+    def seen_by(self, architecture: Architecture) -> ImageTextSplit:
+        """The same with images of the size that the sub-network takes."""
+        return replace(self, images=tuple(split.seen_by(architecture) for split in self.images))
+
+    def rewritten(self, batch: Batch, architecture: Architecture) -> Batch:
+        """As they are: all sub-networks read the same pieces."""
+        return batch
 
     def batches(
         self,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,19 +16,61 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from supernets.data.data import CPU, Batch, batch_indices
 from supernets.data.taught import Taught
+from supernets.data.vocabulary.pieces import Ids, Pieces
 from supernets.settings import DataSettings
+from supernets.space.space import FULL, VOCABULARY, Architecture, size_in
 from supernets.tasks.classification import CLASSIFICATION
 from supernets.tasks.task import UNASKED, Targets, Task
 
 PAD, UNKNOWN, CLASSIFY, SEPARATE = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+SPECIAL = ("pad_token", "bos_token", "eos_token", "cls_token", "sep_token", "mask_token")
+Encoded = tuple[list[Tensor], Targets]
+"""Texts `(2, T)` and their targets."""
 
 
 @dataclass(frozen=True)
 class TextPreprocessor:
-    """A tokenizer and the most tokens a text may have; longer texts are cut."""
+    """A tokenizer and the most tokens a text may have; longer texts are cut.
+
+    uses: how often training texts use each row of the network's table `(rows,)`, by which smaller
+    vocabularies are chosen. fixed: how many of the first ids are the same in all of them.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    uses: Ids | None = field(default=None, compare=False, repr=False)
+    fixed: int = 0
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The pieces in the order in which they are kept.
+
+        Raises ValueError for a tokenizer that cannot be cut.
+        """
+        assert self.uses is not None, "texts of a split tell what they use"
+        return Pieces.by_use(self.tokenizer, self.uses, self.fixed)
+
+    def seen_by(self, architecture: Architecture) -> TextPreprocessor:
+        """What a sub-network's texts are encoded with."""
+        size = size_in(architecture, VOCABULARY, 0)
+        if not self.is_cut_by(size):
+            return self
+        return TextPreprocessor(self.pieces.cut(size), self.max_length)
+
+    def config_json(self, architecture: Architecture) -> dict[str, int]:
+        """Fields of config.json about special tokens, which a smaller vocabulary renumbers."""
+        seen = self.seen_by(architecture)
+        if seen is self:
+            return {}
+        ids = {f"{name}_id": getattr(seen.tokenizer, f"{name}_id") for name in SPECIAL}
+        return {name: number for name, number in ids.items() if number is not None}
+
+    def is_cut_by(self, size: int) -> bool:
+        """Whether a vocabulary of so many pieces (0: all of them) is a smaller one."""
+        if not size:
+            return False
+        assert self.uses is not None, "texts of a split tell what they use"
+        return size < len(self.uses)
 
     @property
     def vocab_size(self) -> int:
@@ -102,12 +144,13 @@ class TextPreprocessor:
         )
         return sum(len(ids) > self.max_length for ids in whole["input_ids"])
 
-    def save(self, folder: Path, image_size: int | None = None) -> None:
+    def save(self, folder: Path, architecture: Architecture = FULL) -> None:
         """Write the tokenizer files that AutoTokenizer reads, in any version of transformers; the
         one of the library tokenizers cuts texts by itself."""
-        if self.tokenizer.is_fast:
-            self.tokenizer.backend_tokenizer.enable_truncation(self.max_length)
-        self.tokenizer.save_pretrained(folder)
+        tokenizer = self.seen_by(architecture).tokenizer
+        if tokenizer.is_fast:
+            tokenizer.backend_tokenizer.enable_truncation(self.max_length)
+        tokenizer.save_pretrained(folder)
         file = folder / "tokenizer_config.json"
         config = json.loads(file.read_text(encoding="utf-8"))
         config["model_max_length"] = self.max_length
@@ -149,10 +192,29 @@ class TokenNoise:
 
 
 @dataclass(frozen=True)
+class Writing:
+    """Raw texts, and what they were encoded with. encode: all of them, and their targets."""
+
+    preprocessor: TextPreprocessor
+    encode: Callable[[TextPreprocessor], Encoded]
+    _known: dict[int, Encoded] = field(default_factory=dict, repr=False)
+
+    def in_pieces(self, size: int) -> Encoded:
+        """All texts in so many pieces, by the ids that these have in the whole vocabulary."""
+        if size not in self._known:
+            preprocessor = self.preprocessor
+            texts, targets = self.encode(preprocessor.seen_by({VOCABULARY: size}))
+            order = torch.from_numpy(preprocessor.pieces.order)
+            self._known[size] = [torch.stack([order[ids], types]) for ids, types in texts], targets
+        return self._known[size]
+
+
+@dataclass(frozen=True)
 class TextSplit:
     """Encoded texts `(2, T)` with targets, of tagged words one `(T,)` a text.
 
-    inputs: those that the network takes.
+    inputs: those that the network takes. writing: the raw texts, where they are known; these are
+    `rows` of them, or all.
     """
 
     texts: Sequence[Tensor]
@@ -161,6 +223,9 @@ class TextSplit:
     inputs: Sequence[str]
     noise: TokenNoise | None = None
     task: Task = CLASSIFICATION
+    writing: Writing | None = None
+    rows: Tensor | None = None
+    _seen: dict[int, TextSplit] = field(default_factory=dict, repr=False)
 
     @property
     def augmented(self) -> bool:
@@ -170,15 +235,18 @@ class TextSplit:
     def noisy(self, part: float, tokenizer: PreTrainedTokenizerBase) -> TextSplit:
         """The same texts with `part` of their tokens replaced each time they are shuffled."""
         special = torch.tensor(tokenizer.all_special_ids)
-        ids = torch.cat([text[0] for text in self.texts])
         mask_id = tokenizer.mask_token_id
         noise = TokenNoise(
             part,
             tokenizer.unk_token_id if mask_id is None else mask_id,
             special,
-            ids[~torch.isin(ids, special)],
+            self._common(special),
         )
-        return replace(self, noise=noise)
+        return replace(self, noise=noise, _seen={})
+
+    def _common(self, special: Tensor) -> Tensor:
+        ids = torch.cat([text[0] for text in self.texts])
+        return ids[~torch.isin(ids, special)]
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -198,11 +266,39 @@ class TextSplit:
             labels = given.part(rows)
         else:
             labels = given[rows] if isinstance(given, Tensor) else [given[row] for row in places]
-        return replace(self, texts=[self.texts[row] for row in places], labels=labels)
+        own = rows if self.rows is None else self.rows[rows]
+        texts = [self.texts[row] for row in places]
+        return replace(self, texts=texts, labels=labels, rows=own, _seen={})
 
-    def resized_to(self, image_size: int | None) -> TextSplit:
-        """Texts have no size in pixels."""
-        return self
+    def seen_by(self, architecture: Architecture) -> TextSplit:
+        """The texts in the sub-network's pieces; targets of words lie at other tokens then."""
+        size = size_in(architecture, VOCABULARY, 0)
+        if self.writing is None or not self.writing.preprocessor.is_cut_by(size):
+            return self
+        if size not in self._seen:
+            self._seen[size] = self._in_pieces(self.writing, size)
+        return self._seen[size]
+
+    def _in_pieces(self, writing: Writing, size: int) -> TextSplit:
+        texts, targets = writing.in_pieces(size)
+        if self.rows is not None:
+            places = self.rows.tolist()
+            texts, targets = [texts[row] for row in places], [targets[row] for row in places]
+        own = self.labels if self.task.once_per_sample else targets
+        split = replace(self, texts=texts, labels=own, writing=None, _seen={})
+        if self.noise is None:
+            return split
+        noise = replace(self.noise, common=split._common(self.noise.special))
+        return replace(split, noise=noise)
+
+    def rewritten(self, batch: Batch, architecture: Architecture) -> Batch:
+        """The same texts in the sub-network's pieces."""
+        seen = self.seen_by(architecture)
+        return batch if seen is self else seen.batch(batch.rows.cpu()).to(batch.labels.device)
+
+    def batch(self, rows: Tensor) -> Batch:
+        """These texts `(B,)`, padded to the longest."""
+        return Batch(self.inputs_of(rows, None), self.labels_of(rows), rows)
 
     def batches(
         self,

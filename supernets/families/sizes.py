@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from hardware.settings import Settings
 from supernets.settings import Kind
-from supernets.space.space import Architecture, size_in
+from supernets.space.space import RESOLUTION, Architecture, size_in
 
 Size = Annotated[int, Field(gt=0, le=2**24)]
 """Rows or columns of a tensor; what is larger is no size but a mistake."""
@@ -265,7 +265,7 @@ class ImageTransformerSizes(ImageSizes, TransformerSizes):
 
     def shrunk(self, architecture: Architecture) -> Self:
         """Depth, stream width and resolution are the sub-network's."""
-        resolution = size_in(architecture, "resolution", self.image_size)
+        resolution = size_in(architecture, RESOLUTION, self.image_size)
         return super().shrunk(architecture).model_copy(update={"image_size": resolution})
 
     @model_validator(mode="after")

@@ -193,6 +193,14 @@ class SuperNetwork(nn.Module, ABC):
         """Inputs as the active sub-network takes them, from those of the full network."""
         return dict(inputs)
 
+    @property
+    def remembered(self) -> dict[str, Any]:
+        """What a saved network needs to know besides its weights and the order of its blocks."""
+        return {}
+
+    def remember(self, kept: Mapping[str, Any]) -> None:
+        """Take back what `remembered` gave, which other entries may stand beside."""
+
     def indispensable(self, block: str) -> bool:
         """Whether every depth keeps this block."""
         return False
@@ -296,6 +304,7 @@ class SuperNetwork(nn.Module, ABC):
             "num_labels": self.num_labels,
             "reads": self.reads,
             "block_order": self.block_order,
+            **self.remembered,
         }
         write_atomically(folder / CONFIG_FILE, json.dumps(description, indent=2))
         write_atomically(folder / SPACE_FILE, json.dumps(space.to_json()))

@@ -73,18 +73,42 @@ class ElasticLinear(nn.Linear, Elastic, Quantizable):
 
 
 class ElasticEmbedding(nn.Embedding, Quantizable):
-    """A table of rows; its sizes are fixed, only its precision varies."""
+    """A table that can use some of its rows only; its width is fixed.
+
+    order: the rows in the order in which fewer of them are used `(rows,)`; an id is a place there
+    then, and `place` has that of every row. While all are used an id is the row itself.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__(rows, width)
+        self.active_out = rows
+        self.register_buffer("order", torch.arange(rows), persistent=False)
+        self.register_buffer("place", torch.arange(rows), persistent=False)
+
+    order: Tensor
+    place: Tensor
+
+    def use_first(self, order: Tensor) -> None:
+        """Use rows in this order from now on, where fewer are used."""
+        self.order, self.place = order, order.argsort()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows are used."""
+        return self.active_out == self.num_embeddings
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up rows, `(...)` to `(..., width)`."""
+        rows = ids if self.is_whole else self.order[ids]
         if self.precision is FP32:
-            return F.embedding(ids, self.weight)
-        return fake_quant.embedding(ids, self.weight, self.precision, self.scheme)
+            return F.embedding(rows, self.weight)
+        return fake_quant.embedding(rows, self.weight, self.precision, self.scheme)
 
     def extract(self) -> nn.Embedding:
-        """Copy into a plain layer."""
-        weight = self.weight.detach().clone()
-        return nn.Embedding(self.num_embeddings, self.embedding_dim, _weight=weight)
+        """Copy the rows in use into a plain layer."""
+        rows = self.weight.detach()
+        weight = rows.clone() if self.is_whole else rows[self.order[: self.active_out]]
+        return nn.Embedding(self.active_out, self.embedding_dim, _weight=weight)
 
 
 class ElasticLayerNorm(nn.LayerNorm, Elastic):

@@ -65,7 +65,7 @@ class SizeDimension(Dimension):
         if not wanted:
             return []
         return [
-            Gene(gene, tuple(sorted({_size(width, full, multiple) for width in wanted})))
+            Gene(gene, tuple(sorted({size_of(width, full, multiple) for width in wanted})))
             for gene, full in self.places(config).items()
         ]
 
@@ -153,7 +153,8 @@ class ChoiceDimension(Dimension):
         return {self.field: found.pop()} if len(found) == 1 else {}
 
 
-def _size(width: float | str, full: int, multiple: int) -> int:
+def size_of(width: float | str, full: int, multiple: int) -> int:
+    """A size from a whole number, or from a fraction of the full one, rounded to a multiple."""
     assert not isinstance(width, str), "names are no sizes"
     if isinstance(width, int):
         return width

@@ -71,6 +71,10 @@ class Task(ABC):
         """The rows `(n, ...)` that are compared with targets, of a batch's `(B, ...)`."""
         return values
 
+    def matched(self, targets: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets of the same samples in two forms, such that the same is asked of both."""
+        return targets, others
+
     def answers(self, outputs: Array, targets: Array) -> tuple[list[Array], list[Array]]:
         """Outputs and targets of each sample of a batch, as metrics take them."""
         return list(outputs), list(targets)

@@ -18,7 +18,7 @@ from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch, Split
 from supernets.families.super_network import Output, SuperNetwork
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
-from supernets.space.space import Architecture, SearchSpace
+from supernets.space.space import VOCABULARY, Architecture, SearchSpace
 from supernets.training.distributed import Ranks
 from supernets.training.train import Trainer, lay_out
 
@@ -83,6 +83,8 @@ class Distiller(Trainer):
     teacher: SuperNetwork | None = None
     compared: Sequence[nn.Module] = ()
     """Blocks of the teacher whose outputs are taught."""
+    whole: Split | None = None
+    """The split in the teacher's own pieces, where it is trained on in fewer."""
     _known: Answers | None = None
 
     def freeze_teacher(self, network: SuperNetwork) -> None:
@@ -110,20 +112,26 @@ class Distiller(Trainer):
         """
         if self.teacher is None:
             return None
-        if self.split.augmented or self.compared or not self.task.once_per_sample:
+        if self.split.augmented or not self.task.once_per_sample:
+            return self._answer(self.teacher, batch.inputs, self.compared)
+        if self.compared and self.whole is None:
             return self._answer(self.teacher, batch.inputs, self.compared)
         if self._known is None:
-            self._known = self._answer_all(self.teacher)
-        return Answers(self._known.logits[batch.rows], self._known.features[batch.rows])
+            self._known = self._answer_all(self.teacher, self.whole or self.split)
+        logits, features = self._known.logits[batch.rows], self._known.features[batch.rows]
+        if not self.compared:
+            return Answers(logits, features)
+        outputs = self._answer(self.teacher, batch.inputs, self.compared).outputs
+        return Answers(logits, features, outputs)
 
-    def _answer_all(self, teacher: SuperNetwork) -> Answers:
-        """Answers about the whole split, shared out among the processes; features if needed."""
-        device, size = self.network.device, len(self.split)
+    def _answer_all(self, teacher: SuperNetwork, split: Split) -> Answers:
+        """Answers about a whole split, shared out among the processes; features if needed."""
+        device, size = self.network.device, len(split)
         width = teacher.head.in_features if self.settings.feature_weight else 0
         logits = torch.zeros(size, teacher.head.out_features, device=device)
         features = torch.zeros(size, width, device=device)
         shuffled = torch.Generator().manual_seed(0)  # batches then hold texts of like length
-        batches = self.split.batches(self.settings.batch_size, generator=shuffled, device=device)
+        batches = split.batches(self.settings.batch_size, generator=shuffled, device=device)
         for batch in islice(batches, self.ranks.rank, None, self.ranks.count):
             found = self._answer(teacher, batch.inputs)
             logits[batch.rows], features[batch.rows] = found.logits, found.features[:, :width]
@@ -141,17 +149,21 @@ class Distiller(Trainer):
         target: Answers | None,
         share: float,
         further: Tensor | float = 0.0,
+        taught: Tensor | None = None,
     ) -> Tensor:
+        """Add the gradients of an answer to the loss; taught: the targets of what the teacher was
+        asked, where the same texts are in other pieces."""
         rows = self.task.rows
         weight = 0.0 if self.task.taught_alone else self.settings.hard_label_weight
         loss = weight * self.hard_loss(given.logits, labels)
         if target is not None:
-            own, taught = rows(given.logits, labels), rows(target.logits, labels)
-            soft = self.task.distillation(own, taught, self.settings.temperature)
+            here, there = self.task.matched(labels, labels if taught is None else taught)
+            own, known = rows(given.logits, here), rows(target.logits, there)
+            soft = self.task.distillation(own, known, self.settings.temperature)
             loss = loss + (1 - weight) * soft
             if self.settings.feature_weight:
-                own, taught = rows(given.features, labels), rows(target.features, labels)
-                loss = loss + self.settings.feature_weight * feature_distance(own, taught)
+                own, known = rows(given.features, here), rows(target.features, there)
+                loss = loss + self.settings.feature_weight * feature_distance(own, known)
         loss = (loss + further) * share
         loss.backward()
         return loss.detach()
@@ -173,7 +185,10 @@ class Polisher(Distiller):
         seed: int,
         scheme: QuantScheme,
     ) -> None:
-        super().__init__(network, split, settings, seed)
+        # Images are changed at random in full size, and then shrunk.
+        pieces = {gene: size for gene, size in architecture.items() if gene == VOCABULARY}
+        super().__init__(network, split.seen_by(pieces), settings, seed)
+        self.whole = None if self.split is split else split
         self.architecture, self.policy, self.scheme = architecture, policy, scheme
         self.freeze_teacher(teacher)
         self.blocks: Sequence[nn.Module] = ()
@@ -249,16 +264,17 @@ class InstaTuner(Distiller):
         losses = [self._backward(full, batch.labels, teacher, share)]
         target = teacher or Answers(full.logits.detach(), full.features.detach())
         for number in range(self.settings.subnetworks):
-            self._draw(number)
-            given = self._answer(self.network, self.network.adapt_inputs(batch.inputs))
-            losses.append(self._backward(given, batch.labels, target, share))
+            own = self.split.rewritten(batch, self._draw(number))
+            given = self._answer(self.network, self.network.adapt_inputs(own.inputs))
+            losses.append(self._backward(given, own.labels, target, share, taught=batch.labels))
         self._use_full_network()
         return losses
 
-    def _draw(self, number: int) -> None:
+    def _draw(self, number: int) -> Architecture:
         """Activate a random sub-network, decided by seed, step and number alone."""
         rng = np.random.default_rng((self.seed, self.step_number, number))
         architecture, policy = self.space.split(self.space.sample(1, rng)[0])
         self.network.activate(architecture)
         if self.settings.quantization_aware:
             self.network.apply_policy(policy, self.scheme)
+        return architecture

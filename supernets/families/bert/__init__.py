@@ -2,7 +2,7 @@
 
 from supernets.families.bert.config import BertConfig
 from supernets.families.family import Family
-from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+from supernets.families.texts.dimensions import TEXT_DIMENSIONS
 
 FAMILY = Family(
     sizes=BertConfig,
@@ -10,5 +10,5 @@ FAMILY = Family(
     network="supernets.families.texts.transformer:TextSuperNetwork",
     hugging_face="supernets.families.bert.hugging_face:HUGGING_FACE",
     title="A BERT",
-    dimensions=TRANSFORMER_DIMENSIONS,
+    dimensions=TEXT_DIMENSIONS,
 )

@@ -2,7 +2,7 @@
 
 from supernets.families.deberta.config import DebertaConfig
 from supernets.families.family import Family
-from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+from supernets.families.texts.dimensions import TEXT_DIMENSIONS
 
 FAMILY = Family(
     sizes=DebertaConfig,
@@ -10,5 +10,5 @@ FAMILY = Family(
     network="supernets.families.texts.transformer:TextSuperNetwork",
     hugging_face="supernets.families.deberta.hugging_face:HUGGING_FACE",
     title="A DeBERTa",
-    dimensions=TRANSFORMER_DIMENSIONS,
+    dimensions=TEXT_DIMENSIONS,
 )

@@ -2,7 +2,7 @@
 
 from supernets.families.distilbert.config import DistilBertConfig
 from supernets.families.family import Family
-from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+from supernets.families.texts.dimensions import TEXT_DIMENSIONS
 
 FAMILY = Family(
     sizes=DistilBertConfig,
@@ -10,5 +10,5 @@ FAMILY = Family(
     network="supernets.families.texts.transformer:TextSuperNetwork",
     hugging_face="supernets.families.distilbert.hugging_face:HUGGING_FACE",
     title="A DistilBERT",
-    dimensions=TRANSFORMER_DIMENSIONS,
+    dimensions=TEXT_DIMENSIONS,
 )

@@ -2,7 +2,7 @@
 
 from supernets.families.family import Family
 from supernets.families.mpnet.config import MPNetConfig
-from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+from supernets.families.texts.dimensions import TEXT_DIMENSIONS
 
 FAMILY = Family(
     sizes=MPNetConfig,
@@ -10,5 +10,5 @@ FAMILY = Family(
     network="supernets.families.texts.transformer:TextSuperNetwork",
     hugging_face="supernets.families.mpnet.hugging_face:HUGGING_FACE",
     title="An MPNet",
-    dimensions=TRANSFORMER_DIMENSIONS,
+    dimensions=TEXT_DIMENSIONS,
 )

@@ -2,7 +2,7 @@
 
 from supernets.families.family import Family
 from supernets.families.roberta.config import RobertaConfig
-from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
+from supernets.families.texts.dimensions import TEXT_DIMENSIONS
 
 FAMILY = Family(
     sizes=RobertaConfig,
@@ -10,5 +10,5 @@ FAMILY = Family(
     network="supernets.families.texts.transformer:TextSuperNetwork",
     hugging_face="supernets.families.roberta.hugging_face:HUGGING_FACE",
     title="A RoBERTa",
-    dimensions=TRANSFORMER_DIMENSIONS,
+    dimensions=TEXT_DIMENSIONS,
 )

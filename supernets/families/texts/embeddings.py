@@ -52,7 +52,9 @@ class TextEmbeddings(nn.Module):
 
 
 class ElasticTextEmbeddings(TextEmbeddings):
-    """Embeddings of elastic layers; their sizes are fixed, only their precisions vary."""
+    """Embeddings of elastic layers; of the words' rows some can be left out."""
+
+    word: ElasticEmbedding
 
     def __init__(
         self,
@@ -77,15 +79,14 @@ class ElasticTextEmbeddings(TextEmbeddings):
 
     def extract(self) -> TextEmbeddings:
         """Copy into a plain module."""
-        word, norm = self.word, self.norm
+        norm = self.norm
         position, token_type, projection = self.position, self.token_type, self.projection
-        assert isinstance(word, ElasticEmbedding)
         assert isinstance(norm, ElasticLayerNorm)
         assert isinstance(position, ElasticEmbedding | None)
         assert isinstance(token_type, ElasticEmbedding | None)
         assert isinstance(projection, ElasticLinear | None)
         return TextEmbeddings(
-            word.extract(),
+            self.word.extract(),
             norm.extract(),
             position and position.extract(),
             token_type and token_type.extract(),

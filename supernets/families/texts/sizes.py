@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from supernets.families.sizes import TextSizes, TransformerSizes
+from supernets.space.space import VOCABULARY, Architecture, size_in
 
 
 class TextTransformerSizes(TextSizes, TransformerSizes):
@@ -12,6 +13,11 @@ class TextTransformerSizes(TextSizes, TransformerSizes):
 
     Properties say how the families differ; here they are those of BERT.
     """
+
+    def shrunk(self, architecture: Architecture) -> Self:
+        """Depth, neurons and vocabulary are the sub-network's."""
+        size = size_in(architecture, VOCABULARY, self.vocab_size)
+        return super().shrunk(architecture).model_copy(update={"vocab_size": size})
 
     @property
     def position_rows(self) -> int:

@@ -6,6 +6,7 @@ B batch, T tokens, D embed_dim
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from supernets.families.texts.block import ElasticTextBlock, TextBlock
 from supernets.families.texts.embeddings import ElasticTextEmbeddings, TextEmbeddings
+from supernets.families.texts.kept_pieces import KeptPieces
 from supernets.families.texts.sizes import TextTransformerSizes
 from supernets.families.texts.surroundings import Surroundings, place_rows
 from supernets.families.transformer import TransformerSuperNetwork, reading
@@ -21,7 +23,7 @@ from supernets.layers.activations import ACTIVATIONS
 from supernets.layers.disentangled import RelativePlaces
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
-from supernets.space.space import Genomes, SearchSpace
+from supernets.space.space import VOCABULARY, Genomes, SearchSpace
 from supernets.tasks.embedding import Embedding, UnitLength
 from supernets.tasks.task import Reading
 
@@ -140,6 +142,7 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
     norm: ElasticLayerNorm | None
     pooler_norm: ElasticLayerNorm | None
     head: ElasticLinear | UnitLength
+    kept_pieces: KeptPieces | None = None
 
     def __init__(self, config: TextTransformerSizes, num_labels: int) -> None:
         width, bias = config.embed_dim, config.has_bias("norm")
@@ -211,14 +214,49 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         axes = {name: {0: "batch", 1: "sequence"} for name in self.config.inputs}
         return {**axes, "logits": {0: "batch"}}
 
+    @property
+    def remembered(self) -> dict[str, Any]:
+        """In which order pieces are kept, where that is not the tokenizer's."""
+        pieces = self.kept_pieces
+        return {} if pieces is None else {"pieces": pieces.to_json()}
+
+    def remember(self, kept: Mapping[str, Any]) -> None:
+        """Keep pieces in the order of before."""
+        if "pieces" in kept:
+            self.keep_pieces(KeptPieces.from_json(kept["pieces"]))
+
+    def keep_pieces(self, pieces: KeptPieces) -> None:
+        """Keep these pieces first in smaller vocabularies."""
+        self.kept_pieces = pieces
+        self.embeddings.word.use_first(torch.tensor(pieces.order, device=self.device))
+
+    def use_pieces(self, size: int) -> None:
+        """Take texts that are written in the first so many pieces."""
+        self.embeddings.word.active_out = size
+
+    def adapt_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Ids in the active vocabulary; texts must be written in its pieces already."""
+        word = self.embeddings.word
+        if word.is_whole:
+            return dict(inputs)
+        ids = word.place[inputs["input_ids"]]
+        assert int(ids.max()) < word.active_out, "texts are written in pieces that are left out"
+        return {**inputs, "input_ids": ids}
+
+    def _tokens(self, pieces: int, length: int) -> int:
+        """How long a text of so many tokens is in a smaller vocabulary."""
+        stretch = 1.0 if self.kept_pieces is None else self.kept_pieces.stretch.get(pieces, 1.0)
+        return max(length, min(self.config.max_positions, round(length * stretch)))
+
     def example_inputs(
         self, batch_size: int = 2, sequence_length: int | None = None
     ) -> dict[str, Tensor]:
-        """Texts of the first vocabulary entry, nothing masked.
+        """Texts of the first vocabulary entry, nothing masked, longer in a smaller vocabulary.
 
         Raises ValueError for more tokens than the network has positions.
         """
-        shape = (batch_size, example_length(self.config.max_positions, sequence_length))
+        wanted = example_length(self.config.max_positions, sequence_length)
+        shape = (batch_size, self._tokens(self.embeddings.word.active_out, wanted))
         return {
             name: torch.full(shape, int(name == "attention_mask")) for name in self.config.inputs
         }
@@ -237,7 +275,10 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         values, config = Values(space, genomes), self.config
         width = np.full(len(values), config.embed_dim, dtype=np.int64)
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
-        tokens = once * (sequence_length or DEFAULT_TOKENS)
+        pieces = values.sizes(VOCABULARY, config.vocab_size)
+        unique, which = np.unique(pieces, return_inverse=True)
+        length = sequence_length or DEFAULT_TOKENS
+        tokens = np.array([self._tokens(int(size), length) for size in unique])[which]
         read = once if self.pooling == "first" else tokens
         everywhere = {"embeddings.projection"}
         if self.pooling == "tokens":
@@ -246,8 +287,8 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
         for layer in self.layers:
             if layer.name not in extents:
                 uses = tokens if layer.name in everywhere else once
-                sizes = once * layer.shape[1], once * layer.shape[0]
-                extents[layer.name] = Extent(*sizes, uses, always)
+                rows = pieces if layer.name == "embeddings.word" else once * layer.shape[0]
+                extents[layer.name] = Extent(once * layer.shape[1], rows, uses, always)
         within, unused = self.inner_parameters(values)
         return collect(self.layers, extents, values, within + self._others(values), macs, unused)
 

@@ -1,0 +1,52 @@
+"""Validation texts and others in the vocabularies of a space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from supernets.data.builtin import pydoc_text
+from supernets.data.data import TaskData
+from supernets.data.text import TextPreprocessor, TextSplit
+from supernets.data.vocabulary.written import Vocabularies, Written
+from supernets.space.dimensions import size_of
+from supernets.space.space import VOCABULARY
+
+KNOWN, OTHERS = "validation", "texts of another source"
+MOST_OTHERS = 500
+
+
+def vocabularies(data: TaskData, wanted: Sequence[float | str], own: str) -> Vocabularies:
+    """The vocabularies of sizes or fractions `wanted`, and the whole one last; none of images.
+
+    own: name of the data set. Texts of another source are sentences of Python's documentation.
+
+    Raises ValueError for a tokenizer that cannot be cut, and for fewer pieces than texts need.
+    """
+    split, preprocessor = data.validation, data.preprocessor
+    if not isinstance(split, TextSplit) or not isinstance(preprocessor, TextPreprocessor):
+        return {}
+    assert preprocessor.uses is not None
+    rows = len(preprocessor.uses)
+    others = list(islice(other_texts(own), MOST_OTHERS))
+    found = {}
+    for size in sorted({rows, *(size_of(each, rows, 1) for each in wanted)}):
+        seen, known = preprocessor.seen_by({VOCABULARY: size}), split.seen_by({VOCABULARY: size})
+        first = preprocessor.tokenizer.unk_token_id, preprocessor.max_length
+        then = seen.tokenizer.unk_token_id, seen.max_length
+        found[str(size)] = {
+            KNOWN: Written.of(known.texts, *first),  # by the ids of the whole vocabulary
+            OTHERS: Written.of(seen.encode(others), *then),
+        }
+    return found
+
+
+def other_texts(own: str) -> Iterator[str]:
+    """English sentences that every Python carries and that are not those of the data set."""
+    if own != "pydoc":
+        _, splits = pydoc_text.collect(pydoc_text.standard_library())
+        yield from (sentence.text for sentence in splits["test"])
+        return
+    for file in sorted(pydoc_text.standard_library().glob("*.py")):
+        for docstring in pydoc_text.docstrings(file.read_text(encoding="utf-8")):
+            yield from pydoc_text.sentences(docstring)

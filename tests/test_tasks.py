@@ -33,6 +33,7 @@ from transformers import (
 
 from hardware.formats.fp32 import FP32
 from hardware.formats.scheme import QuantScheme
+from hardware.portability.agreement import Samples
 from hardware.session import open_session
 from hardware.session import run as run_session
 from hardware.target import Target
@@ -41,7 +42,7 @@ from nas.delivery.results import Front
 from nas.dry_run import check, ignore, refuse_metrics
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.experiment.schema import Experiment
-from nas.pipeline import run
+from nas.pipeline import export, run
 from nas.recipe.defaults import derive
 from nas.recipe.facts import Facts
 from nas.run.run_folder import RunFolder
@@ -88,7 +89,7 @@ DISTILLED: dict[str, Any] = {
 }
 SETTINGS: dict[str, Any] = {
     "tune": {"epochs": 3, "batch_size": 32, "learning_rate": 0.003, "class_weights": "balanced"},
-    "space": {"depth": [1, 2], "precision": {"*": ["int8", "fp32"]}},
+    "space": {"depth": [1, 2], "vocabulary": [0.7, 1.0], "precision": {"*": ["int8", "fp32"]}},
     "search": {"evaluations": 4, "round_size": 4, "strategy": "random"},
     "polish": None,
     "export": {"models": 1},
@@ -240,6 +241,31 @@ def test_the_cards_code_answers_as_the_table_says(done: Done) -> None:
         assert len(answer["said"].splitlines()) == lines
     value = found.score(QUALITIES[done.case.metric])
     assert value == pytest.approx(model.test_accuracy, abs=1e-6)
+
+
+def test_a_smaller_vocabulary_is_shipped_as_it_was_evaluated(done: Done, tmp_path: Path) -> None:
+    """Its tokenizer gives the ids that the network was asked with, and report and card tell."""
+    (folder,) = export(done.folder, tmp_path, None, "smallest", "int8", Silent())
+    policy = json.loads((folder / "policy.json").read_text())
+    size = policy["architecture"]["vocabulary"]
+    assert size == round(0.7 * SIZES["vocab_size"])
+    assert json.loads((folder / "config.json").read_text())["vocab_size"] == size
+    data = load_data(done.experiment.data, done.experiment.model)
+    whole, opened = map(AutoTokenizer.from_pretrained, (done.folder.model("fp32"), folder))
+    samples = Samples.load(folder).inputs
+    for number, given in enumerate(samples["input_ids"]):
+        batch = next(data.validation.batches(1, start=number))
+        words = str(whole.decode(split_at_separator(batch, whole)[0])).split()
+        ids = opened(words, is_split_into_words=True, truncation=True)["input_ids"]
+        assert ids == given[samples["attention_mask"][number] > 0].tolist()
+    assert samples["input_ids"].max() < size
+    told = f"vocabulary of {size} of 64 pieces, texts of another source"
+    assert told in done.folder.report_markdown.read_text()
+    assert told in done.folder.report_html.read_text()
+    for model in done.front.models:
+        card = (done.folder.model(model.name) / "README.md").read_text()
+        smaller = ("vocabulary", size) in model.candidate.architecture
+        assert (told.removeprefix("vocabulary of ") in card) == smaller
 
 
 def split_at_separator(batch: Batch, tokenizer: Any) -> list[list[int]]:

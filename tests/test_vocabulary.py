@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from supernets.data.text import UNKNOWN, train_tokenizer
+from hardware.formats.scheme import QuantScheme
+from supernets.data.account import DataAccount
+from supernets.data.data import TaskData
+from supernets.data.text import UNKNOWN, TextPreprocessor, TextSplit, train_tokenizer
+from supernets.data.vocabulary.cost import other_texts, vocabularies
 from supernets.data.vocabulary.pieces import Pieces
+from supernets.data.vocabulary.written import told
+from supernets.families.bert.config import BertConfig
+from supernets.load import load_data, load_supernet, order_pieces
+from supernets.model_settings import ModelSettings
+from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
+from supernets.space.space import SearchSpace
+from supernets.tasks.task import UNASKED
+from supernets.tasks.tokens import Tokens
+from supernets.training.tune import InstaTuner, Polisher
+from tests import test_shipped_texts as shipped
 
 SEEN = [
     "abab cab",
@@ -94,8 +110,8 @@ def pieces_of(tokenizer: Any, fixed: int = 0) -> Pieces:
 
 
 def model_of(tokenizer: Any) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-    return content["model"]
+    model: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    return model
 
 
 def longest_first(word: str, model: dict[str, Any]) -> list[str]:
@@ -252,3 +268,155 @@ def test_a_tokenizer_that_cannot_be_cut() -> None:
     found = rf"5 pieces of {len(pieces.order)} are too few: .* are {pieces.needed}; give at least 0"
     with pytest.raises(ValueError, match=found):
         pieces.cut(5)
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> TaskData:
+    """Texts of few words, most of them in pieces, for a network trained from scratch."""
+    return load_data(settings_of(tmp_path_factory.mktemp("reviews") / "data"), MODEL)
+
+
+MODEL = ModelSettings.from_scratch(
+    BertConfig(vocab_size=60, max_positions=24, embed_dim=8, depth=2, num_heads=2, hidden_dim=16)
+)
+
+
+def settings_of(folder: Path) -> DataSettings:
+    return DataSettings(name=str(shipped.folder_of_data(folder)), kept_back=0)
+
+
+def preprocessor_of(data: TaskData) -> TextPreprocessor:
+    assert isinstance(data.preprocessor, TextPreprocessor)
+    return data.preprocessor
+
+
+def split_of(data: TaskData) -> TextSplit:
+    assert isinstance(data.train, TextSplit)
+    return data.train
+
+
+def sizes_of(data: TaskData) -> tuple[int, int]:
+    """The smallest vocabulary, and the smallest that holds all that training texts use."""
+    preprocessor = preprocessor_of(data)
+    assert preprocessor.uses is not None
+    needed, order = preprocessor.pieces.needed, preprocessor.pieces.order
+    return needed, needed + int((preprocessor.uses[order[needed:]] > 0).sum())
+
+
+def start(data: TaskData, *sizes: int) -> tuple[Any, SearchSpace]:
+    network = load_supernet(MODEL, data, 0).network
+    space = network.space(SpaceSettings.model_validate({"vocabulary": sizes, "depth": [2]}))
+    order_pieces(network, space, data)
+    return network, space
+
+
+def test_a_split_in_smaller_pieces(reviews: TaskData) -> None:
+    """The same texts and targets, whatever part of them, in ids of the whole vocabulary."""
+    split, (size, enough) = split_of(reviews), sizes_of(reviews)
+    smaller, architecture = preprocessor_of(reviews).pieces.cut(size), {"vocabulary": size}
+    rows = torch.tensor([5, 0, 7])
+    for part in (split, split.part(torch.arange(10)).part(rows), split.part(rows)):
+        seen = part.seen_by(architecture)
+        assert torch.equal(torch.as_tensor(seen.labels), torch.as_tensor(part.labels))
+        assert part.seen_by(architecture) is seen
+        for own, whole in zip(seen.texts, part.texts, strict=True):
+            text = str(
+                preprocessor_of(reviews).tokenizer.decode(whole[0], skip_special_tokens=True)
+            )
+            ids = smaller(text.replace(" ##", ""), truncation=True, max_length=24)["input_ids"]
+            assert preprocessor_of(reviews).pieces.ids[own[0]].tolist() == ids or own.shape[1] == 24
+    assert split.seen_by({}) is split is split.seen_by({"vocabulary": 60})
+    batch = next(split.batches(4, generator=torch.Generator().manual_seed(0)))
+    assert split.rewritten(batch, {"depth": 1}) is batch
+    same = split.rewritten(batch, {"vocabulary": enough})
+    assert all(torch.equal(same.inputs[name], batch.inputs[name]) for name in batch.inputs)
+    noisy = split.noisy(0.5, preprocessor_of(reviews).tokenizer).seen_by(architecture)
+    drawn = next(noisy.batches(20, generator=torch.Generator().manual_seed(0))).inputs["input_ids"]
+    assert set(preprocessor_of(reviews).pieces.ids[drawn].flatten()) <= set(range(size))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_training_where_no_text_changes_is_as_without(reviews: TaskData, noise: float) -> None:
+    """Tuning and polishing see a vocabulary that holds all pieces in use as the whole one."""
+    split, (_, enough) = split_of(reviews), sizes_of(reviews)
+    tune = TuneSettings(batch_size=8, epochs=1)
+    losses = []
+    for size in (enough, 60):
+        network, space = start(reviews, size)
+        losses.append([InstaTuner(network, space, split, tune, 0).step() for _ in range(2)])
+    assert losses[0] == losses[1]
+    polish, found = PolishSettings(batch_size=8, epochs=1, block_weight=0.5), []
+    for size in (enough, 60):
+        network, _ = start(reviews, size)
+        changed = split.noisy(noise, preprocessor_of(reviews).tokenizer) if noise else split
+        polisher = Polisher(
+            network, start(reviews, size)[0], {"vocabulary": size}, {}, changed, polish, 0,
+            QuantScheme(),
+        )  # fmt: skip
+        found.append([polisher.step() for _ in range(2)])
+    assert found[0] == found[1]
+
+
+def test_the_teacher_reads_its_own_pieces(reviews: TaskData) -> None:
+    split, (size, _) = split_of(reviews), sizes_of(reviews)
+    network, _ = start(reviews, size)
+    teacher, settings = start(reviews, size)[0], PolishSettings(batch_size=8, block_weight=0.5)
+    polisher = Polisher(
+        network, teacher, {"vocabulary": size}, {}, split, settings, 0, QuantScheme()
+    )
+    batch = next(polisher.split.batches(8, generator=torch.Generator().manual_seed(0)))
+    taught = polisher._teach(batch)
+    assert taught is not None
+    own = split.batch(batch.rows)
+    assert own.inputs["attention_mask"].sum() < batch.inputs["attention_mask"].sum()
+    torch.testing.assert_close(taught.logits, teacher(**own.inputs), atol=1e-5, rtol=1e-5)
+    polisher.step()  # outputs of blocks are compared piece by piece
+
+
+def test_words_are_asked_of_both_where_one_text_is_cut() -> None:
+    tokens, no = Tokens(("a", "b")), UNASKED
+    longer = torch.tensor([[no, 0, no, 1, no, no], [no, 1, 0, no, no, no]])
+    shorter = torch.tensor([[no, 0, 1, 1, no], [no, 1, 0, no, no]])
+    here, there = tokens.matched(longer, shorter)
+    assert here.tolist() == longer.tolist()
+    assert there.tolist() == [[no, 0, 1, no, no], [no, 1, 0, no, no]]
+
+
+def test_longer_texts_cost_more(reviews: TaskData) -> None:
+    """MACs and example inputs are of as many more tokens as training texts take."""
+    split, (size, _) = split_of(reviews), sizes_of(reviews)
+    network, space = start(reviews, size, 60)
+    seen = split.seen_by({"vocabulary": size})
+    stretch = float(seen.lengths.sum() / split.lengths.sum())
+    assert stretch > 1.1
+    network.activate({"vocabulary": size})
+    assert network.example_inputs(1, 10)["input_ids"].shape == (1, round(10 * stretch))
+    assert network.example_inputs(1, 24)["input_ids"].shape == (1, 24), "no more than positions"
+    genomes = np.stack([space.largest(), space.largest()])
+    genomes[0, space.column["vocabulary"]] = 0
+    few, all_of_them = network.cost(space, genomes, 10).macs
+    alone = network.cost(space, genomes, round(10 * stretch)).macs[1]
+    assert few == alone > all_of_them
+
+
+def test_what_a_smaller_vocabulary_costs_is_counted(reviews: TaskData) -> None:
+    size, _ = sizes_of(reviews)
+    found = vocabularies(reviews, [size], "reviews")
+    seen = reviews.validation.seen_by({"vocabulary": size})
+    assert isinstance(seen, TextSplit)
+    texts = found[str(size)]["validation"]
+    assert (texts.texts, texts.tokens, texts.unknown) == (24, int(seen.lengths.sum()), 0)
+    assert texts.filled == sum(length >= 24 for length in seen.lengths.tolist())
+    others = list(other_texts("reviews"))
+    tokenizer = preprocessor_of(reviews).pieces.cut(size)
+    ids = tokenizer(others, truncation=True, max_length=24)["input_ids"]
+    counted = found[str(size)]["texts of another source"]
+    assert counted.tokens == sum(map(len, ids))
+    assert counted.unknown == sum(row.count(tokenizer.unk_token_id) for row in ids) > 0
+    lines = list(told(found))
+    assert len(lines) == 2
+    assert f"vocabulary of {size} of 60 pieces, validation" in lines[0]
+    account = replace(reviews.source.account, vocabularies=found)
+    assert DataAccount.from_json(json.loads(json.dumps(account.to_json()))) == account
+    assert lines == list(account.remarks())[-2:]
+    assert not set(other_texts("pydoc")) & set(others)

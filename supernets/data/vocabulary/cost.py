@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import islice
 
 from supernets.data.builtin import pydoc_text
@@ -28,7 +29,6 @@ def vocabularies(data: TaskData, wanted: Sequence[float | str], own: str) -> Voc
         return {}
     assert preprocessor.uses is not None
     rows = len(preprocessor.uses)
-    others = list(islice(other_texts(own), MOST_OTHERS))
     found = {}
     for size in sorted({rows, *(size_of(each, rows, 1) for each in wanted)}):
         seen, known = preprocessor.seen_by({VOCABULARY: size}), split.seen_by({VOCABULARY: size})
@@ -36,17 +36,23 @@ def vocabularies(data: TaskData, wanted: Sequence[float | str], own: str) -> Voc
         then = seen.tokenizer.unk_token_id, seen.max_length
         found[str(size)] = {
             KNOWN: Written.of(known.texts, *first),  # by the ids of the whole vocabulary
-            OTHERS: Written.of(seen.encode(others), *then),
+            OTHERS: Written.of(seen.encode(other_texts(own)), *then),
         }
     return found
 
 
-def other_texts(own: str) -> Iterator[str]:
+@cache
+def other_texts(own: str) -> tuple[str, ...]:
     """English sentences that every Python carries and that are not those of the data set."""
-    if own != "pydoc":
-        _, splits = pydoc_text.collect(pydoc_text.standard_library())
-        yield from (sentence.text for sentence in splits["test"])
-        return
+    return tuple(islice(_modules() if own == "pydoc" else _packages(), MOST_OTHERS))
+
+
+def _packages() -> Iterator[str]:
+    _, splits = pydoc_text.collect(pydoc_text.standard_library())
+    return (sentence.text for sentence in splits["test"])
+
+
+def _modules() -> Iterator[str]:
     for file in sorted(pydoc_text.standard_library().glob("*.py")):
         for docstring in pydoc_text.docstrings(file.read_text(encoding="utf-8")):
             yield from pydoc_text.sentences(docstring)

@@ -15,6 +15,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from benchmarks import word_table
 from hardware.formats.scheme import QuantScheme
 from supernets.data.account import DataAccount
 from supernets.data.data import TaskData
@@ -420,3 +421,29 @@ def test_what_a_smaller_vocabulary_costs_is_counted(reviews: TaskData) -> None:
     assert DataAccount.from_json(json.loads(json.dumps(account.to_json()))) == account
     assert lines == list(account.remarks())[-2:]
     assert not set(other_texts("pydoc")) & set(others)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_low_rank_misses_what_is_left_of_the_energy(weighted: bool) -> None:
+    """The error of the benchmark's products is that of singular values behind their rank."""
+    generator = torch.Generator().manual_seed(0)
+    uses = torch.randint(9, (30,), generator=generator).float()
+    table = word_table.WordTable(torch.randn(30, 8, generator=generator), uses)
+    scale = (uses + 1).sqrt()[:, None] if weighted else torch.ones(1)
+    energy = torch.linalg.svdvals(scale * table.weight).square()
+    for rank in (1, 5, 8):
+        across = table.directions(weighted)[:, :rank]
+        product = table.weight @ across @ across.T
+        missed = (scale * (product - table.weight)).square().sum()
+        torch.testing.assert_close(missed, energy[rank:].sum(), atol=1e-4, rtol=1e-4)
+        if not weighted:
+            assert table.errors(product)[0] == pytest.approx(float(missed / energy.sum()), abs=1e-5)
+
+
+def test_the_table_of_ways_has_their_bytes() -> None:
+    table = word_table.WordTable(torch.randn(512, 64), torch.ones(512))
+    found = {title: (size, plain, used) for title, size, plain, used in word_table.ways(table)}
+    assert found["int8"][0] == pytest.approx(512 * (64 + 4), rel=0.03)
+    assert found["int2"][0] < found["int3"][0] < found["int4"][0] < found["int8"][0]
+    assert found["int2"][1] > found["int3"][1] > found["int4"][1] > found["int8"][1]
+    assert all(plain == pytest.approx(used) for _, plain, used in found.values())

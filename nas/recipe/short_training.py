@@ -73,17 +73,18 @@ class Judge:
         network.apply_policy(judged.policy, self.experiment.quantization)
         if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
             few = drawn(self.data.train, BATCHES * 64, self.experiment.seed)
-            recalibrate(network, self._batches(network, few))
+            recalibrate(network, self._batches(network, few, judged))
         network.eval()
         found = Predictions(self.data.task)
-        for batch in self._batches(network, self.split):
+        for batch in self._batches(network, self.split, judged):
             outputs = network(**batch.inputs).float()
             found.add(outputs.cpu().numpy(), batch.labels.cpu().numpy())
         return found
 
-    def _batches(self, network: SuperNetwork, split: Split) -> Iterator[Batch]:
+    def _batches(self, network: SuperNetwork, split: Split, judged: Judged) -> Iterator[Batch]:
         for batch in split.batches(64, device=network.device):
-            yield replace(batch, inputs=network.adapt_inputs(batch.inputs))
+            own = split.rewritten(batch, judged.architecture)
+            yield replace(own, inputs=network.adapt_inputs(own.inputs))
 
 
 def drawn(split: Split, samples: int, seed: int) -> Split:

@@ -219,6 +219,9 @@ def test_unusable_folders_are_one_clear_message(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
         load(tmp_path)
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(CheckpointError, match="git lfs pull"):
+        load(tmp_path)
     weights.rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="Pickled weights are never opened"):
         load(tmp_path)

@@ -59,6 +59,14 @@ def test_a_tokenizer_without_padding_takes_the_vocabularys(folder: Path) -> None
     assert train.pad_id == train_tokenizer(TEXTS, 60, BertSizes().inputs).get_vocab()["[PAD]"]
 
 
+def test_a_checkpoint_without_a_vocabulary_is_refused(folder: Path) -> None:
+    """transformers makes a tokenizer of special tokens alone, to which all texts are the same."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / "model" / name).unlink()
+    with pytest.raises(ValueError, match="holds no vocabulary of a tokenizer"):
+        opened(folder)
+
+
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(folder: Path) -> None:
     with pytest.raises(
         ValueError, match=r"gives ids up to \d+, but the model's vocabulary has 20 entries"

@@ -383,6 +383,11 @@ def read_tokenizer(folder: Path, words: bool = False) -> PreTrainedTokenizerBase
             "what it asks for, or save it as one of transformers' own (tokenizer.json): code that "
             "comes with a checkpoint is never run"
         ) from error
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ValueError(  # transformers makes one that knows no word where files are missing
+            f"model.checkpoint: {folder} holds no vocabulary of a tokenizer; lay the files of the "
+            "checkpoint's own beside it (tokenizer.json, vocab.txt or what its class reads)"
+        )
     _give_padding(tokenizer, folder)
     tokenizer.chat_template = None  # its parts would name the files that saving writes
     tokenizer.init_kwargs.pop("auto_map", None)

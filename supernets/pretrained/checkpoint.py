@@ -18,6 +18,8 @@ from torch import Tensor
 from supernets.families.hugging_face import CheckpointError
 
 WANTED_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # sub-folders included
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that stands for a large one in a clone without them."""
 PREPARATION_FILES = (
     "preprocessor_config.json",
     "tokenizer.json",
@@ -54,6 +56,11 @@ class Checkpoint:
             try:
                 tensors |= load_file(file)
             except (SafetensorError, OSError) as error:
+                if isinstance(error, SafetensorError) and _is_pointer(file):
+                    raise CheckpointError(
+                        f"model.checkpoint: {file} is a pointer to the weights in Git LFS, not the "
+                        "weights; fetch them with `git lfs pull`"
+                    ) from error
                 raise CheckpointError(
                     f"model.checkpoint: {file} cannot be read as safetensors ({error}); "
                     "download or save it again"
@@ -89,6 +96,11 @@ class Checkpoint:
                 "transformers and save_pretrained() them as safetensors"
             )
         return files
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def _indexed(index: Path) -> list[str]:

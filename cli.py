@@ -15,8 +15,33 @@ import typer
 from rich.console import Console
 
 from hardware.telemetry import switch_off
-from nas.experiment.database_url import masked_text
-from nas.run.interrupts import DISK_ERRORS, Stopped
+from nas.command_line.options import (
+    AsJson,
+    Budget,
+    Checkpoint,
+    Data,
+    ExperimentFile,
+    Out,
+    Overrides,
+    Provider,
+    Repeats,
+    Run,
+    Storage,
+    Threads,
+    format_names,
+    provider_names,
+)
+from nas.command_line.output import (
+    EXIT_CODES,
+    console,
+    fail,
+    message,
+    print_front,
+    print_json,
+    print_line,
+    progress_console,
+)
+from nas.run.interrupts import Stopped
 
 if TYPE_CHECKING:
     from nas.experiment.schema import Experiment
@@ -25,52 +50,11 @@ app = typer.Typer(
     name="simqnas",
     help="Search sub-networks and per-layer precisions of a ViT, BERT or ResNet checkpoint "
     "together; take home Pareto-optimal ONNX models.",
-    epilog="Exit codes: 0 done; 1 a fault of simqnas itself, with a traceback; 2 something to put "
-    "right, told in one line; 130 stopped, the same command continues. NO_COLOR=1 prints without "
-    "colours.",
+    epilog=f"Exit codes: {'; '.join(f'{code} {what}' for code, what in EXIT_CODES.items())}. "
+    "NO_COLOR=1 prints without colours.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-console = Console()
-
-ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).", metavar="FILE")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a field: search.evaluations=80. Repeatable."),
-]
-Out = Annotated[
-    Path | None, typer.Option(help="Run folder; default runs/<name>.", show_default=False)
-]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        envvar="SIMQNAS_STORAGE",
-        help="Database URL of the ledger, such as postgresql://user@host/name; default: what the "
-        "experiment says, or a file in the run folder.",
-        show_default=False,
-        show_envvar=True,
-    ),
-]
-Run = Annotated[Path, typer.Argument(help="Run folder, such as runs/digits_vit.", metavar="RUN")]
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress goes to stderr.")]
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str))
-
-
-def _formats() -> list[str]:
-    from hardware.formats.registry import FORMATS
-
-    return list(FORMATS)
-
-
-def _providers() -> list[str]:
-    from hardware.providers import PROVIDERS
-
-    return list(PROVIDERS)
 
 
 def _print_version(asked: bool) -> None:
@@ -93,24 +77,13 @@ def simqnas(
     """Options that belong to no command."""
 
 
-Checkpoint = Annotated[
-    str | None,
-    typer.Option(help="Hugging Face id or folder of a checkpoint.", show_default=False),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(help="Folder, file or Hugging Face id of the data.", show_default=False),
-]
-Budget = Annotated[str | None, typer.Option(help="Wall clock, such as 30 min.", show_default=False)]
-
-
 @app.command()
 def init(
     checkpoint: Checkpoint = None,
     data: Data = None,
     budget: Budget = None,
     provider: Annotated[
-        str | None, typer.Option(help="Execution provider.", autocompletion=_providers)
+        str | None, typer.Option(help="Execution provider.", autocompletion=provider_names)
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of one inference.")] = None,
     out: Annotated[
@@ -217,12 +190,10 @@ def run(
     _remember(storage)
     experiment = _experiment(file, overrides or [], checkpoint, data, budget)
     # torch takes seconds to import: a mistake in the file is told before.
-    from nas.reporting.offers import TABLE_COLUMNS, offer_lines, offers_table
-    from nas.reporting.texts import front_table, recommendation
     from supernets.training.distributed import Ranks
 
     request, leads = StopRequest(), Ranks.of_environment().leads
-    shown = rich_reporter(_progress_console(as_json) if leads else Console(quiet=True))
+    shown = rich_reporter(progress_console(as_json) if leads else Console(quiet=True))
     with request.listening() if leads else nullcontext(), shown as reporter:
         stoppable = StoppableReporter(reporter, request)
         done = search(
@@ -237,22 +208,10 @@ def run(
         return
     front = done.validated
     if as_json:
-        _print_json({**front.to_json(), "folder": done.folder, "report": done.report})
+        print_json({**front.to_json(), "folder": done.folder, "report": done.report})
         return
-    if console.width < TABLE_COLUMNS:
-        for line in offer_lines(front):
-            console.print(line, highlight=False, markup=False)
-    else:
-        console.print(front_table(front))
-        console.print(offers_table(front))
-    console.print(recommendation(front), style="bold green", highlight=False)
-    for line in front.runtime_problems():
-        console.print(line, style="bold red", highlight=False, markup=False)
-    console.print(f"report: {done.report}", highlight=False, soft_wrap=True)
-
-
-def _progress_console(as_json: bool) -> Console:
-    return Console(stderr=True) if as_json else console
+    print_front(front)
+    print_line(f"report: {done.report}")
 
 
 def _one_of(measure: str, default: str, other: str) -> bool:
@@ -305,24 +264,22 @@ def worker(
 def show(
     run_folder: Run,
     csv: Annotated[bool, typer.Option("--csv", help="Print the evaluations as CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
     storage: Storage = None,
 ) -> None:
     """Print stage, progress, the best so far and failures of a run, finished or not."""
-    import json
-
     from nas.reporting.run_status import Overview
     from nas.run.run_folder import RunFolder
 
     _remember(storage)
     overview = Overview.of(RunFolder(run_folder))
     if as_json:
-        typer.echo(json.dumps(overview.to_json(), indent=2))
+        print_json(overview.to_json())
     elif csv:
         typer.echo(overview.to_csv(), nl=False)
     else:
         for line in overview.lines():
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            print_line(line)
 
 
 @app.command()
@@ -347,15 +304,27 @@ def _remember(storage: str | None) -> None:
 
 @app.command()
 def check(
-    file: ExperimentFile, out: Out = None, overrides: Overrides = None, storage: Storage = None
+    file: ExperimentFile,
+    out: Out = None,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
 ) -> None:
     """Validate an experiment file; print its genes, sizes and limits. Trains nothing."""
     from nas.api import check as dry_run
     from nas.experiment.load import load_experiment
+    from nas.run.listing import Listing
 
     _remember(storage)
     experiment = load_experiment(file, overrides or [])
-    dry_run(experiment, out, tell=partial(console.print, highlight=False, markup=False))
+    if not as_json:
+        dry_run(experiment, out, tell=partial(console.print, highlight=False, markup=False))
+        return
+    found: list[object] = []
+    resolved = dry_run(experiment, out, tell=found.append)
+    tables = {part.title.lower(): part.to_json() for part in found if isinstance(part, Listing)}
+    lines = [part for part in found if isinstance(part, str)]
+    print_json({"experiment": resolved.model_dump(mode="json"), **tables, "lines": lines})
 
 
 @app.command()
@@ -388,9 +357,9 @@ def report(
         write_comparison(folders, out)
     page = out or folders[0].report_html
     if as_json:
-        _print_json({"report": page})
+        print_json({"report": page})
         return
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    print_line(f"report: {page}")
 
 
 @app.command()
@@ -406,7 +375,7 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="With --architecture: the format of every layer.", autocompletion=_formats
+            help="With --architecture: the format of every layer.", autocompletion=format_names
         ),
     ] = "fp32",
     storage: Storage = None,
@@ -418,36 +387,21 @@ def export(
     from nas.run.run_folder import RunFolder
 
     _remember(storage)
-    with rich_reporter(_progress_console(as_json)) as reporter:
+    with rich_reporter(progress_console(as_json)) as reporter:
         written = export_models(RunFolder(run_folder), out, key, architecture, precision, reporter)
     if as_json:
-        _print_json([{"model": path} for path in written])
+        print_json([{"model": path} for path in written])
         return
     for path in written:
-        console.print(str(path), highlight=False, soft_wrap=True)
+        print_line(path)
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of experiment files, for editors."""
-    import json
-
     from nas.experiment.schema import Experiment
 
-    typer.echo(json.dumps(Experiment.model_json_schema(), indent=2))
-
-
-Provider = Annotated[
-    str,
-    typer.Option(
-        help="Execution provider, as `target.provider` in an experiment.", autocompletion=_providers
-    ),
-]
-Threads = Annotated[int, typer.Option(help="Threads of one inference.")]
-Repeats = Annotated[
-    int,
-    typer.Option(help="Runs of each model; a third, timed and uninterrupted, counts.", min=1),
-]
+    print_json(Experiment.model_json_schema())
 
 
 @app.command()
@@ -496,7 +450,7 @@ def bench(
         model, target, against=against, repeats=repeats, sizes=parse_sizes(sizes or []), rng=rng
     )
     if as_json:
-        _print_json(asdict(result))
+        print_json(asdict(result))
     else:
         console.print(render(result))
 
@@ -519,7 +473,7 @@ def doctor(
     machine = examine_machine()
     if as_json:
         speeds = {p: {f: asdict(latency) for f, latency in row.items()} for p, row in table.items()}
-        _print_json({**asdict(machine), "latency": speeds})
+        print_json({**asdict(machine), "latency": speeds})
     else:
         console.print(render(machine, table))
 
@@ -538,7 +492,7 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a model's stored samples in other runtimes and compare; a difference is an error."""
     from hardware.portability.agreement import problems, render, verify_folder
@@ -547,7 +501,7 @@ def verify(
     runtimes = [parse_runtime(name) for name in runtime] if runtime else installed_runtimes()
     found = verify_folder(folder, runtimes)
     if as_json:
-        typer.echo(json.dumps([row.to_json() for row in found], indent=2))
+        print_json([row.to_json() for row in found])
     else:
         console.print(render(found))
     if wrong := problems(found):
@@ -562,31 +516,12 @@ def main() -> NoReturn:
     try:
         app(prog_name="simqnas")
     except (KeyboardInterrupt, Stopped):
-        _fail("stopped; run the same command again to continue", 130)
+        fail("stopped; run the same command again to continue", 130)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         if os.environ.get("SIMQNAS_TRACEBACK"):
             raise
-        _fail(_message(error), 2)
+        fail(message(error), 2)
     sys.exit(0)
-
-
-def _message(error: ValueError | OSError | ModuleNotFoundError) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return (
-            f"{error.name} is not installed; what trains and searches needs it: "
-            "pip install 'simqnas[train]'"
-        )
-    text = masked_text(str(error))
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        text += "; nothing recorded is lost: make room and run the same command again"
-    return text
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    error_console = Console(stderr=True)
-    for line in message.splitlines():
-        error_console.print(f"error: {line}", highlight=False, markup=False, soft_wrap=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

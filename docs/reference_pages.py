@@ -20,6 +20,7 @@ from mkdocs.structure.files import File, Files
 
 import cli
 import nas.api
+from nas.command_line.output import EXIT_CODES
 from nas.experiment.schema import Experiment
 
 
@@ -99,7 +100,9 @@ def commands() -> Iterator[str]:
     group = typer.main.get_command(cli.app)
     context = click.Context(group, info_name="simqnas")  # type: ignore[arg-type] # typer's own
     yield from ("# Commands", "", str(group.help), "")
-    yield from ("Exit codes: 0, and 2 for a mistake that is told in a line, 130 when stopped.", "")
+    yield from ("## Exit codes", "", "| code | |", "|---|---|")
+    yield from (f"| {code} | {what} |" for code, what in EXIT_CODES.items())
+    yield ""
     for name in group.list_commands(context):  # type: ignore[attr-defined] # it is a group
         command = group.get_command(context, name)  # type: ignore[attr-defined]
         yield from (f"## simqnas {name}", "", str(command.help), "")

@@ -121,7 +121,7 @@ def check(
 ) -> Experiment:
     """Validate an experiment without training; returns it with all that was left open filled in.
 
-    tell: is given each finding: lines of text, and two tables (`rich.table.Table`).
+    tell: is given each finding: lines of text, and two tables (`nas.run.listing.Listing`).
     Raises ValueError for anything that would stop the run, unreachable constraints included.
     """
     given = _experiment(experiment)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from rich.table import Table
 
 from hardware.files import cache_folder
 from hardware.formats.format import Format
@@ -28,6 +27,7 @@ from nas.recipe.facts import Facts
 from nas.recipe.resolution import continued, planned, resolved
 from nas.recipe.timing import Untuned
 from nas.run.data_record import account_of, record_of
+from nas.run.listing import Listing
 from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder
 from nas.run.saved_experiment import is_written, refuse_changes
@@ -44,7 +44,7 @@ from supernets.space.space import Genomes, SearchSpace
 from supernets.tasks.task import Task
 from supernets.user_code import is_place, user_function
 
-Tell = Callable[[Table | str], object]
+Tell = Callable[[Listing | str], object]
 """What is given each finding of a dry run."""
 
 
@@ -202,16 +202,14 @@ def refuse_lacking_kernels(
         raise ValueError("\n".join(lines))
 
 
-def _genes(space: SearchSpace) -> Table:
+def _genes(space: SearchSpace) -> Listing:
     """One row per kind of gene: the same choices at the same place of every block."""
     groups: dict[tuple[str, tuple[object, ...]], list[str]] = {}
     for gene in space.genes:
         kind = ".".join("*" if part.isdigit() else part for part in gene.name.split("."))
         groups.setdefault((kind, gene.choices), []).append(gene.name)
-    table = Table("gene", "count", "choices", title="Genes")
-    for (_, choices), names in groups.items():
-        table.add_row(_starred(names), str(len(names)), ", ".join(map(str, choices)))
-    return table
+    rows = [(_starred(n), len(n), list(choices)) for (_, choices), n in groups.items()]
+    return Listing("Genes", ("gene", "count", "choices"), rows)
 
 
 def _starred(names: Sequence[str]) -> str:
@@ -233,12 +231,13 @@ def measure_corners(builder: CandidateBuilder, precisions: Sequence[Format]) -> 
     return corners
 
 
-def _table(corners: Sequence[Corner]) -> Table:
-    table = Table("network", "precision", "parameters", "MACs", "file bytes", title="Extremes")
-    for corner in corners:
-        numbers = [f"{corner.metrics[name]:,.0f}" for name in ("parameters", "macs", "size_bytes")]
-        table.add_row(corner.architecture, corner.precision.name, *numbers)
-    return table
+def _table(corners: Sequence[Corner]) -> Listing:
+    computed = ("parameters", "macs", "size_bytes")
+    rows = [
+        (corner.architecture, corner.precision.name, *(corner.metrics[name] for name in computed))
+        for corner in corners
+    ]
+    return Listing("Extremes", ("network", "precision", "parameters", "MACs", "file bytes"), rows)
 
 
 def exact_bounds(builder: CandidateBuilder) -> dict[str, tuple[float, float]]:

@@ -25,6 +25,7 @@ from hardware.formats.registry import FORMATS
 from hardware.providers import PROVIDERS
 from hardware.session import open_session, predict
 from hardware.target import Target
+from nas.api import load_run
 from nas.run.progress import rich_reporter
 from tests.conftest import TINY
 
@@ -185,6 +186,16 @@ def test_check_names_genes_and_trains_nothing(simqnas: Simqnas, finished: Path) 
     assert "blocks.*.attention.num_heads" in printed
     assert "smallest" in printed
     assert sorted(finished.rglob("*")) == before
+
+
+def test_check_gives_scripts_plain_values(simqnas: Simqnas, finished: Path) -> None:
+    told = json.loads(simqnas("check", finished / "experiment.yaml", "--json"))
+    assert told["experiment"] == load_run(finished).experiment.model_dump(mode="json")
+    space = json.loads((finished / "supernet" / "space.json").read_text())
+    assert sum(row["count"] for row in told["genes"]) == len(space)
+    assert told["extremes"][0]["network"] == "smallest"
+    assert 0 < told["extremes"][0]["macs"] < told["extremes"][-1]["macs"]
+    assert any("distinct candidates" in line for line in told["lines"])
 
 
 def test_every_mistake_of_a_file_is_a_line_of_its_own(

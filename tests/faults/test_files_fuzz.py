@@ -17,13 +17,13 @@ import torch
 import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rich.table import Table
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 from transformers.image_utils import load_image
 
-import cli
+from nas.command_line.output import message as message_of
 from nas.dry_run import check
 from nas.experiment.schema import Experiment
+from nas.run.listing import Listing
 from supernets.data.data import TaskData
 from supernets.data.images import ImageSplit
 from supernets.load import load_data, load_supernet
@@ -67,8 +67,8 @@ class AskedAllError(Exception):
     """What comes before the export was asked."""
 
 
-def until_table(finding: Table | str) -> None:
-    if isinstance(finding, Table):
+def until_table(finding: Listing | str) -> None:
+    if isinstance(finding, Listing):
         raise AskedAllError
 
 
@@ -79,7 +79,7 @@ def plan(experiment: Experiment, tally: Tally) -> TaskData | None:
         with suppress(AskedAllError):
             check(experiment, data, None, tell=until_table)
     except (ValueError, OSError) as error:
-        message = cli._message(error)
+        message = message_of(error)
         assert len(message.splitlines()) == 1, message
         assert SAID.match(message), message
         tally.refusals[message[:60]] += 1

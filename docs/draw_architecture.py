@@ -60,20 +60,21 @@ def reduced(graph: Graph) -> Graph:
     }
 
 
-def mermaid(graph: Graph) -> list[str]:
-    """One arrow a line, from what imports to what is imported; what has none stands alone."""
-    touched = {name for name, used in graph.items() if used}.union(*graph.values())
-    lines = ["```mermaid", "flowchart TD"]
-    lines += [f"    {_node(name)}" for name in sorted(graph.keys() - touched)]
-    for name, used in sorted(graph.items()):
-        lines += [f"    {_node(name)} --> {_node(u)}" for u in sorted(used)]
-    return [*lines, "```"]
+def arrows(graph: Graph) -> list[str]:
+    """A row a part: what it imports, and what imports it."""
+    by = {name: sorted(n for n, used in graph.items() if name in used) for name in graph}
+    return table(
+        ("part", "imports", "is imported by"),
+        [
+            (_label(name), ", ".join(map(_label, sorted(used))), ", ".join(map(_label, by[name])))
+            for name, used in sorted(graph.items())
+        ],
+    )
 
 
-def _node(name: str) -> str:
+def _label(name: str) -> str:
     folder = (ROOT / name.replace(".", "/")).is_dir()
-    label = name.split(".")[-1] + ("/" if folder else ".py")
-    return f"{name.replace('.', '_')}[{label}]"
+    return f"`{name.split('.')[-1]}{'/' if folder else '.py'}`"
 
 
 def between_packages(graph: Graph) -> Graph:
@@ -188,9 +189,9 @@ def metrics() -> list[str]:
 def parts() -> Mapping[str, list[str]]:
     """Name of a mark -> lines to stand there."""
     graph = imports()
-    pictures = {name: mermaid(reduced(inside(graph, name))) for name in PACKAGES}
+    pictures = {name: arrows(reduced(inside(graph, name))) for name in PACKAGES}
     return {
-        "packages": mermaid(reduced(between_packages(graph))),
+        "packages": arrows(reduced(between_packages(graph))),
         **pictures,
         "families": families(),
         "formats": formats(),

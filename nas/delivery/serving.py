@@ -159,7 +159,7 @@ def serve_section(
             f"`{VERSION}/model.onnx`).",
             "",
         ]
-    pipelines = {
+    pipelines: dict[tuple[str, ...], tuple[str, str]] = {
         ("image",): ("image-classification", '"image.png"'),
         ("text",): (task.pipeline, '"the sentence to look at"'),
     }  # none of its own takes both

@@ -19,7 +19,14 @@ from hardware.formats.int4 import INT4
 from hardware.formats.int8 import INT8
 from hardware.formats.policy import QuantPolicy
 from hardware.formats.scheme import QuantScheme
-from hardware.graph.lowering import SUMMAND, OpsetError, constant, least_opset, lower
+from hardware.graph.lowering import (
+    SUMMAND,
+    OpsetError,
+    constant,
+    drop_name,
+    least_opset,
+    lower,
+)
 from hardware.graph.template import DOMAIN, Template
 from hardware.writing.materialize import arrays, materialize
 from tests.sample_networks import bert, random_vit, vit
@@ -192,3 +199,11 @@ def test_axes_go_into_reductions_unless_another_operator_needs_a_newer_opset(
     for kept in (lowered(18), lowered(None, make_node("BitwiseNot", ["i"], ["j"]))):
         assert list(kept[0].input) == ["x", "axes"]
         assert least_opset(kept) == 18
+
+
+def test_slices_of_one_value_keep_different_names() -> None:
+    halves = [make_node("Slice", ["x", *bounds], [bounds[0]]) for bounds in ("ab", "cd")]
+    other = make_node("Slice", ["y", "a", "b"], ["z"], "other")
+    for node in (written := lower([*halves, other], None, lambda _: 0)):
+        drop_name(node)
+    assert [node.name for node in written] == ["a", "c", ""]

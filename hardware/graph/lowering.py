@@ -65,6 +65,7 @@ def lower(
             written += _inside(node, _attention(node, head_size(node), masks))
     written = _turned_once(written)
     _take_axes_in(written, opset, lists or {})
+    _name_slices(written)
     newest = max((node for node in written if not node.domain), key=needs, default=None)
     if newest is not None and opset is not None and needs(newest) > opset:
         raise OpsetError(
@@ -218,6 +219,22 @@ def _take_axes_in(
     if reductions and (opset or least_opset(others)) < AXES_GIVEN:
         for node in reductions:
             node.attribute.append(make_attribute("axes", lists[node.input.pop()]))
+
+
+def _name_slices(nodes: Sequence[onnx.NodeProto]) -> None:
+    """Name slices of one value by what they put out: ONNX Runtime 1.18 to 1.20 takes them together
+    in a node named after one of them, and refuses two nodes of one name."""
+    slices = [node for node in nodes if node.op_type in ("Gather", "Slice")]
+    read = Counter(node.input[0] for node in slices)
+    for node in slices:
+        if read[node.input[0]] > 1:
+            node.name = node.output[0]
+
+
+def drop_name(node: onnx.NodeProto) -> None:
+    """Remove a name that no session needs: all but the one of what the node puts out."""
+    if node.name != node.output[0]:
+        node.ClearField("name")
 
 
 def without_defaults(node: onnx.NodeProto) -> None:

@@ -16,7 +16,7 @@ from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import Floats, WeightMemo
 from hardware.graph.graph_writer import GraphWriter
 from hardware.graph.layer import Layer, LayerKind
-from hardware.graph.lowering import least_opset
+from hardware.graph.lowering import drop_name, least_opset
 from hardware.graph.model_file import save_model
 from hardware.graph.static_activations import Ranges, StaticActivations, plan
 from hardware.graph.template import Template
@@ -127,7 +127,7 @@ def _write_other(
             graph.tensor(name, weights[name])
         else:
             node.input[place] = activations.reader(name)
-    node.ClearField("name")
+    drop_name(node)
     graph.copy(node)
 
 

@@ -22,6 +22,7 @@ from hardware.formats.weight_memo import ShapeMemo, no_floats
 from hardware.graph.first_tokens import scope
 from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter
 from hardware.graph.layer import Layer
+from hardware.graph.lowering import drop_name
 from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, plan
 from hardware.graph.template import Template, within
 from hardware.writing.materialize import assemble, can_be_static, with_groups
@@ -244,7 +245,7 @@ def _node_bytes(node: onnx.NodeProto) -> int:
     bare = onnx.NodeProto()
     bare.CopyFrom(node)
     del bare.metadata_props[:]
-    bare.ClearField("name")
+    drop_name(bare)
     return _field(bare.ByteSize())
 
 

@@ -146,6 +146,6 @@ def test_the_shipped_folder_answers_as_measured(
     measured = float((found["clients"].argmax(axis=1) == labels).mean())
     assert measured == answers.score(ACCURACY)
     twin = FakeQuantScore(builder, data.test).predictions(builder.build(candidate))
-    ours, theirs = np.stack(twin.rows[0]), np.stack(answers.rows[0])
+    ours, theirs = np.asarray(twin.rows[0]), np.asarray(answers.rows[0])
     np.testing.assert_allclose(ours, theirs, atol=0.03)
     assert all(row.agrees for row in verify_folder(out, ()))

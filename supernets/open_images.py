@@ -23,13 +23,13 @@ from supernets.data.text import (
     TextPreprocessor,
     TextSplit,
     longest,
-    read_tokenizer,
     refuse_unknown_ids,
     train_tokenizer,
 )
 from supernets.families.sizes import ImageSizes
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.pretrained.sentencepiece import tokenizer_of
 from supernets.settings import DataSettings
 from supernets.tasks.registry import make_task
 from supernets.tasks.task import Task
@@ -170,7 +170,7 @@ def _text_preprocessor(
     if model.checkpoint is None:
         tokenizer = train_tokenizer(texts, config.vocab_size, TEXT_INPUTS)
     else:
-        tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder)
+        tokenizer = tokenizer_of(open_checkpoint(model.checkpoint).folder)
     preprocessor = TextPreprocessor(tokenizer, length)
     refuse_unknown_ids(preprocessor, config.vocab_size)
     return preprocessor

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from supernets.families.hugging_face import CheckpointError
 from supernets.load import load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.pretrained.sentencepiece import tokenizer_of
 from supernets.pretrained.weights import checkpoint_sizes
 from tests.family_models import config_of, disturbed, inputs_for
 from tests.plain_beit3 import BEiT3ForImageClassification, beit3, beit3_pairs, beit3_questions
@@ -202,3 +204,48 @@ def test_what_is_no_published_beit3_is_refused(field: str, value: object, tmp_pa
     expected = "has no weights for" if field == "encoder_layers" else f"has {field} {value!r}"
     with pytest.raises(CheckpointError, match=expected):
         load(tmp_path)
+
+
+def field(number: int, kind: int, content: bytes) -> bytes:
+    """A field of a protobuf message; contents of wire type 2 carry their length."""
+    size = bytes([len(content)]) if kind == 2 else b""
+    return bytes([number << 3 | kind]) + size + content
+
+
+def sentencepiece_model(pieces: Mapping[str, float]) -> bytes:
+    """A model as SentencePiece writes it, of pieces of fewer than 100 bytes; kinds are ignored."""
+    entries = {"<unk>": 0.0, "<s>": 0.0, "</s>": 0.0, **pieces}
+    messages = (
+        field(1, 2, text.encode()) + field(2, 5, struct.pack("<f", score)) + field(3, 0, b"\x01")
+        for text, score in entries.items()
+    )
+    trainer = field(2, 2, field(4, 0, b"\xac\x02"))
+    return b"".join(field(1, 2, message) for message in messages) + trainer
+
+
+def test_pieces_are_numbered_as_xlm_roberta_numbers_them(tmp_path: Path) -> None:
+    pieces = {"\u2581what": -2.0, "\u2581": -3.0, "wh": -2.5, "at": -2.5, "?": -4.0, "a": -9.0}
+    (tmp_path / "beit3.spm").write_bytes(sentencepiece_model(pieces))
+    tokenizer = tokenizer_of(tmp_path)
+    # <s> <pad> </s> <unk>, then the file's own from 4 on; what scores best is taken.
+    assert tokenizer("what at?z")["input_ids"] == [0, 4, 5, 7, 8, 3, 2]
+    assert (tokenizer.pad_token_id, tokenizer.mask_token_id, len(tokenizer)) == (1, 10, 11)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"<html>", "is no SentencePiece model of XLM-RoBERTa's kind"),
+        (sentencepiece_model({"a": -1.0})[:-3], "it ends early"),
+        (b"", "its first pieces are not <unk>, <s>, </s>"),
+        (None, r"has no tokenizer, which texts need; put its tokenizer.json there, or its"),
+    ],
+)
+def test_a_missing_or_damaged_tokenizer_is_one_line(
+    content: bytes | None, told: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "sentencepiece.bpe.model").write_bytes(content)
+    with pytest.raises(CheckpointError, match=told) as caught:
+        tokenizer_of(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from supernets.families.hugging_face import CheckpointError
 
-WANTED_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # sub-folders included
+WANTED_FILES = ["*.json", "*.txt", "*.model", "*.spm", "*.safetensors"]  # sub-folders included
 LFS_POINTER = b"version https://git-lfs"
 """How a file begins that stands for a large one in a clone without them."""
 PREPARATION_FILES = (
@@ -31,6 +31,7 @@ PREPARATION_FILES = (
     "merges.txt",
     "sentencepiece.bpe.model",
     "spm.model",
+    "beit3.spm",
 )
 WEIGHTS_FILE = "model.safetensors"
 INDEX_PATTERN = "*.safetensors.index*.json"

@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from hardware.formats.fp32 import FP32
+from hardware.formats.int4 import INT4
+from hardware.formats.int8 import INT8
+from hardware.formats.policy import QuantPolicy
 from nas.delivery.promise import NEEDS, Offer, Promise
 from nas.delivery.results import smaller
+from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation
 from nas.experiment.metrics import find_metric
 from nas.reporting.confusion import Confusion
 from nas.reporting.drawing import WHOLE, block_of
+from nas.reporting.halves import halves
 from nas.reporting.needs import needs_of
 from nas.reporting.offers import offer_lines, offers_table
 from nas.reporting.page import html, picture_of
@@ -26,6 +32,7 @@ from nas.run.run_folder import RunFolder
 from nas.search.effects import effects_of_genes
 from nas.search.problem import History
 from nas.search.surrogate import Surrogate
+from supernets.space.space import Choice
 from tests.sample_problems import block_problem, measure
 from tests.sample_report import sample_report
 
@@ -161,4 +168,33 @@ def test_a_larger_file_is_not_called_smaller() -> None:
         "4.00x smaller",
         "1.00x smaller",
         "2.00x larger",
+    ]
+
+
+def test_the_halves_of_a_network_are_told_apart() -> None:
+    """Two blocks are left, the last of which only looks at texts."""
+    sizes: dict[str, Choice] = {
+        "blocks.0.image.attention.num_heads": 4,
+        "blocks.0.image.mlp.hidden_dim": 24,
+        "blocks.0.text.attention.num_heads": 1,
+        "blocks.0.text.mlp.hidden_dim": 8,
+        "blocks.1.image.attention.num_heads": 1,
+        "blocks.1.image.mlp.hidden_dim": 8,
+        "blocks.2.image.attention.num_heads": 3,
+        "blocks.2.image.mlp.hidden_dim": 12,
+    }
+    policy = {
+        "patch_embed": FP32,
+        "blocks.0.image.mlp.fc1": INT8,
+        "blocks.0.text.mlp.fc1": INT4,
+        "blocks.2.image.mlp.fc1": INT4,
+        "blocks.2.text.attention.key": INT8,
+    }
+    candidate = Candidate(tuple(sorted(sizes.items())), QuantPolicy(policy))
+    report = sample_report()
+    model = replace(report.front.models[0], candidate=candidate)
+    assert halves(report.front) == []
+    assert halves(replace(report.front, models=(model,))) == [
+        (model.name, "image", "2", "3.5", "18.0", "6.0"),
+        (model.name, "text", "2", "1.0", "8.0", "6.0"),
     ]

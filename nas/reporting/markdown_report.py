@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nas.delivery.markdown import markdown_text
 from nas.reporting.facts import Report
+from nas.reporting.halves import COLUMNS, halves
 from nas.reporting.offers import judged_by, offer_columns, offer_rows
 from nas.reporting.texts import columns, disturbance, flat, recommendation, row, runtimes
 from nas.run.trial_record import Trials
@@ -34,6 +35,8 @@ def markdown(report: Report) -> str:
     for section, trials in report.trials.items():
         lines += ["", f"## Tried settings of {section}", ""]
         lines += [*_markdown_table(Trials.COLUMNS, trials.cells()), "", trials.judged_by()]
+    if rows := halves(front):
+        lines += ["", "## Images and texts", "", *_markdown_table(COLUMNS, rows)]
     if report.data is not None:
         lines += ["", "## Data", ""]
         lines += [*_markdown_table(DataAccount.COLUMNS, report.data.rows()), ""]

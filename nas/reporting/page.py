@@ -13,6 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from nas.experiment.metrics import find_metric
 from nas.reporting.charts import Chart, line_chart, scatter_of_equals
 from nas.reporting.facts import Report, code_of
+from nas.reporting.halves import COLUMNS as HALF_COLUMNS
+from nas.reporting.halves import halves
 from nas.reporting.needs import needs_of
 from nas.reporting.offers import judged_by
 from nas.reporting.points import picture, title_of
@@ -60,6 +62,8 @@ def html(report: Report) -> str:
         predictor_rows=[p.row() for p in report.predictors],
         predictor_charts=[_honesty(p) for p in report.predictors if p.measured],
         coverage=[(model.name, model.coverage) for model in front.models],
+        halves=halves(front),
+        half_columns=HALF_COLUMNS,
         conditions=flat(front.conditions),
         command=f"simqnas run {quote(f'{report.folder}/experiment.yaml')} --out runs/again",
     )

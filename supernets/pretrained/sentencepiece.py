@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase, XLMRobertaTokenizer
 
@@ -46,7 +47,8 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
             "download it again"
         ) from error
     ordered = [*((name, 0.0) for name in SPECIAL), *pieces[len(OWN) :], ("<mask>", 0.0)]
-    return XLMRobertaTokenizer(vocab=ordered, _spm_precompiled_charsmap=table or None)
+    charsmap: Any = table or None  # bytes, whatever its annotation says
+    return XLMRobertaTokenizer(vocab=ordered, _spm_precompiled_charsmap=charsmap)
 
 
 def read_pieces(content: bytes) -> tuple[list[tuple[str, float]], bytes]:

@@ -20,9 +20,11 @@ from hardware.writing.activation_ranges import rounding_of
 from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import arrays, materialize
 from hardware.writing.size import SizeModel
+from nas.evaluation import candidate_builder
 from nas.evaluation.candidate_builder import template_of
 from supernets.families.sizes import Sizes
 from supernets.layers.fake_quantize import fake_quantize
+from supernets.load import supernet
 from supernets.settings import SpaceSettings
 from supernets.training.order_by_importance import order_by_importance
 from tests import sample_supernets as families
@@ -94,3 +96,33 @@ def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettin
         # Of a norm that is narrower too, the digits of its size are counted at full width.
         allowed = HEADERS if cost.narrowed_parameters[0] else 0
         assert abs(predicted - len(model.SerializeToString())) <= allowed
+
+
+def test_a_graph_is_exported_once_for_all_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And anew for whatever else it follows from: sizes, labels, what is read, open choices."""
+    asked: list[tuple[str, ...]] = []
+
+    def export(*_: object, outputs: tuple[str, ...], **__: object) -> object:
+        asked.append(outputs)
+        return object()
+
+    monkeypatch.setattr(candidate_builder, "_EXPORTED", {})
+    monkeypatch.setattr(candidate_builder, "export_template", export)
+    plain = SpaceSettings()
+    several = SpaceSettings.model_validate({"activation": ["gelu", "relu"]})
+    wider = families.BERT.model_copy(update={"hidden_dim": 32})
+    cases = [
+        (supernet(families.BERT, 5), plain),
+        (supernet(families.BERT, 6), plain),
+        (supernet(families.BERT, 5, "tokens"), plain),
+        (supernet(families.BERT, 5, "mean"), plain),
+        (supernet(wider, 5), plain),
+        (supernet(families.VIT, 5), plain),
+        (supernet(families.VIT, 5), several),
+        (supernet(families.VIT, 5), families.ELASTIC),
+    ]
+    found = [template_of(network, network.space(settings)) for network, settings in cases]
+    assert len(asked) == len(set(map(id, found))) == len(cases)
+    again = families.build(families.BERT)
+    assert template_of(again, again.space(SpaceSettings(depth=(1, 3)))) is found[0]
+    assert len(asked) == len(cases)

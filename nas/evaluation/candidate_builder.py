@@ -36,16 +36,27 @@ from supernets.space.space import Choice, Genomes, SearchSpace
 Inputs = dict[str, NDArray[np.generic]]
 
 
+_EXPORTED: dict[str, Template] = {}
+
+
 def template_of(supernet: SuperNetwork, space: SearchSpace) -> Template:
-    """The exported graph from which every candidate of the space is cut."""
-    return export_template(
-        supernet.deploy_all(space),
-        supernet.example_inputs(),
-        dynamic_axes=supernet.dynamic_axes,
-        free_axes=supernet.free_axes(space),
-        choices=space.named_choices,
-        outputs=supernet.output_names,
-    )
+    """The exported graph from which every candidate of the space is cut.
+
+    It holds no weights: what the graph follows from is exported once in a process.
+    """
+    described = supernet.config, supernet.num_labels, supernet.reads
+    free, choices = supernet.free_axes(space), space.named_choices
+    key = repr((described, free, choices))
+    if key not in _EXPORTED:
+        _EXPORTED[key] = export_template(
+            supernet.deploy_all(space),
+            supernet.example_inputs(),
+            dynamic_axes=supernet.dynamic_axes,
+            free_axes=free,
+            choices=choices,
+            outputs=supernet.output_names,
+        )
+    return _EXPORTED[key]
 
 
 @dataclass(frozen=True)

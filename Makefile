@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/simqnas run examples/digits_vit.yaml
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -9,6 +9,24 @@ import pytest
 import torch
 import yaml
 
+from tests.once import share_work
+
+LONGEST = (
+    "test_pipeline.py",
+    "test_kills.py",
+    "test_supernet_export.py",
+    "test_benchmarks.py",
+    "test_damage.py",
+    "test_tasks.py",
+    "test_providers.py",
+    "test_budget.py",
+    "test_tune.py",
+    "test_portability.py",
+    "test_commands.py",
+    "test_strategies.py",
+)
+"""Files that are begun first, so that no worker is left alone with one at the end."""
+
 TINY: dict[str, object] = {
     "name": "tiny",
     "seed": 3,
@@ -32,6 +50,23 @@ TINY: dict[str, object] = {
 }
 """An experiment that runs in seconds and still trains, searches and exports for real."""
 
+LITTLE: dict[str, object] = {
+    "model": {**TINY["model"], "training": {"epochs": 1, "batch_size": 250}},  # type: ignore[dict-item] # a dict in a dict
+    "tune": {"epochs": 1, "batch_size": 250},
+    "search": {"evaluations": 4, "round_size": 4, "population": 10, "generations": 2},
+    "export": {"models": 1},
+}
+"""Its sections where nothing depends on how well it trains or searches."""
+
+HURRIED_S = 1e-3
+"""For all timed rounds of small models together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; see `LONGEST`."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
@@ -41,9 +76,18 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def impatient() -> Iterator[None]:
-    """Tests run beside each other and want no calm figures; those of patience set their own."""
+    """Tests run beside each other and want no calm or exact figures; those of latency do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hardware.latency.PATIENCE_S", 0)
+        patch.setattr("hardware.latency.TIMED_S", HURRIED_S)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_work() -> Iterator[None]:
+    """What is the same for many tests is done once."""
+    with pytest.MonkeyPatch.context() as patch:
+        share_work(patch)
         yield
 
 

@@ -26,6 +26,7 @@ from nas.ledger.study import read_evaluations
 from nas.pipeline import run
 from nas.run.run_folder import RunFolder
 from supernets.layers.fake_quantize import fake_quantize
+from tests.conftest import LITTLE
 from tests.sample_networks import (
     bert,
     images,
@@ -106,7 +107,8 @@ def test_sizes_are_exact_beside_the_other_format_of_eight_bits(seed: int) -> Non
 
 
 def test_a_search_chooses_between_both(experiment_file: Write, tmp_path: Path) -> None:
-    path = experiment_file(space={"precision": {"*": ["int8", "int8_weight_only", "fp32"]}})
+    space = {"precision": {"*": ["int8", "int8_weight_only", "fp32"]}}
+    path = experiment_file(**LITTLE, space=space)
     experiment, folder = load_experiment(path), RunFolder(tmp_path / "out")
     front = run(experiment, folder, Silent())
     used = {

@@ -16,14 +16,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from hardware.latency import COUNTED, PATIENCE_S, Latency, Rounds, run_times
+from hardware.latency import COUNTED, PATIENCE_S, TIMED_S, Latency, Rounds, run_times
 from hardware.run_watch import RunWatch
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for calm rounds as long as a user does."""
+    """Wait for calm rounds, and time short models, as long as a user does."""
     monkeypatch.setattr("hardware.latency.PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr("hardware.latency.TIMED_S", TIMED_S)
 
 
 class Recorder:

@@ -640,15 +640,3 @@ def test_the_command_prints_mistakes_and_exits_2(
     error = capsys.readouterr().err
     assert "seed" in error
     assert "Traceback" not in error
-
-
-def test_check_prints_genes_and_extremes(
-    experiment_file: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["simqnas", "check", str(experiment_file())])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 0
-    printed = capsys.readouterr().out
-    assert "blocks.*.attention.num_heads" in printed
-    assert "smallest" in printed

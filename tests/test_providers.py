@@ -30,6 +30,7 @@ from hardware.writing.materialize import materialize, save_model
 from nas.experiment.load import load_experiment
 from nas.pipeline import run
 from nas.run.run_folder import RunFolder
+from tests.conftest import LITTLE
 from tests.test_pipeline import Silent, Write
 
 COMPILER = replace(
@@ -60,7 +61,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_whole_run_goes_through_on_a_provider_that_compiles(
     experiment_file: Write, tmp_path: Path, linear: str
 ) -> None:
-    path = experiment_file(target={"provider": "npu"}, quantization={"linear": linear})
+    path = experiment_file(**LITTLE, target={"provider": "npu"}, quantization={"linear": linear})
     folder = RunFolder(tmp_path / "out")
     front = run(load_experiment(path), folder, Silent())
     assert front.models

@@ -34,12 +34,13 @@ RESNET = ModelSettings.from_scratch(
         image_size=16, block="basic", stem_width=4, depths=[1], stage_widths=[4], inner_widths=[4]
     )
 )
+Losses = list[dict[str, float]]
 TUNE = TuneSettings(epochs=1, batch_size=301, device="cpu")
 
 
 def losses(
     ranks: Ranks, weights_seed: int = 0, model: ModelSettings = MODEL, **settings: object
-) -> list[dict[str, float]]:
+) -> Losses:
     """Losses of the first steps of InstaTune."""
     torch.set_num_threads(1)
     data = load_data(DataSettings(name="digits", image_size=16), model)
@@ -47,7 +48,7 @@ def losses(
     space = network.space(SpaceSettings())
     tune = TUNE.model_copy(update=settings)
     tuner = InstaTuner(network, space, data.train, tune, seed=5, ranks=ranks)
-    found: list[dict[str, float]] = []
+    found: Losses = []
     tuner.total_steps = STEPS
     tuner.run(progress=lambda step, total, now: found.append(dict(now)))
     ranks.leave()
@@ -55,66 +56,69 @@ def losses(
 
 
 @pytest.fixture(scope="module")
-def plain() -> list[dict[str, float]]:
+def plain() -> Losses:
     return losses(Ranks())
 
 
-def assert_close(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+def assert_close(found: Losses, expected: Losses) -> None:
     assert [loss.keys() for loss in found] == [loss.keys() for loss in expected]
     for now, then in zip(found, expected, strict=True):
         assert list(now.values()) == pytest.approx(list(then.values()), abs=1e-5)
 
 
 def one_of_two(
-    rank: int,
-    port: int,
-    model: ModelSettings,
-    found: multiprocessing.Queue[tuple[int, list[dict[str, float]]]],
+    rank: int, ports: list[int], found: multiprocessing.Queue[tuple[int, list[Losses]]]
 ) -> None:
     import os
 
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
-    # Other weights at first: everybody starts from the leading process's.
-    found.put((rank, losses(Ranks.of_environment(), weights_seed=rank, model=model)))
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "WORLD_SIZE": "2"}
+    told = []
+    for port, model in zip(ports, (MODEL, RESNET), strict=True):
+        os.environ["MASTER_PORT"] = str(port)
+        # Other weights at first: everybody starts from the leading process's.
+        told.append(losses(Ranks.of_environment(), weights_seed=rank, model=model))
+    found.put((rank, told))
 
 
-def in_two_processes(model: ModelSettings) -> dict[int, list[dict[str, float]]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+@pytest.fixture(scope="module")
+def in_two_processes() -> list[list[Losses]]:
+    """What each of two processes tells of training the ViT and the ResNet."""
+    with socket.socket() as first, socket.socket() as second:
+        for probe in (first, second):
+            probe.bind(("127.0.0.1", 0))
+        ports = [probe.getsockname()[1] for probe in (first, second)]
     context = multiprocessing.get_context("spawn")
     found = context.Queue()
-    processes = [
-        context.Process(target=one_of_two, args=(rank, port, model, found)) for rank in (0, 1)
-    ]
+    processes = [context.Process(target=one_of_two, args=(rank, ports, found)) for rank in (0, 1)]
     for process in processes:
         process.start()
-    results = dict(found.get(timeout=120) for _ in processes)
+    results = dict(found.get(timeout=240) for _ in processes)
     for process in processes:
         process.join(30)
         assert process.exitcode == 0
-    return results
+    return [results[rank] for rank in (0, 1)]
 
 
-def test_two_processes_train_as_one(plain: list[dict[str, float]]) -> None:
-    results = in_two_processes(MODEL)
-    assert_close(results[0], plain)
-    assert results[0] == results[1]
+def test_two_processes_train_as_one(plain: Losses, in_two_processes: list[list[Losses]]) -> None:
+    (leading, _), (other, _) = in_two_processes
+    assert_close(leading, plain)
+    assert leading == other
 
 
-def test_processes_train_a_resnet_alike() -> None:
+def test_processes_train_a_resnet_alike(
+    in_two_processes: list[list[Losses]],
+) -> None:
     """Each with the statistics of its own part, so not as one process does."""
-    results = in_two_processes(RESNET)
-    assert results[0] == results[1]
-    assert all(loss == loss for losses in results[0] for loss in losses.values())
+    (_, leading), (_, other) = in_two_processes
+    assert leading == other
+    assert all(loss == loss for losses in leading for loss in losses.values())
 
 
-def test_parts_of_a_batch_add_up_to_it(plain: list[dict[str, float]]) -> None:
+def test_parts_of_a_batch_add_up_to_it(plain: Losses) -> None:
     assert_close(losses(Ranks(), accumulate=3), plain)
 
 
-def test_bfloat16_stays_near(plain: list[dict[str, float]]) -> None:
+def test_bfloat16_stays_near(plain: Losses) -> None:
     found = losses(Ranks(), precision="bf16")
     assert found != plain
     for now, then in zip(found, plain, strict=True):

@@ -23,7 +23,7 @@ from nas.search.pareto import hypervolume, reference_point
 from nas.search.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
 from nas.search.strategy import Strategy, make_strategy
 from supernets.space.space import Gene, Genomes, SearchSpace
-from tests.conftest import TINY
+from tests.conftest import LITTLE
 from tests.faults.victim import Still
 from tests.sample_problems import block_problem, measure, play
 
@@ -200,12 +200,8 @@ def test_a_strategy_registered_from_outside_runs_a_whole_search(
 ) -> None:
     entry = StrategyEntry("tests.test_strategies:Careless", CarelessOptions)
     monkeypatch.setitem(STRATEGIES, "careless", entry)
-    quick = {"epochs": 1, "batch_size": 250}
-    file = experiment_file(
-        search={"strategy": "careless", "evaluations": 12, "round_size": 6, "times": 9},
-        model={**TINY["model"], "training": quick},  # type: ignore[dict-item] # a dict in a dict
-        tune=dict(quick),
-    )
+    careless = {"strategy": "careless", "evaluations": 12, "round_size": 6, "times": 9}
+    file = experiment_file(**{**LITTLE, "search": careless})
     folder = RunFolder(tmp_path / "out")
     front = run(load_experiment(file), folder, Still())
     known = read_evaluations(load_experiment(folder.experiment), folder)

@@ -52,18 +52,18 @@ def outcome(file: Path, out: Path) -> Outcome:
     return ledger, sorted(front)
 
 
-def test_a_run_killed_dozens_of_times_ends_as_if_nothing_had_been(
+def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(
     base: Path, uninterrupted: Outcome
 ) -> None:
     """Every attempt gets a little further than the one before, so that all stages are hit."""
     file, out = base / "victim.yaml", base / "killed"
     kills, kill_at, before = 0, 3, known(file, out)
     while finish(file, out, kill_at):
-        kills, kill_at = kills + 1, kill_at + 1 + kill_at // 12
+        kills, kill_at = kills + 1, kill_at + 1 + kill_at // 5
         now = known(file, out)
         assert {key: now.get(key) for key in before} == before
         before = now
-    assert kills >= 24
+    assert kills >= 12
     assert outcome(file, out) == uninterrupted
 
 

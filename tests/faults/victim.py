@@ -41,8 +41,9 @@ EXPERIMENT = {
 WRITING = os.O_WRONLY | os.O_RDWR
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["nas.pipeline", "tests.faults.victim"])
-"""Frameworks are imported once; every victim is forked from a process that has done nothing yet."""
+_server.set_forkserver_preload(["tests.faults.unborn"])
+"""Every victim is forked from a process that has imported the frameworks, and done once what all
+of them begin with."""
 
 
 class Still:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cli import main
 from docs import reference_pages
 from nas.experiment.schema import Experiment
 from supernets.metrics.own import own_quality
@@ -157,9 +158,16 @@ def execute(arguments: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def test_a_tutorials_check_passes_word_by_word(tmp_path: Path) -> None:
+def test_a_tutorials_check_passes_word_by_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = prepared(TUTORIALS[0], tmp_path)
-    run_command(next(line for line in found["sh"] if line.startswith("check")), tmp_path)
+    line = next(line for line in found["sh"] if line.startswith("check"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["simqnas", *line.split()])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
 
 
 @pytest.mark.slow

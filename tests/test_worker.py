@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from cli import main
 from hardware.target import Target
 from nas.experiment.database_url import masked, without_password
 from nas.experiment.load import load_experiment
@@ -104,11 +105,14 @@ def test_a_board_without_torch_measures_latency(tmp_path: Path, artifacts: Artif
         board.kill()
 
 
-def test_workers_without_a_database_are_told_what_to_do(tmp_path: Path) -> None:
-    worker = start("worker", write_experiment(tmp_path))
-    assert worker.stderr is not None
-    assert "--workers N" in worker.stderr.read()
-    assert worker.wait() == 2
+def test_workers_without_a_database_are_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["simqnas", "worker", str(write_experiment(tmp_path))])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "--workers N" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

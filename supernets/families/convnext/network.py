@@ -65,23 +65,13 @@ class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
         assert isinstance(block, ElasticConvNextBlock)
         return block
 
-    def stage_paths(self) -> Iterable[Iterable[nn.Module]]:
-        """The active blocks of every stage, in order."""
-        return [
-            [self.block(f"stages.{stage}.{index}") for index in kept]
-            for stage, kept in enumerate(self.active.values())
-        ]
-
     def extract(self) -> ConvNext:
         """Copy the active sub-network into a plain ConvNeXt, in evaluation mode."""
         stem, downsamples = self.stem, cast("Iterable[Downsample]", self.downsamples.values())
         return ConvNext(
             Stem(_plain(stem.conv), _plain(stem.norm)),
             [Downsample(_plain(module.norm), _plain(module.conv)) for module in downsamples],
-            [
-                {index: self.block(f"stages.{stage}.{index}").extract() for index in kept}
-                for stage, kept in enumerate(self.active.values())
-            ],
+            self.extracted_stages(),
             self.norm.extract(),
             self.head.extract(),
         ).eval()

@@ -56,12 +56,8 @@ class RegNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
         conv, norm = self.stem.conv, self.stem.norm
         assert isinstance(conv, ElasticConv2d)
         assert isinstance(norm, ElasticBatchNorm2d)
-        stages = [
-            {index: self.block(self.block_path(gene, index)).extract() for index in kept}
-            for gene, kept in self.active.items()
-        ]
         stem = Stem(conv.extract(), norm.extract(), pool=False)
-        return StagedNetwork(stem, stages, self.head.extract()).eval()
+        return StagedNetwork(stem, self.extracted_stages(), self.head.extract()).eval()
 
     def indispensable(self, block: str) -> bool:
         """Whether a block changes width or resolution."""

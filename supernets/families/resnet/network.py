@@ -64,12 +64,8 @@ class ResNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
     def extract(self) -> StagedNetwork:
         """Copy the active sub-network into a plain ResNet, in evaluation mode."""
         conv, norm = self.stem_layers()
-        stages = [
-            {index: self.block(stage, index).extract() for index in kept}
-            for stage, kept in enumerate(self.active.values())
-        ]
         stem = Stem(conv.extract(), norm.extract(), self.config.stem_pool)
-        return StagedNetwork(stem, stages, self.head.extract()).eval()
+        return StagedNetwork(stem, self.extracted_stages(), self.head.extract()).eval()
 
     def indispensable(self, block: str) -> bool:
         """The first block of a stage changes width and resolution."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,21 @@ class StagedSuperNetwork(SuperNetwork):
     def block_path(self, depth_gene: str, index: int) -> str:
         """Module path of one block."""
         return depth_gene.removesuffix("depth") + str(index)
+
+    def stage_paths(self) -> list[list[nn.Module]]:
+        """The active blocks of every stage, in order."""
+        return [
+            [self.get_submodule(self.block_path(gene, index)) for index in kept]
+            for gene, kept in self.active.items()
+        ]
+
+    def extracted_stages(self) -> list[dict[int, Any]]:
+        """Plain copies of the active blocks of every stage, by their index."""
+        found = zip(self.active.values(), cast("list[list[Any]]", self.stage_paths()), strict=True)
+        return [
+            {index: block.extract() for index, block in zip(kept, blocks, strict=True)}
+            for kept, blocks in found
+        ]
 
     def activate(self, architecture: Architecture) -> None:
         """Use a sub-network; only the full one moves running statistics."""

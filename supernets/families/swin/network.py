@@ -101,22 +101,12 @@ class SwinSuperNetwork(StagedSuperNetwork, Swin):
         assert isinstance(block, ElasticWindowBlock)
         return block
 
-    def stage_paths(self) -> Iterable[Iterable[nn.Module]]:
-        """The active blocks of every stage, in order."""
-        return [
-            [self.block(f"stages.{stage}.{index}") for index in kept]
-            for stage, kept in enumerate(self.active.values())
-        ]
-
     def extract(self) -> Swin:
         """Copy the active sub-network into a plain Swin, in evaluation mode."""
         return Swin(
             self.patch_embed.extract(),
             self.patch_norm.extract(),
-            [
-                {index: self.block(f"stages.{stage}.{index}").extract() for index in kept}
-                for stage, kept in enumerate(self.active.values())
-            ],
+            self.extracted_stages(),
             [merge.extract() for merge in self.merges if isinstance(merge, ElasticMerge)],
             self.norm.extract(),
             self.head.extract(),

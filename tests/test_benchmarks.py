@@ -17,8 +17,10 @@ import pytest
 import yaml
 from datasets import Dataset
 from rich.console import Console
+from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks import (
+    embedder,
     enumerate_digits,
     headline,
     headline_table,
@@ -42,6 +44,7 @@ from supernets.families.vit.config import VitConfig
 from supernets.load import load_data
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings
+from tests.test_tasks import CASES, checkpoint, sentences
 
 Run = Callable[..., str]
 README = headline_table.README.read_text(encoding="utf-8")
@@ -390,6 +393,48 @@ def test_recipes_say_what_a_file_reaches(run: Run, tmp_path: Path) -> None:
     assert {"training", "tuning", "search", "validation"} <= set(row["real_s"])
     again = run(recipes.main, file, "--out", tmp_path / "out", "--seeds", 1)
     assert again == printed
+
+
+def test_embedders_are_judged_by_neighbours_and_by_the_checkpoints_vectors(
+    run: Run, tmp_path: Path
+) -> None:
+    checkpoint(CASES["embedding"], tmp_path / "model")
+    rows = [{"text": " ".join(words), "label": words[0]} for words in sentences(150)]
+    for name in ("data", "other"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    toy = {
+        "data.max_length": 16,
+        "space": {
+            "depth": [1, 2],
+            "num_heads": [2],
+            "hidden_dim": [24],
+            "precision": {"*": ["int8"]},
+        },
+        "constraints": [],
+        "tune.epochs": 1,
+        "search": {"evaluations": 4, "round_size": 4, "strategy": "random"},
+        "polish": None,
+    }
+    stated = [f"--set={key}={json.dumps(value)}" for key, value in toy.items()]
+    places = [f"--{name}={tmp_path / name}.jsonl" for name in ("data", "other")]
+    told = (f"--checkpoint={tmp_path / 'model'}", *places, f"--out={tmp_path / 'out'}", *stated)
+    printed = run(embedder.main, *told)
+    assert len(printed.splitlines()) == 2 + 5
+    original, low, *ours = read_json(tmp_path / "out" / "result.json")["models"]
+    assert original["cosine"] == pytest.approx(1)
+    assert 0.9 < low["cosine"] < 1
+    assert low["smaller"] == 1
+    assert all(0 <= row["nearest_training"] <= 1 for row in (original, low, *ours))
+    assert run(embedder.main, *told) == printed
+
+
+def test_the_nearest_of_known_vectors_tells_the_class() -> None:
+    rng = np.random.default_rng(0)
+    known, given = rng.normal(size=(40, 5)), rng.normal(size=(30, 5))
+    classes, truth = rng.integers(3, size=40), rng.integers(3, size=30)
+    nearest = KNeighborsClassifier(1, metric="cosine").fit(known, classes)
+    found = embedder.nearest_accuracy(given, truth, known, classes)
+    assert found == pytest.approx(nearest.score(given, truth))
 
 
 def test_promises_of_what_is_kept_back_hold() -> None:

@@ -29,6 +29,7 @@ from transformers import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
+    ByT5Tokenizer,
 )
 
 from hardware.formats.fp32 import FP32
@@ -398,6 +399,17 @@ def test_a_column_for_each_label_holds_0_or_1(tmp_path: Path) -> None:
     rows[3]["a"] = 7
     told = refused(tmp_path, rows, label_column=("a", "b"))
     assert "'a' holds 7, but a column for one of several labels must hold 0 or 1" in told
+
+
+def test_tags_need_a_tokenizer_that_tells_words_apart(tmp_path: Path) -> None:
+    model = BertForTokenClassification(BertConfig(**{**SIZES, "vocab_size": 400}))
+    model.save_pretrained(tmp_path)
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, TAGGED)))
+    settings = ModelSettings(checkpoint=str(tmp_path))
+    with pytest.raises(ValueError, match=r"^task: tokens, but .*ByT5Tokenizer.* a fast one") as e:
+        load_data(DataSettings(name=str(tmp_path / "data.jsonl")), settings)
+    assert "\n" not in str(e.value)
 
 
 def test_a_metric_of_another_task_is_refused(tmp_path: Path) -> None:

@@ -408,7 +408,7 @@ def test_embedders_are_judged_by_neighbours_and_by_the_checkpoints_vectors(
             "depth": [1, 2],
             "num_heads": [2],
             "hidden_dim": [24],
-            "precision": {"*": ["int8"]},
+            "precision": {"*": ["int8", "fp32"]},
         },
         "constraints": [],
         "tune.epochs": 1,

@@ -551,7 +551,10 @@ def test_vectors_are_compared_as_scipy_and_scikit_learn_do() -> None:
     nearest = KNeighborsClassifier(2, metric="cosine").fit(vectors, classes)
     neighbours = nearest.kneighbors(vectors, return_distance=False)[:, 1]
     expected = (classes[neighbours] == classes).mean()
-    assert QUALITIES["neighbour_accuracy"].score(vectors, classes, ()) == pytest.approx(expected)
+    metric = QUALITIES["neighbour_accuracy"]
+    assert metric.score(vectors, classes, ()) == pytest.approx(expected)
+    assert metric.right is not None
+    assert (metric.right(vectors, classes) == (classes[neighbours] == classes)).all()
     scores = rng.normal(size=30)
     cosines = [1 - cosine(a, b) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
     expected = spearmanr(cosines, scores).statistic

@@ -20,13 +20,18 @@ def cosine(vectors: Array, taught: Array, names: Sequence[str]) -> float:
 
 def neighbour_accuracy(vectors: Array, classes: Array, names: Sequence[str]) -> float:
     """Part of the texts whose nearest other text is of their class `(n,)`, by cosine."""
+    return float(neighbour_right(vectors, classes).mean())
+
+
+def neighbour_right(vectors: Array, classes: Array) -> Array:
+    """Whether a text's nearest other one is of its class `(n,)`."""
     given, nearest = unit(vectors), []
     for start in range(0, len(given), AT_A_TIME):
         rows = np.arange(start, min(start + AT_A_TIME, len(given)))
         cosines = given[rows] @ given.T
         cosines[np.arange(len(rows)), rows] = -np.inf
         nearest.append(cosines.argmax(axis=1))
-    return float((classes[np.concatenate(nearest)] == classes).mean())
+    return np.asarray(classes[np.concatenate(nearest)] == classes)
 
 
 def sts_spearman(vectors: Array, scores: Array, names: Sequence[str]) -> float:
@@ -44,6 +49,9 @@ def unit(vectors: Array) -> Array:
 
 COSINE = Quality("cosine", "cosine to the checkpoint's vectors", cosine)
 NEIGHBOUR_ACCURACY = Quality(
-    "neighbour_accuracy", "accuracy of nearest neighbours", neighbour_accuracy
+    "neighbour_accuracy",
+    "accuracy of nearest neighbours",
+    neighbour_accuracy,
+    right=neighbour_right,
 )
 STS_SPEARMAN = Quality("sts_spearman", "Spearman's correlation of cosines", sts_spearman)

@@ -138,7 +138,14 @@ def measuring(session: RunSession, workers: int | None) -> Iterator[SearchLoop]:
     with session.executor(workers) as executor:
         known = [entry.candidate for entry in session.known.values()]
         yield SearchLoop(
-            experiment, ledger, executor, session.reporter, session.pace, known, session.fine_tuner
+            experiment,
+            ledger,
+            executor,
+            session.reporter,
+            session.pace,
+            known,
+            session.fine_tuner,
+            session.lenient,
         )
     if workers == 0:
         ledger.note(open=False)

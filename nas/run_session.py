@@ -27,6 +27,7 @@ from nas.evaluation.latency_cache import LatencyCache
 from nas.evaluation.latency_meter import LATENCY_REPEATS, LatencyMeter, LocalLatency
 from nas.evaluation.record import Evaluation
 from nas.evaluation.score_meter import RuntimeScore, ScoreMeter
+from nas.experiment.given import with_values
 from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.ledger.study import open_ledger
@@ -34,8 +35,10 @@ from nas.ledger.warm_start import Known, known_candidates
 from nas.run.pace import Pace
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder
+from nas.run.saved_experiment import is_derived
 from nas.search.problem import SearchProblem
 from nas.training.finetune import FineTuner
+from nas.training.polish_forecast import LEAST
 from nas.training.train_supernet import Preparation
 from nas.workers.executors import Executor, InProcess, WorkerPool
 from nas.workers.handover import open_latency_queue
@@ -184,6 +187,11 @@ class RunSession:
         """What the experiment says about the front; it may change after the search."""
         return self.experiment.model_dump(mode="json", include={"export", "polish", "constraints"})
 
+    @property
+    def lenient(self) -> bool:
+        """Whether nobody stated the constraints: they say where to look, and refuse nothing."""
+        return is_derived("constraints", self.folder)
+
     def fine_tuner(self) -> FineTuner | None:
         """Who polishes candidates, None where that was not asked for. The references are known."""
         settings = self.experiment.polish
@@ -196,6 +204,7 @@ class RunSession:
             settings, self.builder, full, train, validation,
             self.folder, experiment.seed, self.reporter, experiment.quality, self.pace,
             lambda: load_supernet(experiment.model, data, experiment.seed).network,
+            0 if self.lenient else LEAST,
         )  # fmt: skip
 
     def _runtimes(self) -> list[Runtime]:
@@ -232,7 +241,16 @@ class RunSession:
         later = evaluations if fine_tuner is None else fine_tuner.forecast.polished(evaluations)
         expected = {e.candidate.key: e.metrics[metric.name] for e in later if e.failure is None}
         picks = pick_models(evaluations, self.experiment, expected)
-        if all(pick.evaluation.role == "reference" for pick in picks):
+        nothing = all(pick.evaluation.role == "reference" for pick in picks)
+        if nothing and self.lenient:
+            limits = ", ".join(self.experiment.constraints)
+            self.reporter.say(
+                f"nothing that was measured is expected to keep {limits}, what is offered for some "
+                "need: what comes nearest is exported"
+            )
+            free = with_values(self.experiment, {"constraints": ()})
+            picks = pick_models(evaluations, free, expected)
+        elif nothing:
             self.reporter.say(
                 "no candidate that was measured keeps the constraints "
                 f"({', '.join(self.experiment.constraints)}): only the references are exported; "
@@ -258,6 +276,7 @@ class RunSession:
                 "target": self.builder.target.describe(),
                 "latency repeats in the search": LATENCY_REPEATS,
                 "latency repeats of the front": VALIDATION_REPEATS,
+                "polishing": fine_tuner.forecast.gained() if fine_tuner is not None else "none",
                 "validation samples": len(self.data.validation),
                 "samples kept back": len(self.data.kept_back or ()),
                 "test samples": len(self.data.test),

@@ -42,7 +42,8 @@ class SearchLoop:
     """Has the candidates of one run evaluated, continuing what its ledger holds.
 
     known: candidates of which another run left only the latency to be measured; they come first.
-    fine_tuner: once the references are measured, who polishes.
+    fine_tuner: once the references are measured, who polishes. lenient: whether constraints that
+    cannot be kept end nothing; candidates are then judged as polishing usually leaves them, too.
     """
 
     experiment: Experiment
@@ -52,6 +53,7 @@ class SearchLoop:
     pace: Pace = field(default_factory=Pace)
     known: Sequence[Candidate] = ()
     fine_tuner: Callable[[], FineTuner | None] = lambda: None
+    lenient: bool = False
 
     def measure_references(
         self, references: Mapping[str, Candidate]
@@ -111,9 +113,14 @@ class SearchLoop:
             candidates = [Candidate.from_genome(problem.space, genome) for genome in proposed]
             ledger.enqueue(candidates, "search", number)
             self._work_off(stage, "search", settings.evaluations, earlier)
-            generous = self._after_polish(ledger.evaluations(), number, BENEFIT_OF_DOUBT)
-            refuse_unreachable(problem, history_of(generous, problem), seed)
+            self._refuse_unreachable(problem, number)
             number += 1
+
+    def _refuse_unreachable(self, problem: SearchProblem, number: int) -> None:
+        if self.lenient:
+            return
+        generous = self._after_polish(self.ledger.evaluations(), number, BENEFIT_OF_DOUBT)
+        refuse_unreachable(problem, history_of(generous, problem), self.experiment.seed)
 
     def _tell_gain(self, problem: SearchProblem) -> bool:
         """Say what the rounds have reached and the next should add; whether that is too little."""
@@ -168,12 +175,14 @@ class SearchLoop:
         By those alone that were polished for that, so that a round is always proposed alike.
         """
         probes = self.ledger.state.probes
-        if probes is None or number < probes["round"]:
+        usual = probes is None and self.lenient
+        if not usual and (probes is None or number < probes["round"]):
             return list(known)
         if (fine_tuner := self.fine_tuner()) is None:
             return list(known)
         forecast = fine_tuner.forecast
-        tried = {key: row for key, row in forecast.known.items() if key in probes["keys"]}
+        keys = probes["keys"] if probes is not None else ()
+        tried = {key: row for key, row in forecast.known.items() if key in keys}
         return replace(forecast, known=tried).polished(known, doubts)
 
     @property

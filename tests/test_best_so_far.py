@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from hardware.formats.format import Format
 from hardware.formats.fp32 import FP32
 from hardware.formats.int8 import INT8
 from hardware.formats.policy import QuantPolicy
-from nas.delivery.selection import best_so_far
+from nas.delivery.fastest import AS_FAST
+from nas.delivery.selection import best_so_far, fastest_measured
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation, Role
 from nas.experiment.schema import Experiment
@@ -64,3 +68,24 @@ def test_the_best_keeps_constraints_and_accepted_drop(
     failed = Evaluation(searched[0].candidate, {}, failure="broken")
     shown = best_so_far([*REFERENCES, failed, *searched], experiment(accuracy_drop, *constraints))
     assert shown == f"best: {best}" if best else "none yet" in shown
+
+
+def sized(latency_ms: float, size_bytes: float) -> Evaluation:
+    made = evaluation(0.89, latency_ms, INT8)
+    return replace(made, metrics={**made.metrics, "size_bytes": size_bytes})
+
+
+def test_latency_within_noise_is_not_bought_with_size() -> None:
+    """The smallest of those within 3 % of the fastest, and never one that another beats in both."""
+    first, faster_by_noise, faster = sized(1.0, 1000), sized(0.99, 2000), sized(0.9, 2000)
+    assert fastest_measured([faster_by_noise, first]) is first
+    assert fastest_measured([first, faster, faster_by_noise]) is faster
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        known = [sized(*pair) for pair in rng.uniform((1.0, 1000), (1.1, 1010), (8, 2)).round(2)]
+        best = fastest_measured(known).metrics
+        least = min(e.metrics["latency_ms"] for e in known)
+        assert best["latency_ms"] <= AS_FAST * least
+        for other in (e.metrics for e in known):
+            both = other["latency_ms"] < best["latency_ms"]
+            assert not (both and other["size_bytes"] < best["size_bytes"])

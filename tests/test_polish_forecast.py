@@ -75,6 +75,16 @@ def test_candidates_are_judged_by_what_they_will_be() -> None:
     assert few_bits(known[2].candidate) == 0.5
 
 
+def test_what_polishing_is_worth_is_said() -> None:
+    """And before any was tried, half of what a model lacks is expected back where that is asked."""
+    rows = {"a": Polished(0.80, 0.84, 0.0), "b": Polished(0.82, 0.82, 0.0)}
+    told = PolishForecast(ACCURACY, 0.90, rows).gained()
+    assert told.startswith("1 of 2 models are better for it, by +0.0200 +- 0.0200 accuracy")
+    assert PolishForecast(ACCURACY, 0.90, {}).gained() == ""
+    (usual,) = PolishForecast(ACCURACY, 0.90, {}, least=0).polished([evaluation(0.80, 1.0)])
+    assert usual.metrics["accuracy"] == pytest.approx(0.85)
+
+
 def test_the_fastest_at_drops_of_interest_are_tried() -> None:
     low = replace(evaluation(0.90, 3.0), role="reference")
     fast, slow = evaluation(0.881, 1.0), evaluation(0.880, 2.0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from nas.delivery.promise import allowed_drops
 from nas.experiment.load import dump_experiment, load_experiment
 from nas.experiment.schema import Experiment
 from nas.recipe.defaults import EFFORTS, derive, value_at
@@ -19,6 +20,7 @@ from nas.run.run_folder import RunFolder
 from supernets.data.data import TaskData
 from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data
+from supernets.metrics.classes import ACCURACY
 
 TEXTS = Facts(True, 384, 22_000_000, 3_000, (13, 512), True, True)
 """A pretrained text network, on a machine that multiplies bfloat16."""
@@ -109,6 +111,22 @@ def test_a_recipe_of_its_own_is_polished_only_where_it_says_so() -> None:
     for name, value in (("effort", "standard"), ("budget", "30 min"), ("polish", {})):
         asked = experiment(tune=tune, **{name: value})
         assert derive(asked, TEXTS).experiment.polish is not None
+
+
+def test_a_search_looks_where_something_can_be_offered() -> None:
+    """Within two points of the low reference, unless the file says what it asks for."""
+
+    def asked(**sections: object) -> tuple[str, ...]:
+        return derive(experiment(**sections), TEXTS).experiment.constraints
+
+    assert asked() == ("accuracy >= int8 - 0.02",)
+    assert asked(metric="mae", objectives=["mae", "latency_ms"]) == ("mae <= 1.02 * int8",)
+    assert asked(constraints=[]) == ()
+    assert asked(export={"accuracy_drop": 0.1}) == ()
+    assert asked(tune={"epochs": 5}) == ()
+    for constraint in derive(experiment(), TEXTS).experiment.parsed_constraints():
+        drops = allowed_drops(ACCURACY, 0.9, 0.005)
+        assert constraint.offset == pytest.approx(-max(drops.values()))
 
 
 @pytest.mark.parametrize("where", ["tune.epochs", "search.evaluations", "polish.epochs"])

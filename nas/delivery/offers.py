@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nas.delivery.promise import Offer, allowed_drops
 from nas.delivery.results import ValidatedModel
+from nas.delivery.selection import fastest_delivered
 from supernets.metrics.metric import Quality
 
 
@@ -22,14 +23,11 @@ def offers(
     for need, drop in drops.items():
         tested = 0.0 if need == "no_loss" else drop
         good = [m for m in models if m.promise and m.promise.keeps(metric, drop, tested)]
-        best = min(good, key=_by_size if need == "smallest_at_2_points" else _by_latency)
+        smallest = need == "smallest_at_2_points"
+        best = min(good, key=_by_size) if smallest else fastest_delivered(good)
         assert best.promise is not None
         found.append(Offer(need, best.name, best.promise))
     return tuple(found)
-
-
-def _by_latency(model: ValidatedModel) -> tuple[float, ...]:
-    return model.differs, model.latency_disturbed, model.latency_ms[0]
 
 
 def _by_size(model: ValidatedModel) -> tuple[float, ...]:

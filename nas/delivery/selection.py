@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nas.delivery.fastest import fastest_of
 from nas.delivery.promise import allowed_drops
 from nas.delivery.results import Front, ValidatedModel, Versus
 from nas.evaluation.baselines import NotMeasuredError, low_reference, measured_references
@@ -76,13 +77,31 @@ def _for_needs(
     picked: list[Evaluation] = []
     for need, drop in drops.items():
         good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
-        rank = _by_size if need == "smallest_at_2_points" else _by_latency
-        picked += [e for e in sorted(good, key=rank)[:1] if e not in picked]
+        if good:
+            smallest = need == "smallest_at_2_points"
+            best = min(good, key=_by_size) if smallest else fastest_measured(good)
+            picked += [best] if best not in picked else []
     return picked
 
 
-def _by_latency(evaluation: Evaluation) -> tuple[float, ...]:
-    return evaluation.disturbed, evaluation.metrics["latency_ms"]
+def fastest_measured(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """The fastest of candidates, see `fastest_of`."""
+    return fastest_of(
+        evaluations,
+        lambda e: (e.disturbed,),
+        lambda e: e.metrics["latency_ms"],
+        lambda e: e.metrics["size_bytes"],
+    )
+
+
+def fastest_delivered(models: Sequence[ValidatedModel]) -> ValidatedModel:
+    """The fastest of delivered models, of those that no runtime answers otherwise for."""
+    return fastest_of(
+        models,
+        lambda m: (m.differs, m.latency_disturbed),
+        lambda m: m.latency_ms[0],
+        lambda m: m.size_bytes,
+    )
 
 
 def _by_size(evaluation: Evaluation) -> tuple[float, ...]:
@@ -121,18 +140,15 @@ def recommend(
 ) -> str:
     """Name of the fastest model whose score on validation the accepted drop allows.
 
-    A latency that was disturbed is believed only where all of them were. A model that a runtime
-    answers otherwise for is recommended only where that is so of all.
+    Of those as fast the smallest. A latency that was disturbed is believed only where all of them
+    were. A model that a runtime answers otherwise for is recommended only where that is so of all.
     """
     names = [model.name for model in models if model.role == "reference"]
     low = next(model for model in models if model.name == low_reference(names))
     bar = low.validation_accuracy
     good = [m for m in models if _keeps(metric, m.validation_accuracy, bar, accuracy_drop)]
 
-    def rank(model: ValidatedModel) -> tuple[bool, bool, float]:
-        return model.differs, model.latency_disturbed, model.latency_ms[0]
-
-    return min(good, key=rank).name
+    return fastest_delivered(good).name
 
 
 def _keeps(metric: Quality, value: float, bar: float, drop: float) -> bool:
@@ -149,7 +165,7 @@ def _fastest(
     metric, drop = experiment.quality, experiment.export.accuracy_drop
     bar = references[low_reference(references)].metrics[metric.name]
     good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
-    return min(good, key=_by_latency, default=None)
+    return fastest_measured(good) if good else None
 
 
 def _calm(evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:

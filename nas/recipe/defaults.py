@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from nas.evaluation.baselines import low_reference
 from nas.experiment.given import is_given, with_values
 from nas.experiment.schema import Experiment
 from nas.recipe.facts import Facts
@@ -39,6 +40,8 @@ LARGE_BATCH_FROM = 20_000
 BF16_FROM = 5_000_000
 """Parameters below which conversions take what faster products save."""
 TOKEN_MULTIPLE = 8
+FURTHEST = 0.02
+"""From the low reference, of the models that are offered (`nas/delivery/promise.py`)."""
 
 
 class Derived(NamedTuple):
@@ -76,10 +79,20 @@ def derive(experiment: Experiment, facts: Facts, factor: float | None = None) ->
     reasons, stated = {}, []
     asked = [name for name in ("budget", "effort") if is_given(experiment, name)]
     if is_given(experiment, "tune.epochs") and not asked:  # a recipe of its own
-        own = {"polish": None, "trials": False}
+        own = {"polish": None, "trials": False, "constraints": ()}
         open_ = {where: value for where, value in own.items() if not is_given(experiment, where)}
         experiment = with_values(experiment, open_)
-    for section in (_goal, _target, _training, _tune, _search, _polish, _trials, _export):
+    for section in (
+        _goal,
+        _question,
+        _target,
+        _training,
+        _tune,
+        _search,
+        _polish,
+        _trials,
+        _export,
+    ):
         for derived in section(experiment, facts, factor):
             if not is_given(experiment, derived.where):
                 experiment = with_values(experiment, {derived.where: derived.value})
@@ -112,6 +125,20 @@ def _goal(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Deriv
     metric = experiment.metric or metric
     if metric != "accuracy":
         yield Derived("objectives", (metric, "latency_ms", "size_bytes"), "the metric")
+
+
+def _question(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
+    """What is further from the low reference than any need allows is not looked for."""
+    metric, low = (
+        experiment.quality,
+        low_reference(row.name for row in experiment.target.references),
+    )
+    limit = f"{metric.name} >= {low} - {FURTHEST:g}"
+    if metric.direction == "minimize":
+        limit = f"{metric.name} <= {1 + FURTHEST:g} * {low}"
+    if is_given(experiment, "export.accuracy_drop"):
+        return  # a need of its own
+    yield Derived("constraints", (limit,), "models further away are offered for no need")
 
 
 def _target(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
@@ -235,3 +262,7 @@ def _export(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
     if experiment.polish is not None or factor < 1:
         models = 1 if factor < 0.1 else 2 if factor < 1 else 3 if factor < 2 else 5
         yield Derived("export.models", models, "each is polished and tested alone")
+
+
+SECTIONS = (*(_goal, _question, _target, _training, _tune, _search, _polish, _trials, _export),)
+"""In an order in which each sees what the ones before it derived."""

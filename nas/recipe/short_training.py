@@ -16,6 +16,7 @@ from nas.recipe.trials import LOOKS, Answers
 from supernets.data.data import Batch, Split, TaskData
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.batch_norm import recalibrate
+from supernets.load import load_supernet
 from supernets.open_data import noisy
 from supernets.settings import PolishSettings, TuneSettings
 from supernets.space.space import Architecture, SearchSpace
@@ -200,10 +201,16 @@ class ShortPolish:
         """See `ShortTraining`."""
         (judged,), told = self.judge.networks, dict(changed)
         first = told.pop("teacher", self.settings.teacher is not None)
-        teacher = self._teacher(tell) if first else self.network
+        teacher = self._teacher(tell) if first else self._untrained_teacher()
         settings = self.settings.model_copy(update=told)
         polisher = self._polisher(teacher, judged, settings)
         return _trained(polisher, self.length, self.judge, self._per_look, tell)
+
+    def _untrained_teacher(self) -> SuperNetwork:
+        """The tuned network, or the checkpoint's where nothing but its answers is learnt."""
+        if not self.data.task.taught_alone:
+            return self.network
+        return load_supernet(self.experiment.model, self.data, self.experiment.seed).network
 
     def _polisher(
         self, teacher: SuperNetwork, judged: Judged, settings: PolishSettings

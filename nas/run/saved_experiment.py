@@ -10,7 +10,7 @@ from nas.experiment.database_url import STORAGE_VARIABLE, without_password
 from nas.experiment.given import is_given, with_values
 from nas.experiment.load import load_experiment
 from nas.experiment.schema import Experiment
-from nas.run.run_folder import RunFolder, RunFolderError
+from nas.run.run_folder import RunFolder, RunFolderError, read_json
 
 FIXED = (
     "seed",
@@ -57,6 +57,11 @@ def kept_experiment(experiment: Experiment) -> Experiment:
     """The experiment as it may be written down: a password stays with its owner."""
     url = experiment.storage
     return experiment.model_copy(update={"storage": url and without_password(url)})
+
+
+def is_derived(where: str, folder: RunFolder) -> bool:
+    """Whether a value of the folder's run was derived and not stated. where: dotted keys."""
+    return folder.recipe.exists() and where in read_json(folder.recipe)["reasons"]
 
 
 def is_written(experiment: Experiment, folder: RunFolder) -> bool:

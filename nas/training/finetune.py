@@ -16,7 +16,7 @@ from nas.evaluation.score_meter import RuntimeScore
 from nas.run.pace import Pace
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, read_json, remove_others, sha256, write_json
-from nas.training.polish_forecast import Polished, PolishForecast, few_bits
+from nas.training.polish_forecast import LEAST, Polished, PolishForecast, few_bits
 from nas.training.train_supernet import read_network, resumable
 from supernets.data.data import Split
 from supernets.families.super_network import WEIGHTS_FILE, SuperNetwork
@@ -43,7 +43,8 @@ class FineTuner:
     """Fine-tunes candidates of one run; what is finished is read back from the run folder.
 
     full: the full network in FP32, which teaches; where nothing but a checkpoint's answers is
-    learnt, `start` gives the network of that. metric: by which polishing gains.
+    learnt, `start` gives the network of that. metric: by which polishing gains. least: see
+    `PolishForecast`.
     """
 
     settings: PolishSettings
@@ -57,6 +58,7 @@ class FineTuner:
     metric: Quality = ACCURACY
     pace: Pace = field(default_factory=Pace)
     start: Callable[[], SuperNetwork] | None = None
+    least: int = LEAST
 
     def train(self, evaluations: Sequence[Evaluation]) -> None:
         """Polish candidates and measure what that gained, as far as the run folder has it not.
@@ -72,6 +74,8 @@ class FineTuner:
                 continue
             teacher = partial(self.teacher, others)
             self._train(evaluation, self._place(key), self.settings, teacher, others)
+        if gained := self.forecast.gained():
+            self.reporter.say(f"polishing: {gained}")
 
     def shipped(self, evaluation: Evaluation) -> tuple[CandidateBuilder, float]:
         """What builds a trained candidate, and its value of the metric on validation then.
@@ -179,7 +183,8 @@ class FineTuner:
             if file.parent.name != TEACHER and "before" in kept:
                 row = Polished(kept["before"], kept["value"], kept["few_bits"])
                 known[file.parent.name] = row
-        return PolishForecast(self.metric, self.full.metrics[self.metric.name], known)
+        full = self.full.metrics[self.metric.name]
+        return PolishForecast(self.metric, full, known, self.least)
 
     def _polished(self, place: Path) -> CandidateBuilder:
         return replace(self.builder, supernet=read_network(place), memo=WeightMemo(), _ranges={})

@@ -32,11 +32,16 @@ def few_bits(candidate: Candidate) -> float:
 
 @dataclass(frozen=True)
 class PolishForecast:
-    """Scores after polishing. full: the full network's score. known: of polished candidates."""
+    """Scores after polishing. full: the full network's score. known: of polished candidates.
+
+    least: polished candidates before which nothing is foretold; from none at all, by what is
+    usual (`predictors/gain.py`).
+    """
 
     metric: Quality
     full: float
     known: Mapping[str, Polished]
+    least: int = LEAST
 
     @property
     def model(self) -> GainModel:
@@ -45,6 +50,18 @@ class PolishForecast:
         gains = np.array([self.metric.worse_by(row[0], row[1]) for row in rows])
         lacking = np.array([self.metric.worse_by(row[0], self.full) for row in rows])
         return GainModel.fit(lacking, rows[:, 2], gains)
+
+    def gained(self) -> str:
+        """What polishing was worth, in words; empty before anything was polished."""
+        gains = [self.metric.worse_by(row.before, row.after) for row in self.known.values()]
+        if not gains:
+            return ""
+        better, mean = sum(gain > 0 for gain in gains), float(np.mean(gains))
+        error = f" +- {np.std(gains, ddof=1) / len(gains) ** 0.5:.4f}" if len(gains) > 1 else ""
+        return (
+            f"{better} of {len(gains)} models are better for it, by {mean:+.4f}{error} "
+            f"{self.metric.title} on average, on validation"
+        )
 
     def expected(self, evaluations: Sequence[Evaluation]) -> tuple[list[float], list[float]]:
         """Scores that polishing is expected to lead to, and their standard deviations.
@@ -67,7 +84,7 @@ class PolishForecast:
         doubts: standard deviations that are counted in the candidates' favour.
         """
         good = [e for e in evaluations if e.failure is None and e.role == "search"]
-        if not good or len(self.known) < LEAST:
+        if not good or len(self.known) < self.least:
             return list(evaluations)
         after, errors = self.expected(good)
         scores = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from benchmarks import word_table
 from hardware.formats.scheme import QuantScheme
@@ -265,6 +265,8 @@ def test_a_tokenizer_that_cannot_be_cut() -> None:
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=UNKNOWN)
     with pytest.raises(ValueError, match=r"kind WordLevel; fast tokenizers .* WordPiece, BPE, Uni"):
         Pieces.by_use(wrapped, np.zeros(2, np.int64))
+    with pytest.raises(ValueError, match=r"ByT5Tokenizer\) is no fast one; fast tokenizers"):
+        Pieces.by_use(ByT5Tokenizer(), np.zeros(400, np.int64))
     pieces = pieces_of(word_pieces())
     found = rf"5 pieces of {len(pieces.order)} are too few: .* are {pieces.needed}; give at least 0"
     with pytest.raises(ValueError, match=found):

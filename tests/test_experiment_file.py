@@ -55,6 +55,13 @@ def test_all_mistakes_are_told_in_one_go(experiment_file: Write) -> None:
     assert all(problem.startswith(str(path)) for problem in caught.value.problems)
 
 
+def test_the_kinds_of_value_that_a_place_takes_stand_in_one_line(experiment_file: Write) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        load_experiment(experiment_file(data={"label_column": 5}))
+    (told,) = (line for line in caught.value.problems if "label_column" in line)
+    assert told.endswith("input should be a valid string or a valid list (given: 5)")
+
+
 @pytest.mark.parametrize(
     ("provider", "style"),
     [("cpu", "dynamic"), ("tensorrt", "qdq"), ("openvino", "qdq")],

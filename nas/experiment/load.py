@@ -13,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from nas.experiment.schema import Experiment
 
+EXPECTED = "input should be "
+"""What pydantic's messages on a value of another type begin with."""
 _KEY = re.compile(r"(?P<indent>(?:  )*)(?P<key>\w+):(?: |$)")
 """A line of our own YAML that begins a field."""
 
@@ -71,7 +73,8 @@ def experiment_of(
         return Experiment.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems = [_explain(detail, data) for detail in details if not _follows(detail, details)]
+        told = [_explain(detail, data) for detail in details if not _follows(detail, details)]
+        problems = _as_one(told)
         raise ExperimentError([f"{where}: {problem}" for problem in problems]) from None
 
 
@@ -162,8 +165,18 @@ def _beside(name: object, folder: Path) -> object:
     return f"{runtime}{at}{folder.resolve() / Path(place).expanduser()}"
 
 
-def _explain(detail: Any, data: Any) -> str:
-    """One mistake as `key: rule (given: value)`, with what is allowed."""
+def _as_one(told: Sequence[tuple[str, str, str]]) -> list[str]:
+    """A line for each mistake; the kinds of value that a place takes are named in one."""
+    lines: dict[tuple[str, str, str], str] = {}
+    for where, rule, given in told:
+        kind = rule.removeprefix(EXPECTED)
+        key = (where, "" if kind != rule else rule, given)
+        lines[key] = f"{lines[key]} or {kind}" if key in lines and kind != rule else rule
+    return [f"{where}: {rule}{given}" for (where, _, given), rule in lines.items()]
+
+
+def _explain(detail: Any, data: Any) -> tuple[str, str, str]:
+    """One mistake: its key, the rule with what is allowed, and the value given."""
     location = _keys(detail, data)
     where = ".".join(p if p.isidentifier() or p.isdigit() else repr(p) for p in location)
     if detail["type"] == "extra_forbidden":
@@ -171,14 +184,14 @@ def _explain(detail: Any, data: Any) -> str:
         allowed = _allowed_keys(location[:-1])
         close = difflib.get_close_matches(str(key), allowed, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"{where}: unknown key; {hint}allowed are {', '.join(allowed)}"
+        return where, f"unknown key; {hint}allowed are {', '.join(allowed)}", ""
     if detail["type"] == "missing":
-        return f"{where}: missing; add it (`simqnas schema` describes it)"
-    message = detail["msg"].removeprefix("Value error, ")
+        return where, "missing; add it (`simqnas schema` describes it)", ""
+    message = detail["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
     given = detail.get("input")
     hidden = isinstance(given, dict | BaseModel) or where == "storage"  # it may hold a password
     shown = "" if hidden else f" (given: {_shorten(given)})"
-    return f"{where or 'experiment'}: {message[0].lower() + message[1:]}{shown}"
+    return where or "experiment", message[0].lower() + message[1:], shown
 
 
 def _follows(detail: Any, others: Sequence[Any]) -> bool:

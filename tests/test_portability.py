@@ -22,7 +22,13 @@ from hardware.formats.policy import QuantPolicy
 from hardware.formats.registry import find_format
 from hardware.formats.scheme import QuantScheme
 from hardware.graph.template import Template
-from hardware.portability.agreement import Agreement, Samples, shipped_samples, verify_folder
+from hardware.portability.agreement import (
+    Agreement,
+    Samples,
+    compare,
+    shipped_samples,
+    verify_folder,
+)
 from hardware.portability.runtimes import (
     DeploymentError,
     Runtime,
@@ -91,6 +97,30 @@ def test_the_runtime_that_made_the_samples_agrees(folder: Path) -> None:
     assert row.difference == 0
     assert row.top1 == 1
     assert row.median_ms > 0
+
+
+@pytest.mark.parametrize(
+    ("output", "width", "alike"),
+    [
+        ("logits", 3, "100.0% same top 1"),
+        ("logits", 1, "-"),
+        ("sentence_embedding", 3, "cosine 1.000000"),
+    ],
+)
+def test_vectors_and_numbers_have_no_top_1(
+    output: str, width: int, alike: str, tmp_path: Path
+) -> None:
+    x, y = (make_tensor_value_info(n, TensorProto.FLOAT, ["n", width]) for n in ("x", output))
+    graph = make_graph([make_node("Identity", ["x"], [output])], "same", [x], [y])
+    model = make_model(graph, opset_imports=[make_opsetid("", 13)], ir_version=7)
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    values = np.random.default_rng(0).normal(size=(4, width)).astype(np.float32)
+    samples = Samples.of({"x": values}, lambda inputs: inputs["x"])
+    (row,) = compare(tmp_path / "model.onnx", samples, [HERE])
+    assert row.agrees
+    assert row.alike == alike
+    kept = {name: value for name, value in row.to_json().items() if name != "cosine"}
+    assert Agreement.from_json(kept).difference == 0
 
 
 def test_another_answer_is_a_disagreement(folder: Path, tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ LOW_PRECISION = {
 }
 
 
+VECTORS = "sentence_embedding"
+"""The first output of an embedder."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """Inputs by name, and the logits that the measured model gave for them.
@@ -113,7 +117,8 @@ class Agreement:
 
     failure: why there is no answer. difference: largest difference of a logit; top1: share of
     samples with the same largest logit. Within the tolerance only samples can differ there whose
-    two largest logits lie closer than twice that.
+    two largest logits lie closer than twice that. cosine: the least of a vector and the stored one,
+    of an embedder, which has no logits; of numbers there is neither.
     """
 
     runtime: str
@@ -123,6 +128,14 @@ class Agreement:
     top1: float = np.nan
     median_ms: float = np.nan
     failure: str | None = None
+    cosine: float = np.nan
+
+    @property
+    def alike(self) -> str:
+        """How far answers are the same, in words; nothing where they are numbers."""
+        if not np.isnan(self.cosine):
+            return f"cosine {self.cosine:.6f}"
+        return "-" if np.isnan(self.top1) else f"{self.top1:.1%} same top 1"
 
     @property
     def agrees(self) -> bool:
@@ -137,8 +150,8 @@ class Agreement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_json`."""
-        given = {name: data[name] for name in cls.__dataclass_fields__ if data[name] is not None}
-        return cls(**given)
+        names = (name for name in cls.__dataclass_fields__ if data.get(name) is not None)
+        return cls(**{name: data[name] for name in names})
 
 
 def ready_runtimes(names: Sequence[str]) -> list[Runtime]:
@@ -186,10 +199,13 @@ def compare(model: Path, samples: Samples, runtimes: Sequence[Runtime]) -> list[
     tolerance = _tolerance(graph, samples)
     if all(value.type.tensor_type.shape.dim[0].dim_param for value in graph.input):
         samples = samples.repeated
-    return [_compare_one(model, samples, runtime, tolerance) for runtime in runtimes]
+    vectors = graph.output[0].name == VECTORS
+    return [_compare_one(model, samples, runtime, tolerance, vectors) for runtime in runtimes]
 
 
-def _compare_one(model: Path, samples: Samples, runtime: Runtime, tolerance: float) -> Agreement:
+def _compare_one(
+    model: Path, samples: Samples, runtime: Runtime, tolerance: float, vectors: bool
+) -> Agreement:
     try:
         answer = runtime.run(model, samples.inputs)
     except DeploymentError as error:
@@ -208,9 +224,22 @@ def _compare_one(model: Path, samples: Samples, runtime: Runtime, tolerance: flo
         answer.version,
         float(np.max(differences)),  # nan, which is within no tolerance, goes through
         tolerance,
-        float((answer.logits.argmax(axis=-1) == samples.logits.argmax(axis=-1)).mean()),
+        np.nan if vectors else _same_top1(answer.logits, samples.logits),
         answer.median_ms,
+        cosine=_least_cosine(answer.logits, samples.logits) if vectors else np.nan,
     )
+
+
+def _same_top1(found: NDArray[np.float32], stored: NDArray[np.float32]) -> float:
+    """Share of samples, or tokens, with the same largest logit; NaN where there is one alone."""
+    if found.shape[-1] == 1:
+        return np.nan
+    return float((found.argmax(axis=-1) == stored.argmax(axis=-1)).mean())
+
+
+def _least_cosine(found: NDArray[np.float32], stored: NDArray[np.float32]) -> float:
+    lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(stored, axis=-1)
+    return float(((found * stored).sum(axis=-1) / lengths).min())
 
 
 def _graph(path: Path, samples: Samples) -> onnx.GraphProto:
@@ -241,7 +270,7 @@ def render(found: Sequence[Agreement]) -> Table:
     """One line per runtime."""
     table = Table()
     table.add_column("runtime", overflow="fold")  # it may end in a path
-    for title in ("version", "largest difference", "allowed", "same top 1", "median ms"):
+    for title in ("version", "largest difference", "allowed", "answers", "median ms"):
         table.add_column(title)
     for row in found:
         if row.failure is not None:
@@ -252,7 +281,7 @@ def render(found: Sequence[Agreement]) -> Table:
             row.version,
             f"{row.difference:.2g}" + ("" if row.agrees else " (differs)"),
             f"{row.tolerance:.2g}",
-            f"{row.top1:.1%}",
+            row.alike,
             f"{row.median_ms:.3f}",
         )
     return table
@@ -267,6 +296,6 @@ def problems(found: Sequence[Agreement]) -> list[str]:
         elif not row.agrees:
             lines.append(
                 f"{row.runtime} {row.version}: logits differ by {row.difference:.2g}, allowed are "
-                f"{row.tolerance:.2g}; {row.top1:.1%} of the samples have the same top 1"
+                f"{row.tolerance:.2g}; answers: {row.alike}"
             )
     return lines

@@ -84,7 +84,7 @@ class Comparison:
         """Everything the table shows."""
         front = run(self.experiment, RunFolder(self.folder / "run"), self.reporter)
         files, candidates = self._checkpoints(), dict[str, Candidate]()
-        for model in front.models:
+        for model in front.front:
             name = f"ours, {model.name}"
             files[name] = self.folder / "run" / "models" / model.name / "model.onnx"
             candidates[name] = model.candidate

@@ -36,7 +36,7 @@ from supernets.tasks.task import Reading
 __all__ = ["Start", "load_data", "load_saved", "load_supernet", "order_pieces", "supernet"]
 
 STRETCHED = 2000
-"""Training texts that tell how much longer a smaller vocabulary makes texts."""
+"""Validation texts that tell how much longer a smaller vocabulary makes texts."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def order_pieces(network: SuperNetwork, space: SearchSpace, data: TaskData) -> N
     """
     if VOCABULARY not in space.column or not isinstance(network, TextSuperNetwork):
         return
-    preprocessor, split = data.preprocessor, data.train
+    preprocessor, split = data.preprocessor, data.validation  # not what pieces are chosen by
     assert isinstance(preprocessor, TextPreprocessor)
     assert isinstance(split, TextSplit)
     sizes = [int(size) for size in space.genes[space.column[VOCABULARY]].choices]

@@ -386,10 +386,13 @@ def test_words_are_asked_of_both_where_one_text_is_cut() -> None:
 
 
 def test_longer_texts_cost_more(reviews: TaskData) -> None:
-    """MACs and example inputs are of as many more tokens as training texts take."""
-    split, (size, _) = split_of(reviews), sizes_of(reviews)
+    """MACs and example inputs are of as many more tokens as texts take that pieces were not
+    chosen by."""
+    split, (size, _) = reviews.validation, sizes_of(reviews)
     network, space = start(reviews, size, 60)
     seen = split.seen_by({"vocabulary": size})
+    assert isinstance(split, TextSplit)
+    assert isinstance(seen, TextSplit)
     stretch = float(seen.lengths.sum() / split.lengths.sum())
     assert stretch > 1.1
     network.activate({"vocabulary": size})

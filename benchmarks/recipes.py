@@ -17,7 +17,6 @@ from typing import Any
 
 from rich.console import Console
 
-from nas.evaluation.baselines import low_reference
 from nas.experiment.load import load_experiment
 from nas.experiment.schema import Experiment
 from nas.pipeline import run
@@ -36,7 +35,7 @@ def measured(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     """Run one experiment to its end and compare what it recommends."""
     with rich_reporter(Console(stderr=True)) as reporter:
         front = run(experiment, folder, reporter)
-    model, low = front.model(front.recommended), low_reference(m.name for m in front.references)
+    model, low = front.model(front.recommended), front.low
     reference, versus = front.model(low), model.versus.get(low)
     assert model.test_accuracy is not None
     assert reference.test_accuracy is not None

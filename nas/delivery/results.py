@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from hardware.portability.agreement import Agreement, problems
 from nas.delivery.promise import Offer, Promise
+from nas.evaluation.baselines import low_reference
 from nas.evaluation.candidate import Candidate
 from nas.experiment.metrics import find_quality
 from nas.run.run_folder import RunFolder, read_json
@@ -143,6 +144,11 @@ class Front:
     def references(self) -> tuple[ValidatedModel, ...]:
         """The largest network in FP32 and in INT8."""
         return tuple(model for model in self.models if model.role == "reference")
+
+    @property
+    def low(self) -> str:
+        """Name of the reference in low precision."""
+        return low_reference(model.name for model in self.references)
 
     def runtime_problems(self) -> list[str]:
         """A line for every model and runtime that differs from the measurement, or does not run."""

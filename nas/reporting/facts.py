@@ -11,7 +11,6 @@ from typing import Any, Self
 from nas.delivery.outcomes import read_outcomes
 from nas.delivery.results import Front, read_front
 from nas.delivery.selection import provisional_front
-from nas.evaluation.baselines import low_reference
 from nas.evaluation.record import Evaluation
 from nas.experiment.metrics import Metric
 from nas.experiment.schema import Experiment
@@ -97,7 +96,7 @@ def _cards(front: Front, folder: RunFolder) -> dict[str, str]:
 
 def _confusion(front: Front, folder: RunFolder) -> Confusion | None:
     """None where no outcomes were kept, or the reference itself is recommended."""
-    low = low_reference(reference.name for reference in front.references)
+    low = front.low
     files = [folder.outcomes / f"{name}.npz" for name in (front.recommended, low)]
     if front.recommended == low or not all(file.exists() for file in files):
         return None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from nas.delivery.promise import Promise, in_words
 from nas.delivery.results import Front, ValidatedModel, mark, smaller
-from nas.evaluation.baselines import low_reference
 from nas.reporting.offers import between, on_test
 
 
@@ -44,7 +43,7 @@ def needs_of(front: Front) -> list[Need]:
 
 def _measured(model: ValidatedModel, front: Front) -> list[tuple[str, str]]:
     """Speed, size and score, each beside the reference in low precision."""
-    low, metric = _low(front), front.quality.title
+    low, metric = front.low, front.quality.title
     speed, size = f"{model.latency_ms[0]:.3g} ms", f"{model.size_bytes / 1000:,.1f} kB"
     split, value = "test", model.test_accuracy
     if value is None:
@@ -67,7 +66,7 @@ def _measured(model: ValidatedModel, front: Front) -> list[tuple[str, str]]:
 
 
 def _promised(promise: Promise, front: Front) -> list[tuple[str, str]]:
-    low = _low(front)
+    low = front.low
     return [
         (
             f"against {low} on {promise.samples:,} validation samples",
@@ -79,7 +78,3 @@ def _promised(promise: Promise, front: Front) -> list[tuple[str, str]]:
             between(promise.expected, promise.expected_low, promise.expected_high),
         ),
     ]
-
-
-def _low(front: Front) -> str:
-    return low_reference(reference.name for reference in front.references)

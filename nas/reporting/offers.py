@@ -7,7 +7,6 @@ from rich.table import Table
 
 from nas.delivery.promise import Offer, in_words
 from nas.delivery.results import Front, Versus, mark, smaller
-from nas.evaluation.baselines import low_reference
 
 TABLE_COLUMNS = 80
 """Width of a terminal below which tables lose what they are for."""
@@ -15,7 +14,7 @@ TABLE_COLUMNS = 80
 
 def offer_columns(front: Front) -> tuple[str, ...]:
     """Headers of the table of offers."""
-    low = _low(front)
+    low = front.low
     return (
         "need",
         "take",
@@ -35,7 +34,7 @@ def offer_rows(front: Front) -> list[tuple[str, ...]]:
 
 
 def _row(offer: Offer, front: Front) -> tuple[str, ...]:
-    promise, versus = offer.promise, front.model(offer.model).versus[_low(front)]
+    promise, versus = offer.promise, front.model(offer.model).versus[front.low]
     return (
         in_words(offer.need),
         offer.model,
@@ -61,15 +60,11 @@ def between(value: float, low: float, high: float) -> str:
     return f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
-def _low(front: Front) -> str:
-    return low_reference(reference.name for reference in front.references)
-
-
 def judged_by(front: Front) -> str:
     """What the table of offers was judged on, and what its columns mean; empty without one."""
     if not front.offers:
         return ""
-    promise, low = front.offers[0].promise, _low(front)
+    promise, low = front.offers[0].promise, front.low
     on = (
         f"{promise.samples:,} validation samples that nothing was chosen by"
         if promise.kept_back
@@ -84,7 +79,7 @@ def judged_by(front: Front) -> str:
 
 def offers_table(front: Front) -> Table:
     """The offers for a terminal of 80 columns."""
-    low = _low(front)
+    low = front.low
     table = Table(
         title="What to take",
         caption=f"vs {low}: times faster, times smaller; difference in {front.quality.title}: "
@@ -112,7 +107,7 @@ def offers_table(front: Front) -> Table:
 
 def offer_lines(front: Front) -> list[str]:
     """The same for a terminal that is too narrow for a table."""
-    low, lines = _low(front), []
+    low, lines = front.low, []
     for offer in front.offers:
         promise, versus = offer.promise, front.model(offer.model).versus[low]
         expected = between(promise.expected, promise.expected_low, promise.expected_high)

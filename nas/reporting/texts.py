@@ -11,7 +11,6 @@ from rich.table import Table
 
 from nas.delivery.results import Front, ValidatedModel, mark, smaller
 from nas.delivery.serving import runs_in
-from nas.evaluation.baselines import low_reference
 
 
 def columns(front: Front) -> tuple[str, ...]:
@@ -144,7 +143,7 @@ def recommendation(front: Front) -> str:
             f"No measured model that is as good is faster than `{model.name}`{aside}; take that "
             "one."
         )
-    low = low_reference(reference.name for reference in front.references)
+    low = front.low
     versus = model.versus[low]
     disturbed = mark(versus.latency_disturbed)
     if model.test_accuracy is None:

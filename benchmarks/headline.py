@@ -45,9 +45,9 @@ from benchmarks.low_precision import export_anew
 from hardware.latency import run_times
 from hardware.session import open_session
 from nas.delivery.results import Front
-from nas.delivery.selection import costs_of, resolved_constraints, searched
+from nas.delivery.selection import costs_of, resolved_constraints
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references
-from nas.evaluation.record import Evaluation
+from nas.evaluation.record import Evaluation, searched
 from nas.evaluation.score_meter import RuntimeScore
 from nas.experiment.load import load_experiment
 from nas.experiment.objectives import FloatArray, parse_constraint

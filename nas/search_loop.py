@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nas.delivery.selection import best_so_far, searched
+from nas.delivery.selection import best_so_far
 from nas.evaluation.baselines import low_reference, measured_references
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.record import Evaluation, Role
+from nas.evaluation.record import Evaluation, Role, searched
 from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.run.pace import Pace, TimeIsUp

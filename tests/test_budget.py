@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.delivery.selection import searched
 from nas.dry_run import admit
+from nas.evaluation.record import searched
 from nas.experiment.duration import parse_duration
 from nas.experiment.given import filled
 from nas.experiment.load import ExperimentError, load_experiment

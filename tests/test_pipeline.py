@@ -26,11 +26,10 @@ from nas.delivery.exporter import Exporter, ExportError
 from nas.delivery.outcomes import read_outcomes
 from nas.delivery.promise import NEEDS, in_words
 from nas.delivery.results import Front
-from nas.delivery.selection import searched
 from nas.evaluation.baselines import measured_references
 from nas.evaluation.built_candidate import BuiltCandidate
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.record import Evaluation
+from nas.evaluation.record import Evaluation, searched
 from nas.evaluation.score_meter import RuntimeScore
 from nas.experiment.load import load_experiment
 from nas.ledger.study import read_evaluations

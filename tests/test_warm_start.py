@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.delivery.selection import searched
+from nas.evaluation.record import searched
 from nas.experiment.schema import Experiment
 from nas.ledger.study import read_evaluations
 from nas.ledger.warm_start import inherit, known_candidates, opened_from

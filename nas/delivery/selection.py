@@ -11,7 +11,7 @@ from nas.delivery.fastest import fastest_of
 from nas.delivery.promise import allowed_drops
 from nas.delivery.results import Front, ValidatedModel, Versus
 from nas.evaluation.baselines import NotMeasuredError, low_reference, measured_references
-from nas.evaluation.record import Evaluation
+from nas.evaluation.record import Evaluation, believed, searched
 from nas.experiment.objectives import Constraint, FloatArray, to_costs
 from nas.experiment.schema import Experiment
 from nas.search.pareto import spread
@@ -41,8 +41,8 @@ def pick_models(
     """
     references, most = measured_references(evaluations), experiment.export.models
     measured = {e.candidate.key: e for e in evaluations}
-    believed = _believed(searched(evaluations), expected or {}, experiment.quality)
-    kept = _within_constraints(believed, experiment, references)
+    judged = believed(searched(evaluations), expected or {}, experiment.quality.name)
+    kept = _within_constraints(judged, experiment, references)
     picked = _for_needs(kept, references, experiment)[:most]
     for others in (_spread(_calm(kept), experiment), _spread(kept, experiment)):
         picked += [e for e in others if e not in picked][: most - len(picked)]
@@ -50,18 +50,6 @@ def pick_models(
     return [
         *(Pick(name, evaluation) for name, evaluation in references.items()),
         *(Pick(e.candidate.key, measured[e.candidate.key]) for e in picked),
-    ]
-
-
-def _believed(
-    evaluations: Sequence[Evaluation], expected: Mapping[str, float], metric: Quality
-) -> list[Evaluation]:
-    """Evaluations with what is expected of them in place of what was measured."""
-    return [
-        replace(e, metrics={**e.metrics, metric.name: expected[e.candidate.key]})
-        if e.candidate.key in expected
-        else e
-        for e in evaluations
     ]
 
 
@@ -200,11 +188,6 @@ def resolved_constraints(
     """The experiment's constraints, what refers to a reference replaced by what that measured."""
     metrics = {name: reference.metrics for name, reference in references.items()}
     return [c.resolve(metrics) for c in experiment.parsed_constraints()]
-
-
-def searched(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """Those that a search asked for and that did not fail."""
-    return [e for e in evaluations if e.role == "search" and e.failure is None]
 
 
 def costs_of(evaluations: Sequence[Evaluation], experiment: Experiment) -> FloatArray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self
 
 from hardware.latency import Latency
@@ -63,3 +63,20 @@ class Evaluation:
     def disturbed(self) -> bool:
         """Whether other work had a part in its latency."""
         return self.details.latency is not None and self.details.latency.disturbed
+
+
+def searched(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Those that a search asked for and that did not fail."""
+    return [e for e in evaluations if e.role == "search" and e.failure is None]
+
+
+def believed(
+    evaluations: Sequence[Evaluation], expected: Mapping[str, float], metric: str
+) -> list[Evaluation]:
+    """Evaluations with what is expected of them, by key, in place of what was measured."""
+    return [
+        replace(e, metrics={**e.metrics, metric: expected[e.candidate.key]})
+        if e.candidate.key in expected
+        else e
+        for e in evaluations
+    ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.evaluation.record import Evaluation
+from nas.evaluation.record import Evaluation, searched
 from nas.experiment.metrics import Metric
 from nas.experiment.objectives import to_costs
 from nas.search.pareto import hypervolume, reference_point
@@ -29,8 +29,9 @@ class Step:
 
 def steps_of(evaluations: Sequence[Evaluation], objectives: Sequence[Metric]) -> list[Step]:
     """Every successful evaluation of the search; objectives span the covered volume."""
-    kept = [e for e in evaluations if e.role == "search" and e.failure is None]
-    kept.sort(key=lambda e: (e.finished_s or 0.0, e.round, e.candidate.key))
+    kept = sorted(
+        searched(evaluations), key=lambda e: (e.finished_s or 0.0, e.round, e.candidate.key)
+    )
     if not kept or not objectives:
         return []
     rows = [[e.metrics[objective.name] for objective in objectives] for e in kept]

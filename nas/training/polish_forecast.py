@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.record import Evaluation
+from nas.evaluation.record import Evaluation, believed, searched
 from predictors.gain import GainModel
 from supernets.metrics.metric import Quality
 
@@ -83,7 +83,7 @@ class PolishForecast:
 
         doubts: standard deviations that are counted in the candidates' favour.
         """
-        good = [e for e in evaluations if e.failure is None and e.role == "search"]
+        good = searched(evaluations)
         if not good or len(self.known) < self.least:
             return list(evaluations)
         after, errors = self.expected(good)
@@ -91,12 +91,7 @@ class PolishForecast:
             e.candidate.key: value + self.metric.sign * doubts * error
             for e, value, error in zip(good, after, errors, strict=True)
         }
-        return [
-            replace(e, metrics={**e.metrics, self.metric.name: scores[e.candidate.key]})
-            if e.candidate.key in scores
-            else e
-            for e in evaluations
-        ]
+        return believed(evaluations, scores, self.metric.name)
 
 
 def to_try(

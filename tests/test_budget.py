@@ -85,6 +85,26 @@ def test_predictions_are_sums_of_what_was_timed() -> None:
     assert made["validation"] == pytest.approx(3.0 + tests)
 
 
+def test_models_that_are_polished_for_the_forecast_take_time_too() -> None:
+    """As long as delivered ones, of which they are seldom some."""
+    polish = {"epochs": 10, "teacher": None}
+    stated = {"polish": polish, "trials": False, "export": {"models": 3}}
+    made = planned_for(None, **stated)
+    one = 10 * 47 * 0.2 + 0.4 + 1_000 * 0.001
+    assert made.seconds["polish"] == pytest.approx((3 + 2) * one)
+    assert any("polish: 8.0 min (10 epochs of 5 models)" in line for line in made.lines())
+
+
+def test_short_trainings_are_counted() -> None:
+    """Three whole ones of a sixth of the tuning, judged twice by two networks."""
+    made = planned_for(None, polish=None, export={"models": 2})
+    epochs = made.recipe.experiment.tune.epochs
+    steps = min(200, epochs * 47 // 6)
+    judged = 2 * 2 * 2.0 * 1_000 / 1_000
+    assert made.seconds["tuning trials"] == pytest.approx(3 * (steps * 0.3 + judged))
+    assert "polish trials" not in made.seconds
+
+
 def test_longer_budgets_train_search_and_polish_more() -> None:
     short, long = planned_for("6 min"), planned_for("40 min")
     for stage in ("tuning", "search"):

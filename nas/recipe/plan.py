@@ -75,7 +75,9 @@ class Plan:
         given = self.recipe.experiment
         epochs = {"training": given.model.training, "tuning": given.tune, "polish": given.polish}
         if (settings := epochs.get(stage)) is not None:
-            models = f" of {given.export.models} models" if stage == "polish" else ""
+            models = ""
+            if stage == "polish" and given.polish is not None:
+                models = f" of {given.export.models + given.polish.probes} models"
             return f" ({settings.epochs} epochs{models})"
         return f" ({given.search.evaluations} candidates)" if stage == "search" else ""
 
@@ -103,7 +105,10 @@ def predict(recipe: Recipe, costs: Costs, sizes: Sizes, spent_s: float) -> dict[
     models = min(experiment.export.models, experiment.search.evaluations)
     if polish is not None:
         one = polish_of_one(experiment, costs, sizes)
-        found["polish"] = models * (one + evaluation_s("candidate", sizes.validation))
+        # Those that are polished for the forecast are seldom among those that are delivered.
+        found["polish"] = (models + polish.probes) * (
+            one + evaluation_s("candidate", sizes.validation)
+        )
         if polish.teacher is not None:
             own = polish.model_copy(update={"epochs": polish.teacher.epochs})
             found["polish"] += costs.teacher.of(_steps(own, sizes))

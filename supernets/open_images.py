@@ -156,7 +156,8 @@ def _with_texts(
     labels, pad = rows.images[0].labels, texts.tokenizer.pad_token_id
     split = TextSplit(encoded, labels, pad, TEXT_INPUTS, task=asked)
     cut = texts.count_cut(encoded, rows.texts)
-    return ImageTextSplit(rows.images, split), rows.source(cut)
+    closing = texts.closing
+    return ImageTextSplit(rows.images, split, closing), rows.source(cut)
 
 
 def _text_preprocessor(

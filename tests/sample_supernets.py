@@ -55,7 +55,9 @@ CASES = [
     ),
     pytest.param(config_of("convnextv2"), SpaceSettings(), id="convnextv2"),
     *(
-        pytest.param(config_of(name), SpaceSettings(resolution=(0.5, 1.0)), id=name)
+        pytest.param(
+            config_of(name), SpaceSettings(resolution=(0.5, 1.0), text_length=(0.5, 1.0)), id=name
+        )
         for name in ("beit3-questions", "beit3-pairs")
     ),
     pytest.param(VIT, ELASTIC, id="vit-width-resolution"),

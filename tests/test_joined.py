@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoTokenizer
 
 from supernets.data.data import TaskData
 from supernets.data.images import ImageSplit, ImageTextPreprocessor, ImageTextSplit, PixelsOf
@@ -20,7 +21,7 @@ from supernets.families.vit.config import VitConfig
 from supernets.load import load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.open_data import load_data
-from supernets.settings import DataSettings
+from supernets.settings import DataSettings, SpaceSettings
 
 MODEL = ModelSettings.from_scratch(VitConfig(image_size=8, patch_size=4, embed_dim=8, num_heads=2))
 
@@ -212,3 +213,40 @@ def test_a_text_about_two_images(tmp_path: Path) -> None:
     assert network(**batch.inputs).shape == (8, 2)
     with pytest.raises(ValueError, match="two columns of images, but no text"):
         load_data(settings, MODEL)
+
+
+@pytest.mark.parametrize("length", [4, 5, 8])
+def test_texts_are_cut_as_the_shipped_tokenizer_cuts_them(
+    length: int, folder: Path, tmp_path: Path
+) -> None:
+    data = ask(folder)
+    assert isinstance(data.preprocessor, ImageTextPreprocessor)
+    assert isinstance(data.train, ImageTextSplit)
+    architecture = {"text_length": length, "resolution": 4}
+    (tmp_path / "shipped").mkdir()
+    data.preprocessor.save(tmp_path / "shipped", architecture)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "shipped")
+    texts = [f"question {number}" for number in range(40)]
+    wanted = tokenizer(texts, truncation=True)["input_ids"]
+    assert max(map(len, wanted)) == min(length, int(data.train.lengths.max()))
+    seen = data.train.seen_by(architecture)
+    assert [text[0].tolist() for text in seen.texts.texts] == wanted
+    assert seen.images[0].preprocessor.image_size == 4
+    (batch,) = data.train.batches(64)
+    own = data.train.rewritten(batch, architecture).inputs
+    rows = zip(own["input_ids"], own["attention_mask"], strict=True)
+    assert [ids[mask > 0].tolist() for ids, mask in rows] == wanted
+    network = load_supernet(QUESTIONS, data, 0).network
+    space = network.space(SpaceSettings.model_validate({"text_length": (4, 8)}))
+    assert space.genes[space.column["text_length"]].choices == (4, 8)
+    network.activate({"text_length": 4})
+    assert network.example_inputs(1, 8)["input_ids"].shape == (1, 4)
+
+
+def test_lengths_that_hold_no_text_are_refused(folder: Path) -> None:
+    network = load_supernet(QUESTIONS, ask(folder), 0).network
+    with pytest.raises(ValueError, match=r"space.text_length: 3 tokens hold little more than"):
+        network.space(SpaceSettings.model_validate({"text_length": (3, 8)}))
+    alone = load_supernet(QUESTIONS, load(folder), 0).network
+    with pytest.raises(ValueError, match=r"space.text_length: fixed in a network like this"):
+        alone.space(SpaceSettings.model_validate({"text_length": (4, 8)}))

@@ -164,6 +164,10 @@ class RandomAffine:
         return F.grid_sample(pixels_BCHW, grid, padding_mode="border", align_corners=False)
 
 
+TEXT_LENGTH = "text_length"
+"""The gene that says how many tokens of a text a sub-network reads."""
+
+
 @dataclass(frozen=True)
 class ImageTextPreprocessor:
     """An image processor and a tokenizer, each beside the other in an exported folder.
@@ -184,15 +188,20 @@ class ImageTextPreprocessor:
     def save(self, folder: Path, architecture: Architecture = FULL) -> None:
         """Write the files of both."""
         self.images.save(folder, architecture)
-        self.texts.save(folder)
+        length = size_in(architecture, TEXT_LENGTH, self.texts.max_length)
+        replace(self.texts, max_length=min(length, self.texts.max_length)).save(folder)
 
 
 @dataclass(frozen=True)
 class ImageTextSplit:
-    """Texts with targets, and the images that each is about, row by row."""
+    """Texts with targets, and the images that each is about, row by row.
+
+    closing: how many tokens end every text, whatever its length.
+    """
 
     images: tuple[ImageSplit, ...]
     texts: TextSplit
+    closing: int = 1
 
     @property
     def task(self) -> Task:
@@ -220,17 +229,37 @@ class ImageTextSplit:
 
     def part(self, rows: Tensor) -> ImageTextSplit:
         """These samples alone."""
-        return ImageTextSplit(
-            tuple(split.part(rows) for split in self.images), self.texts.part(rows)
-        )
+        images = tuple(split.part(rows) for split in self.images)
+        return replace(self, images=images, texts=self.texts.part(rows))
 
     def seen_by(self, architecture: Architecture) -> ImageTextSplit:
-        """The same with images of the size that the sub-network takes."""
-        return replace(self, images=tuple(split.seen_by(architecture) for split in self.images))
+        """The same with images of the size, and texts of the length, that the sub-network takes."""
+        images = tuple(split.seen_by(architecture) for split in self.images)
+        length, texts = size_in(architecture, TEXT_LENGTH, 0), self.texts
+        if length:
+            kept = [self._cut(text, text.shape[1], length) for text in texts.texts]
+            texts = replace(texts, texts=kept)
+        return replace(self, images=images, texts=texts)
 
     def rewritten(self, batch: Batch, architecture: Architecture) -> Batch:
-        """As they are: all sub-networks read the same pieces."""
-        return batch
+        """A batch with texts cut to a sub-network's length."""
+        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+        length = size_in(architecture, TEXT_LENGTH, ids.shape[1])
+        if length >= ids.shape[1]:
+            return batch
+        cut = self._cut(ids, mask.sum(dim=1), length)
+        texts = {"input_ids": cut, "attention_mask": mask[:, :length]}
+        return replace(batch, inputs={**batch.inputs, **texts})
+
+    def _cut(self, rows: Tensor, tokens: Tensor | int, length: int) -> Tensor:
+        """Rows `(n, T)` of so many tokens `(n,)` as their tokenizer cuts them to a length.
+
+        What ends a text stays, what stands before it goes.
+        """
+        counts = torch.as_tensor(tokens, device=rows.device).expand(len(rows))[:, None]
+        places = torch.arange(min(length, rows.shape[1]), device=rows.device)[None]
+        moved = (counts > length) & (places >= length - self.closing)
+        return rows.gather(1, torch.where(moved, places + counts - length, places))
 
     def batches(
         self,

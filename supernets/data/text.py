@@ -77,6 +77,13 @@ class TextPreprocessor:
         """One more than the largest id, those of added entries included; ids may have gaps."""
         return max(self.tokenizer.get_vocab().values(), default=-1) + 1
 
+    @property
+    def closing(self) -> int:
+        """How many special tokens end every text."""
+        ids = self.tokenizer("a")["input_ids"]
+        marks = {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
+        return next((n for n, one in enumerate(reversed(ids)) if one not in marks), len(ids))
+
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Tensor]:
         """Token ids and token types of each text (and its pair), `(2, T)`.
 

@@ -190,6 +190,7 @@ class Polisher(Distiller):
         super().__init__(network, split.seen_by(pieces), settings, seed)
         self.whole = None if self.split is split else split
         self.architecture, self.policy, self.scheme = architecture, policy, scheme
+        self._of_batches = {g: size for g, size in architecture.items() if g not in pieces}
         self.freeze_teacher(teacher)
         self.blocks: Sequence[nn.Module] = ()
         if settings.block_weight:
@@ -212,7 +213,8 @@ class Polisher(Distiller):
         teacher = self._teach(batch)
         self.network.activate(self.architecture)
         self.network.apply_policy(self.policy, self.scheme)
-        inputs = self.network.adapt_inputs(batch.inputs)
+        own = self.split.rewritten(batch, self._of_batches)
+        inputs = self.network.adapt_inputs(own.inputs)
         given = self._answer(self.network, inputs, self.blocks)
         further = self._distance(given, teacher, inputs) if teacher and self.blocks else 0.0
         loss = self._backward(given, batch.labels, teacher, share, further)

@@ -168,7 +168,7 @@ class MultiwaySuperNetwork(ImageSuperNetwork, Multiway):
         }
 
     def adapt_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Shrink images to the active resolution, cut texts to the active length."""
+        """Shrink images to the active resolution."""
         pixels = inputs["pixel_values"]
         images = {"pixel_values": pixels.flatten(0, -4)}
         shrunk = super().adapt_inputs(images)["pixel_values"]
@@ -200,15 +200,13 @@ class MultiwaySuperNetwork(ImageSuperNetwork, Multiway):
         ).eval()
 
     def aligned(self, own: Any, full: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """All tokens of images, and those of texts that are no padding."""
+        """All tokens of images, and those of texts as long that are no padding."""
         real = inputs["attention_mask"] > 0
         real = _twice(real) if self.config.asks == "pair" else real
         image, taught = super().aligned(own[0], full[0], inputs)
-        tokens = real.shape[1]
-        return (
-            torch.cat([image, own[1][real]]),
-            torch.cat([taught, full[1][:, :tokens][real]]),
-        )
+        if own[1].shape != full[1].shape:  # a cut text has other tokens in its places
+            return image, taught
+        return torch.cat([image, own[1][real]]), torch.cat([taught, full[1][real]])
 
     def units(self) -> list[Units]:
         """Heads of every block, which both halves have in common, and neurons of each half."""
@@ -236,6 +234,7 @@ class MultiwaySuperNetwork(ImageSuperNetwork, Multiway):
         images = once * (2 if config.asks == "pair" else 1)
         patches = (values.sizes("resolution", config.image_size) // config.patch_size) ** 2
         texts = once * (sequence_length or min(DEFAULT_TOKENS, config.max_positions))
+        texts = np.minimum(texts, values.sizes("text_length", config.max_positions))
         tokens = {"image": patches + config.prefix, "text": texts}
         extents, macs, others, unused = self._block_costs(values, tokens, images)
         outside = {"patch_embed": patches * images}

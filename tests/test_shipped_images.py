@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import (
@@ -25,6 +26,7 @@ from transformers import (
     ViTForImageClassification,
 )
 from transformers.image_utils import load_image
+from transformers.models.auto import image_processing_auto
 
 from hardware.formats.fp32 import FP32
 from hardware.formats.scheme import QuantScheme
@@ -38,6 +40,8 @@ from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.evaluation.score_meter import RuntimeScore
 from supernets.data.data import TaskData, calibration_batches
+from supernets.data.image_preprocessor import read_preprocessor
+from supernets.families.registry import model_types
 from supernets.load import load_data, load_supernet
 from supernets.metrics.classes import ACCURACY
 from supernets.model_settings import ModelSettings
@@ -243,3 +247,23 @@ def test_a_network_of_smaller_images_classifies_as_measured(
     saved = json.loads((shipped[0] / "preprocessor_config.json").read_text())
     assert (saved.get("crop_size") or saved["size"])["height"] == 8
     assert_as_measured(shipped)
+
+
+OWN: dict[str, dict[str, str]] = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"]
+
+
+@pytest.mark.parametrize("model_type", sorted(model_types().keys() & OWN.keys()))
+def test_every_familys_own_preprocessor_is_shipped_as_it_was_read(
+    model_type: str, tmp_path: Path
+) -> None:
+    kind = OWN[model_type]["pil"]
+    getattr(transformers, kind)().save_pretrained(tmp_path)
+    ours = read_preprocessor(tmp_path, None)
+    (tmp_path / "shipped").mkdir()
+    ours.save(tmp_path / "shipped")
+    (tmp_path / "shipped" / "config.json").write_text(json.dumps({"model_type": model_type}))
+    theirs = AutoImageProcessor.from_pretrained(tmp_path / "shipped", use_fast=False)
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (300, 260, 3), dtype=np.uint8))
+    expected = theirs(image, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(ours.normalise(ours.pixels(image)[None]), expected)

@@ -38,6 +38,8 @@ BACKEND: dict[str, Any] = (
 )
 SIZES = ("size", "crop_size", "pad_size")
 GEOMETRY = ("do_resize", "do_center_crop", "do_pad")
+ARITHMETIC = ("do_rescale", "do_normalize", "include_top")
+"""The last is EfficientNet's, which divides by the deviation once more."""
 LARGEST_VALUE = 1e4
 """Beyond what pictures give without any scaling, by far."""
 LARGEST_SIDE = 4096
@@ -78,7 +80,8 @@ class ImagePreprocessor:
     def pixels(self, image: Image.Image) -> Tensor:
         """Turn an image into bytes `(C, H, W)` of the final size."""
         image = image.convert(MODES[self.channels])
-        given = self.processor(image, return_tensors="np", do_rescale=False, do_normalize=False)
+        off = {name: False for name in ARITHMETIC if hasattr(self.processor, name)}
+        given = self.processor(image, return_tensors="np", **off)
         return torch.from_numpy(np.ascontiguousarray(given["pixel_values"][0]))
 
     @cached_property

@@ -45,7 +45,8 @@ PRESETS: dict[str, dict[str, object]] = {
         "hidden_dim": (2048, 2560, 3072),
         "precision": VIT_LAYERS,
     },
-    # BEiT-3 with images alone; six layers in each of twelve blocks.
+    # Six layers in each of twelve blocks with images alone; with texts six in each half of a block,
+    # and two in the half for texts of the last.
     "simqnas/beit3-base": {
         "depth": (11, 12),
         "num_heads": HEADS,

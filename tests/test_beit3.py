@@ -19,12 +19,14 @@ from torch.nn import functional as F
 from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
 from supernets.data.images import ImageTextPreprocessor
 from supernets.data.text import TextPreprocessor
+from supernets.families.beit3.config import Beit3Config
 from supernets.families.hugging_face import CheckpointError
-from supernets.load import load_supernet
+from supernets.load import load_supernet, supernet
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.sentencepiece import tokenizer_of
 from supernets.pretrained.weights import checkpoint_sizes
+from supernets.settings import SpaceSettings
 from tests.family_models import config_of, disturbed, inputs_for
 from tests.plain_beit3 import BEiT3ForImageClassification, beit3, beit3_pairs, beit3_questions
 from tests.sample_supernets import build
@@ -249,3 +251,20 @@ def test_a_missing_or_damaged_tokenizer_is_one_line(
     with pytest.raises(CheckpointError, match=told) as caught:
         tokenizer_of(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("asks", "layers"), [("image", 72), ("question", 140), ("pair", 144)])
+def test_the_papers_space_is_every_halfs(asks: str, layers: int) -> None:
+    sizes = {"image_size": 224, "embed_dim": 768, "depth": 12, "num_heads": 12, "hidden_dim": 3072}
+    config = Beit3Config.model_validate({**sizes, "asks": asks})
+    with torch.device("meta"):
+        space = supernet(config, 3129).space(SpaceSettings(preset="simqnas/beit3-base"))
+    genes = {gene.name: gene.choices for gene in space.genes}
+    precise = [name for name, c in genes.items() if name.endswith(".precision") and len(c) == 2]
+    assert len(precise) == layers
+    halves = [""] if asks == "image" else [".image", ".text"]
+    for half in halves:
+        assert genes[f"blocks.0{half}.attention.num_heads"] == (6, 8, 10, 12)
+        assert genes[f"blocks.0{half}.mlp.hidden_dim"] == (2048, 2560, 3072)
+    assert genes["depth"] == (11, 12)
+    assert ("blocks.11.text.mlp.hidden_dim" in genes) == (asks == "pair")

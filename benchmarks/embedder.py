@@ -170,8 +170,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("checkpoint", "data", "other"):
-        parser.add_argument(f"--{name}", required=True)
+    for option in ("--checkpoint", "--data", "--other"):
+        parser.add_argument(option, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], help="key=value, as of simqnas run")
     given = parser.parse_args()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nas.experiment.given import is_given, with_values
 from nas.experiment.schema import Experiment
-from nas.recipe.defaults import EFFORTS, EXTENTS, Recipe, derive
+from nas.recipe.defaults import EFFORTS, EXTENTS, Recipe, derive, value_at
 from nas.recipe.facts import Facts
 from nas.recipe.short_training import JUDGED
 from nas.recipe.timing import Costs
@@ -43,12 +43,17 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe, and the seconds of its stages. over: what does not fit, in words."""
+    """A recipe, and the seconds of its stages.
+
+    over: what does not fit, in words. room: stage -> how many times its epochs the effort allows,
+    should it turn out faster than planned.
+    """
 
     recipe: Recipe
     seconds: Mapping[str, float]
     polish_s: float = 0.0
     over: str = ""
+    room: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def total_s(self) -> float:
@@ -170,7 +175,17 @@ def plan(experiment: Experiment, facts: Facts, costs: Costs, sizes: Sizes, spent
     if found.recipe.experiment.polish is None and not is_given(experiment, "polish"):
         note = f"plan: {experiment.budget} is too short for a polish; none is done"
         found = replace(found, over=found.over or note)
-    return found
+    return replace(found, room=_room(found, derive(experiment, facts, most)))
+
+
+def _room(found: Plan, most: Recipe) -> dict[str, float]:
+    """Of the stages that train: epochs of the longest recipe over those planned."""
+    room = {}
+    for stage, where in EXTENTS.items():
+        planned, longest = (value_at(r.experiment, where) for r in (found.recipe, most))
+        if stage != "search" and planned and longest:
+            room[stage] = max(1.0, longest / planned)
+    return room
 
 
 def _too_long(shortest: Plan, experiment: Experiment, budget_s: float) -> Plan:
@@ -182,7 +197,7 @@ def _too_long(shortest: Plan, experiment: Experiment, budget_s: float) -> Plan:
             f"plan: {', '.join(stated)} are stated and win over budget: {experiment.budget}; the "
             f"run will take about {needed_s / 60:.1f} min"
         )
-        return Plan(shortest.recipe, shortest.seconds, shortest.polish_s, over)
+        return replace(shortest, over=over)
     parts = ", ".join(f"{stage} {s:.0f} s" for stage, s in shortest.seconds.items())
     raise BudgetError(
         f"budget: {experiment.budget} is too short for one epoch and one round on this machine "

@@ -88,7 +88,7 @@ def planned(
         data = load_data(experiment.data, experiment.model, experiment.task)
     found = plan(experiment, facts, costs, _sizes(data), pace.now_s)
     if experiment.budget_s is not None:
-        pace.plan(experiment.budget_s, found.seconds, found.free, found.polish_s)
+        pace.plan(experiment.budget_s, found.seconds, found.free, found.polish_s, found.room)
     kept = {w: r for w, r in reasons.items() if value_at(found.recipe.experiment, w) is not None}
     return data, found.recipe._replace(
         reasons={**kept, **found.recipe.reasons}, notes=(*found.recipe.notes, *found.lines())

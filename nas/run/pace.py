@@ -30,8 +30,9 @@ class Pace:
     """Seconds of a run's stages, across its interruptions.
 
     predicted_s: stage -> planned seconds; empty without a plan. ends_s: stage -> seconds after the
-    run's start by which it is to be over; one that is not named has no end. spent_s: by earlier
-    starts of the run. path: where all this is kept.
+    run's start by which it is to be over; one that is not named has no end. room: stage -> how many
+    times the steps planned its training may take where time is left. spent_s: by earlier starts.
+    path: where all this is kept.
     """
 
     path: Path | None = None
@@ -39,6 +40,7 @@ class Pace:
     predicted_s: Mapping[str, float] = field(default_factory=dict)
     ends_s: Mapping[str, float] = field(default_factory=dict)
     polish_s: float = 0.0
+    room: Mapping[str, float] = field(default_factory=dict)
     spent_s: float = 0.0
     real_s: dict[str, float] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
@@ -60,6 +62,7 @@ class Pace:
         predicted_s: Mapping[str, float],
         free: set[str],
         polish_s: float = 0.0,
+        room: Mapping[str, float] | None = None,
     ) -> None:
         """Share the budget out as the stages are predicted to need it.
 
@@ -72,7 +75,7 @@ class Pace:
             if stage not in free:
                 ends[stage] = sum_s * scale
         self.budget_s, self.predicted_s, self.ends_s = budget_s, predicted_s, ends
-        self.polish_s = polish_s
+        self.polish_s, self.room = polish_s, room or {}
 
     @property
     def now_s(self) -> float:
@@ -106,6 +109,7 @@ class Pace:
             "predicted_s": dict(self.predicted_s),
             "ends_s": dict(self.ends_s),
             "polish_s": self.polish_s,
+            "room": dict(self.room),
             "spent_s": self.now_s,
             "real_s": self.real_s,
         }

@@ -157,7 +157,8 @@ class FineTuner:
             place.mkdir(parents=True, exist_ok=True)
             left_s = lambda: share_s - self.pace.now_s  # noqa: E731 # a clock that runs down
             name = f"polishing-{place.name}"
-            with resumable(polisher, name, RunFolder(place), self.reporter, left_s):
+            folder, room = RunFolder(place), self.pace.room.get("polish", 1.0)
+            with resumable(polisher, name, folder, self.reporter, left_s, room):
                 polisher.network.save(place, self.builder.space)
         score, told = self.score(self._polished(place), candidate), self._foretold(evaluation)
         kept = {"before": found, "few_bits": few_bits(candidate)}

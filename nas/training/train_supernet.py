@@ -112,8 +112,8 @@ class Preparation:
         if not self.ranks.leads:
             trainer.run()
             return
-        left_s = partial(self.pace.left_s, name)
-        with resumable(trainer, name, self.folder, self.reporter, left_s):
+        left_s, room = partial(self.pace.left_s, name), self.pace.room.get(name, 1.0)
+        with resumable(trainer, name, self.folder, self.reporter, left_s, room):
             network = trainer.network.to(training_device(trainer.settings.device))
             metric = self.experiment.quality
             reached = score(network, self.data.validation, metric)
@@ -145,10 +145,12 @@ def resumable(
     folder: RunFolder,
     reporter: Reporter,
     left_s: Callable[[], float] | None = None,
+    room: float = 1.0,
 ) -> Iterator[None]:
     """Train to the end, from the newest checkpoint of this name if there is one.
 
-    left_s: seconds in which it has to end; the schedule is then cut to what fits.
+    left_s: seconds in which it has to end; the schedule is then cut to what fits, or drawn out to
+    it, up to room times what was planned.
     The checkpoints go when the body, which keeps the trained network, has ended.
     """
     folder.require_room(ROOM * trainer.network.weight_bytes, name)
@@ -157,11 +159,11 @@ def resumable(
         reporter.say(f"{path} is damaged; continuing from the checkpoint before it")
     planned = trainer.total_steps
     try:
-        trainer.run(_progress(reporter.stage(name)), checkpoints, left_s)
+        trainer.run(_progress(reporter.stage(name)), checkpoints, left_s, room)
     except Stopped:
         checkpoints.write(trainer)
         raise
-    if trainer.total_steps < planned:
+    if trainer.total_steps != planned:
         reporter.say(f"{name}: {trainer.total_steps:,} of {planned:,} steps fitted into its time")
     yield
     checkpoints.clear()

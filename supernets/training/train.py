@@ -212,19 +212,22 @@ class Trainer:
         progress: Progress | None = None,
         checkpoint: Callable[[Trainer], None] | None = None,
         left_s: Callable[[], float] | None = None,
+        room: float = 1.0,
     ) -> None:
         """Train to the end; `checkpoint` is called after every step and decides what to do.
 
-        left_s: seconds in which it has to end: the schedule is cut to the steps that fit. The
-        network comes back on the CPU, all of it active.
+        left_s: seconds in which it has to end: the schedule is cut to the steps that fit, or
+        drawn out to them, up to room times the settings' epochs. The network comes back on the
+        CPU, all of it active.
         """
         keep_freed_memory()
         self._synchronise()
+        most = max(self.total_steps, round(room * self.settings.epochs * self.steps_per_epoch))
         first, before_s = self.step_number, left_s() if left_s is not None else math.inf
         while self.step_number < self.total_steps:
             losses = self.step()
             if left_s is not None and self.step_number - first >= FEWEST_TIMED:
-                self._fit(left_s(), before_s, self.step_number - first)
+                self._fit(left_s(), before_s, self.step_number - first, most)
             if progress is not None:
                 progress(self.step_number, self.total_steps, losses)
             if checkpoint is not None:
@@ -232,11 +235,11 @@ class Trainer:
         self.network.activate({})
         lay_out(self.network.eval().cpu(), torch.contiguous_format)
 
-    def _fit(self, left_s: float, before_s: float, steps: int) -> None:
-        """Leave out the steps that do not fit, after so many have taken what is gone of a time."""
+    def _fit(self, left_s: float, before_s: float, steps: int, most: int) -> None:
+        """As many steps, at most `most`, as fit after these have taken what is gone of a time."""
         if math.isfinite(left_s):
             fitting = max(0, int(left_s / max(1e-9, (before_s - left_s) / steps)))
-            self.total_steps = min(self.total_steps, self.step_number + fitting)
+            self.total_steps = min(most, self.step_number + fitting)
 
     def _synchronise(self) -> None:
         """Start all processes from the leading one's state."""

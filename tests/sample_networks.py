@@ -15,8 +15,10 @@ from hardware.graph.template import Template
 from hardware.writing.materialize import Weights, arrays
 from supernets.families.bert.config import BertConfig
 from supernets.families.image_transformer import ImageSuperNetwork
+from supernets.families.modernbert.config import ModernBertConfig
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
+from supernets.families.texts.sizes import TextTransformerSizes
 from supernets.families.texts.transformer import TextSuperNetwork
 from supernets.families.vit.config import VitConfig
 from supernets.layers.batch_norm import fold
@@ -25,6 +27,7 @@ VIT = VitConfig(
     image_size=16, patch_size=4, channels=1, embed_dim=48, depth=3, num_heads=4, hidden_dim=96
 )
 BERT = BertConfig(vocab_size=211, embed_dim=48, depth=2, num_heads=4, hidden_dim=96)
+MODERNBERT = ModernBertConfig(vocab_size=211, embed_dim=48, depth=2, num_heads=4, hidden_dim=96)
 RESNET = ResNetConfig(
     image_size=16, stem_pool=True, depths=(2, 2), stage_widths=(16, 32), inner_widths=(16, 24)
 )
@@ -51,9 +54,9 @@ def vit() -> tuple[ImageSuperNetwork, Template]:
 
 
 @cache
-def bert() -> tuple[nn.Module, Template]:
-    """A plain BERT with random weights, and its template."""
-    network = TextSuperNetwork(BERT, num_labels=3)
+def bert(config: TextTransformerSizes = BERT) -> tuple[nn.Module, Template]:
+    """A plain BERT, or another family of texts, with random weights, and its template."""
+    network = TextSuperNetwork(config, num_labels=3)
     randomised(network)
     plain = network.extract()
     template = export_template(plain, network.example_inputs(), dynamic_axes=network.dynamic_axes)

@@ -201,6 +201,19 @@ def test_axes_go_into_reductions_unless_another_operator_needs_a_newer_opset(
         assert least_opset(kept) == 18
 
 
+def test_normalizations_without_a_bias_add_zeros() -> None:
+    rng = np.random.default_rng(0)
+    inputs: Arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in
+                      (("x", (2, 3, 4)), ("scale", (4,)), ("bias", (4,)))}  # fmt: skip
+    bare = make_node("LayerNormalization", ["x", "scale"], ["y"])
+    biased = make_node("LayerNormalization", ["x", "scale", "bias"], ["y"])
+    unknown = make_node("LayerNormalization", ["x", "other"], ["y"])
+    expected = run([bare], inputs, 17)
+    kept = lower([bare, biased, unknown], None, lambda _: 0, shapes={"scale": (4,)})
+    assert [list(node.input[2:]) for node in kept] == [["zeros4"], ["bias"], []]
+    np.testing.assert_array_equal(run(kept[:1], inputs, 17), expected)
+
+
 def test_slices_of_one_value_keep_different_names() -> None:
     halves = [make_node("Slice", ["x", *bounds], [bounds[0]]) for bounds in ("ab", "cd")]
     other = make_node("Slice", ["y", "a", "b"], ["z"], "other")

@@ -41,7 +41,7 @@ from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import Weights, arrays, materialize, save_model
 from nas.evaluation.candidate_builder import Inputs
 from tests.other_runtimes import EACH
-from tests.sample_networks import BERT, RESNET, VIT, bert, resnet, vit
+from tests.sample_networks import BERT, MODERNBERT, RESNET, VIT, bert, resnet, vit
 
 ROOT = Path(__file__).parent.parent
 HERE = Runtime("onnxruntime")
@@ -76,10 +76,12 @@ def small_models() -> dict[str, tuple[Template, Weights, Inputs]]:
     network.activate({})
     ids = rng.integers(0, BERT.vocab_size, (8, 9))
     texts: Inputs = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+    modern, untyped = bert(MODERNBERT), {n: texts[n] for n in ("input_ids", "attention_mask")}
     images = [rng.standard_normal((8, c.channels, 16, 16), np.float32) for c in (VIT, RESNET)]
     return {
         "vit": (vit_template, weights_of(network.extract()), {"pixel_values": images[0]}),
         "bert": (bert()[1], weights_of(bert()[0]), texts),
+        "modernbert": (modern[1], weights_of(modern[0]), untyped),
         "resnet": (resnet()[1], weights_of(resnet()[0]), {"pixel_values": images[1]}),
     }
 
@@ -246,6 +248,7 @@ def test_a_difference_ends_the_command_with_code_2(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+FAMILIES = ["vit", "bert", "resnet", "modernbert"]
 PRECISIONS = ["fp32", "int8", "int4", "int3", "int2"]
 
 
@@ -263,7 +266,7 @@ def answer(folder: Path, runtime: Runtime, family: str, precisions: Sequence[str
     return row
 
 
-@pytest.mark.parametrize("family", ["vit", "bert", "resnet"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("runtime", EACH)
 def test_every_family_with_every_format_in_it_runs_in_other_runtimes(
     tmp_path: Path, runtime: Runtime, family: str
@@ -276,7 +279,7 @@ def test_every_family_with_every_format_in_it_runs_in_other_runtimes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("family", ["vit", "bert", "resnet"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("runtime", EACH)
 def test_every_family_and_format_runs_in_other_runtimes(
     tmp_path: Path, runtime: Runtime, family: str, precision: str

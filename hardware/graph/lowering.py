@@ -34,6 +34,7 @@ THREE, CUBIC, SQRT_2_PI = "3.0", "cubic", "sqrt2pi"
 SUMMAND = "summand_"
 """What names of masks begin with that are floats, to be added to the scores."""
 SPLIT, MERGED, SCALE = "heads", "merged", "heads_scale"
+ZEROS = "zeros"
 
 
 class OpsetError(ValueError):
@@ -45,11 +46,13 @@ def lower(
     opset: int | None,
     head_size: Callable[[onnx.NodeProto], int],
     lists: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> list[onnx.NodeProto]:
     """The nodes, those that `opset` lacks written with older ones; without a number all of them.
 
     head_size: width of the heads of a template's `Attention`.
     lists: constants that are lists of whole numbers.
+    shapes: of what normalizations are scaled by.
     Constants among the new nodes' inputs are those of `constant`.
     Raises OpsetError for an operator that `opset` does not have and that cannot be written so.
     """
@@ -64,6 +67,7 @@ def lower(
         else:
             written += _inside(node, _attention(node, head_size(node), masks))
     written = _turned_once(written)
+    _give_biases(written, shapes or {})
     _take_axes_in(written, opset, lists or {})
     _name_slices(written)
     newest = max((node for node in written if not node.domain), key=needs, default=None)
@@ -85,6 +89,8 @@ def constant(name: str) -> NDArray[np.generic] | None:
     """The value of a constant that lowered nodes read, None for any other name."""
     if name.startswith(SCALE):
         return np.array(int(name.removeprefix(SCALE)) ** -0.5, np.float32)
+    if name.startswith(ZEROS):
+        return np.zeros(int(name.removeprefix(ZEROS)), np.float32)
     if name.startswith(SPLIT):
         return np.array([0, 0, -1, int(name.removeprefix(SPLIT))], np.int64)
     known: Constants = {
@@ -201,6 +207,15 @@ def _turned_once(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 def _turns(node: onnx.NodeProto) -> bool:
     perms = (get_attribute_value(entry) for entry in node.attribute if entry.name == "perm")
     return node.op_type == "Transpose" and tuple(next(perms, ())) == TOKENS_FIRST
+
+
+def _give_biases(nodes: Sequence[onnx.NodeProto], shapes: Mapping[str, Sequence[int]]) -> None:
+    """Let normalizations without a bias add zeros: where several nodes read such a one, ONNX
+    Runtime up to 1.18 looks at the bias for the width, and aborts."""
+    for node in nodes:
+        shape = shapes.get(node.input[1], ()) if node.op_type == "LayerNormalization" else ()
+        if len(node.input) == 2 and len(shape) == 1:
+            node.input.append(f"{ZEROS}{shape[0]}")
 
 
 def _take_axes_in(

@@ -141,7 +141,9 @@ class Template:
         if key not in self._lowered:
             left = self._left(dict.fromkeys(paths, DROPPED))
             narrowed = narrow(left, self.bypasses, self.constants, self._shapes, self._stands_in)
-            self._lowered[key] = lower(narrowed, self.opset, self.head_size, self._shapes)
+            self._lowered[key] = lower(
+                narrowed, self.opset, self.head_size, self._shapes, self.parameters
+            )
         return [_copy(node) for node in self._lowered[key]]
 
     @cached_property

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hardware.portability.agreement import ready_runtimes
 from hardware.telemetry import switch_off
 from nas.experiment.load import ExperimentError, experiment_of, load_experiment
 from nas.experiment.schema import Experiment
@@ -105,6 +106,7 @@ def search(
     leads = Ranks.of_environment().leads
     with _bars(quiet=not leads) if reporter is None else nullcontext(reporter) as shown:
         if leads:
+            ready_runtimes(given.export.verify)
             begun = RunFolder(Path(source)) if source is not None else None
             run(given, folder, shown, workers, latency_elsewhere, begun)
         else:
@@ -125,6 +127,7 @@ def check(
     Raises ValueError for anything that would stop the run, unreachable constraints included.
     """
     given = _experiment(experiment)
+    ready_runtimes(given.export.verify)  # before torch is imported, which takes seconds
     from nas.dry_run import admit, ignore
 
     _, recipe = admit(given, _folder(given, out), tell=tell or ignore)

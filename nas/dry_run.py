@@ -37,9 +37,11 @@ from nas.training.train_supernet import ROOM, check_batches
 from nas.workers.handover import open_artifacts
 from supernets.data.data import TaskData
 from supernets.data.vocabulary.written import told
+from supernets.families.registry import family
 from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data, load_supernet, order_pieces
 from supernets.open_data import noisy
+from supernets.pretrained.weights import model_config
 from supernets.space.space import Genomes, SearchSpace
 from supernets.tasks.task import Task
 from supernets.user_code import is_place, user_function
@@ -79,6 +81,7 @@ def admit(
     pace, experiment = pace or Pace(), continued(experiment, folder)
     refuse_changes(experiment, folder)
     _open_ledger(experiment, folder)
+    refuse_old_opset(experiment)
     data = load_data(experiment.data, experiment.model, experiment.task)
     record_of(experiment, data).refuse_changes(folder)
     facts = Facts.of(experiment, data)
@@ -94,6 +97,19 @@ def admit(
         for line in recipe.lines():
             tell(line)
     return data, recipe
+
+
+def refuse_old_opset(experiment: Experiment) -> None:
+    """Raise ValueError for an opset in which no network of the family can be written."""
+    asked = experiment.export.opset
+    if asked is None:
+        return
+    name = model_config(experiment.model).family
+    if asked < (least := family(name).least_opset):
+        raise ValueError(
+            f"export.opset: {asked} is below what every {name} needs, which is {least}; leave it "
+            "out for the oldest that a model needs"
+        )
 
 
 def ignore(finding: object) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hardware.formats.registry import find_format, ordered
 from hardware.formats.scheme import QuantScheme
 from hardware.target import Target
+from nas import api
 from nas.cost_models import ExactCosts, StructureFeatures
 from nas.dry_run import (
     admit,
@@ -169,6 +170,25 @@ def test_an_opset_that_is_too_old_is_refused_with_layer_and_operator(tmp_path: P
     data = load_data(experiment.data, experiment.model)
     with pytest.raises(ValueError, match=r"export\.opset: 13 .* LayerNormalization .* 17"):
         check(experiment, data, None, tell=ignore)
+
+
+def test_runtimes_that_lack_and_impossible_opsets_are_told_before_the_data(
+    experiment_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.dry_run.load_data", lambda *_: pytest.fail("data was loaded"))
+    broken = tmp_path / "broken" / "onnxruntime"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('no libonnx.so.1')")
+    verify = [f"onnxruntime@{broken.parent}", "openvino@/no/such/place"]
+    for call in (api.check, api.search):
+        with pytest.raises(ValueError, match=r"no libonnx\.so\.1\nexport\.verify: openvino@/no"):
+            call(experiment_file(export={"verify": verify}), tmp_path / "x")
+    resnet = {"image_size": 8, "depths": [1] * 4, "stage_widths": [4] * 4}
+    convolutional = experiment_file(model={"resnet": resnet}, export={"opset": 13})
+    with pytest.raises(pytest.fail.Exception, match="data was loaded"):
+        api.check(convolutional, tmp_path / "x")
+    with pytest.raises(ValueError, match=r"^export\.opset: 16 is below what every vit needs.* 17;"):
+        api.check(experiment_file(export={"opset": 16}), tmp_path / "x")
 
 
 def test_a_run_folder_that_cannot_be_written_is_told_before_the_data(

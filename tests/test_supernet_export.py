@@ -22,6 +22,7 @@ from hardware.writing.materialize import arrays, materialize
 from hardware.writing.size import SizeModel
 from nas.evaluation import candidate_builder
 from nas.evaluation.candidate_builder import template_of
+from supernets.families.registry import family
 from supernets.families.sizes import Sizes
 from supernets.layers.fake_quantize import fake_quantize
 from supernets.load import supernet
@@ -81,6 +82,7 @@ def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettin
         weights = arrays(network.deploy().state_dict())
         plain = QuantPolicy.uniform(policy, FP32)
         model = materialize(template, weights, plain, SCHEME)
+        assert model.opset_import[0].version == family(config.family).least_opset
         expected = network(**inputs).detach().numpy()
         np.testing.assert_allclose(logits(model, inputs), expected, atol=1e-5, rtol=1e-5)
         policy = QuantPolicy(policy)

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -172,8 +173,9 @@ def ready_runtimes(names: Sequence[str]) -> list[Runtime]:
     return runtimes
 
 
+@cache
 def _try(runtime: Runtime) -> None:
-    """Run the smallest model there is. Raises DeploymentError."""
+    """Run the smallest model there is, once in a process. Raises DeploymentError."""
     x, y = (make_tensor_value_info(n, TensorProto.FLOAT, ["n", 1]) for n in ("x", "logits"))
     graph = make_graph([make_node("Relu", ["x"], ["logits"])], "smallest", [x], [y])
     model = make_model(graph, opset_imports=[make_opsetid("", 13)], ir_version=7)

@@ -14,6 +14,7 @@ class Family:
 
     model_types: what transformers calls it in config.json. network: a `SuperNetwork` made from
     sizes and a number of labels. hugging_face: a `HuggingFace`. dimensions: what can vary.
+    least_opset: the lowest ONNX operator set that says what its networks compute.
     """
 
     sizes: type[Sizes]
@@ -22,3 +23,5 @@ class Family:
     hugging_face: str
     title: str
     dimensions: tuple[Dimension, ...]
+    least_opset: int = 17
+    """That of LayerNormalization; convolutional networks without one say 13."""

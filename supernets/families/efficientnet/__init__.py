@@ -11,4 +11,5 @@ FAMILY = Family(
     hugging_face="supernets.families.efficientnet.hugging_face:HUGGING_FACE",
     title="An EfficientNet",
     dimensions=(DROPPED_BLOCKS, INNER_WIDTH),
+    least_opset=13,
 )

@@ -11,4 +11,5 @@ FAMILY = Family(
     hugging_face="supernets.families.mobilenet_v2.hugging_face:HUGGING_FACE",
     title="A MobileNetV2",
     dimensions=(DROPPED_BLOCKS, INNER_WIDTH),
+    least_opset=13,
 )

@@ -19,4 +19,5 @@ FAMILY = Family(
     hugging_face="supernets.families.regnet.hugging_face:HUGGING_FACE",
     title="A RegNet",
     dimensions=(DROPPED_BLOCKS, GROUPS),
+    least_opset=13,
 )

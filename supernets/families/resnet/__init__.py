@@ -11,4 +11,5 @@ FAMILY = Family(
     hugging_face="supernets.families.resnet.hugging_face:HUGGING_FACE",
     title="A ResNet",
     dimensions=DIMENSIONS,
+    least_opset=13,
 )

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from hardware.formats.weight_memo import (
     Floats,
     chunks,
+    grouped,
+    groups_of,
     no_floats,
     no_integers,
     nonzero,
@@ -67,26 +69,22 @@ class Int4Quantizer:
 
     def quantize(self, matrix: Floats) -> Int4Weight:
         """From a matrix (out, in)."""
-        groups, group = self._groups(matrix)
+        groups, group = groups_of(matrix, self.group_size)
         packed = np.empty((len(matrix), groups, -(-group // 2)), np.uint8)
         multiplier = output_last((len(matrix), groups))
         scale = np.empty(len(matrix), np.float32)
         for rows in chunks(matrix):
-            grouped = _padded(matrix[rows], groups, group)
-            values, multiplier[rows], scale[rows] = _int4_rows(grouped, self.multiplier_max)
+            values, multiplier[rows], scale[rows] = _int4_rows(
+                grouped(matrix[rows], groups, group), self.multiplier_max
+            )
             packed[rows] = pack(values)
         return Int4Weight(packed, multiplier, scale)
 
     def like(self, matrix: Floats) -> Int4Weight:
         """Shapes only."""
-        out, (groups, group) = len(matrix), self._groups(matrix)
+        out, (groups, group) = len(matrix), groups_of(matrix, self.group_size)
         packed = no_integers(out, groups, -(-group // 2)).view(np.uint8)
         return Int4Weight(packed, no_integers(out, groups), no_floats(out))
-
-    def _groups(self, matrix: Floats) -> tuple[int, int]:
-        """A row shorter than a group, a depthwise kernel's, is a group without padding."""
-        columns = matrix.shape[1]
-        return _groups(matrix, min(self.group_size or columns, columns))
 
 
 class BlockInt4Weight(NamedTuple):
@@ -109,28 +107,21 @@ class BlockInt4Quantizer:
 
     def quantize(self, matrix: Floats) -> BlockInt4Weight:
         """From a matrix (out, in)."""
-        groups, group = _groups(matrix, self.group_size)
+        groups, group = self._blocks(matrix), self.group_size
         values = np.empty((len(matrix), groups, group), np.int8)
         scale = np.empty((len(matrix), groups), np.float32)
         for rows in chunks(matrix):
-            values[rows], scale[rows] = _block_int4_rows(_padded(matrix[rows], groups, group))
+            values[rows], scale[rows] = _block_int4_rows(grouped(matrix[rows], groups, group))
         return BlockInt4Weight(values, scale)
 
     def like(self, matrix: Floats) -> BlockInt4Weight:
         """Shapes only."""
-        out, (groups, group) = len(matrix), _groups(matrix, self.group_size)
-        return BlockInt4Weight(no_integers(out, groups, group), no_floats(out, groups))
+        out, groups = len(matrix), self._blocks(matrix)
+        return BlockInt4Weight(no_integers(out, groups, self.group_size), no_floats(out, groups))
 
-
-def _groups(matrix: Floats, group_size: int | None) -> tuple[int, int]:
-    group = group_size or matrix.shape[1]
-    return -(-matrix.shape[1] // group), group
-
-
-def _padded(rows: Floats, groups: int, group: int) -> Floats:
-    """(rows, in) -> (rows, groups, group), zeros at the end."""
-    padded = np.pad(rows, ((0, 0), (0, groups * group - rows.shape[1])))
-    return padded.reshape(-1, groups, group)
+    def _blocks(self, matrix: Floats) -> int:
+        columns: int = matrix.shape[1]
+        return -(-columns // self.group_size)
 
 
 def _int4_rows(weight: Floats, most: int) -> tuple[Int8s, Int8s, Floats]:

@@ -88,6 +88,22 @@ def nonzero(x: Floats) -> Floats:
     return np.where(x == 0, np.float32(1), x)
 
 
+def groups_of(matrix: Floats, group_size: int | None) -> tuple[int, int]:
+    """How many groups a row (out, in) falls into, and inputs of each; None: one group per row.
+
+    A row shorter than a group, a depthwise kernel's, is a group without padding.
+    """
+    columns = matrix.shape[1]
+    group = min(group_size or columns, columns)
+    return -(-columns // group), group
+
+
+def grouped(rows: Floats, groups: int, group: int) -> Floats:
+    """(rows, in) -> (rows, groups, group), zeros at the end."""
+    padded = np.pad(rows, ((0, 0), (0, groups * group - rows.shape[1])))
+    return padded.reshape(-1, groups, group)
+
+
 def chunks(matrix: Floats) -> Iterator[slice]:
     """Rows to work on together."""
     rows = max(1, CHUNK_WEIGHTS // max(1, matrix.shape[1]))

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.formats.int8 import Int8Quantizer
-from hardware.formats.weight_memo import Floats, chunks, no_floats, no_integers, nonzero
+from hardware.formats.weight_memo import (
+    Floats,
+    chunks,
+    grouped,
+    groups_of,
+    no_floats,
+    no_integers,
+    nonzero,
+)
 from hardware.graph.graph_writer import Int8s
 
 Bytes = NDArray[np.uint8]
@@ -89,21 +97,20 @@ class CodebookQuantizer:
 
     def quantize(self, matrix: Floats) -> CodebookWeight:
         """From a matrix (out, in)."""
-        groups, group = self._groups(matrix)
+        groups, group = groups_of(matrix, self.group_size)
         words = self.book.words(group)
         packed = np.empty((len(matrix), groups, words, self.book.bytes_per_word), np.uint8)
         steps = np.empty((len(matrix), -(-groups // 2), 1), np.uint8)
         scale = np.empty(len(matrix), np.float32)
         for rows in chunks(matrix):
-            padded = np.pad(matrix[rows], ((0, 0), (0, groups * group - matrix.shape[1])))
-            codes, step, scale[rows] = self._rows(padded.reshape(-1, groups, group))
+            codes, step, scale[rows] = self._rows(grouped(matrix[rows], groups, group))
             packed[rows] = pack(codes, self.book)
             steps[rows] = _pairs(step)
         return CodebookWeight(packed, steps, scale)
 
     def like(self, matrix: Floats) -> CodebookWeight:
         """Shapes only."""
-        out, (groups, group) = len(matrix), self._groups(matrix)
+        out, (groups, group) = len(matrix), groups_of(matrix, self.group_size)
         packed = no_integers(out, groups, self.book.words(group), self.book.bytes_per_word)
         steps = no_integers(out, -(-groups // 2), 1)
         return CodebookWeight(packed.view(np.uint8), steps.view(np.uint8), no_floats(out))
@@ -120,12 +127,6 @@ class CodebookQuantizer:
         ]
         rows: Int8s = found.reshape(len(codes), -1)[:, :columns]
         return rows
-
-    def _groups(self, matrix: Floats) -> tuple[int, int]:
-        """A row shorter than a group is a group without padding."""
-        columns = matrix.shape[1]
-        group = min(self.group_size or columns, columns)
-        return -(-columns // group), group
 
     def _rows(self, weight: Floats) -> tuple[Codes, Codes, Floats]:
         """Of (rows, groups, group): codes, numbers of steps (rows, groups), scales (rows,)."""

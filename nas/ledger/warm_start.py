@@ -12,15 +12,13 @@ from nas.experiment.given import filled, with_values
 from nas.experiment.schema import Experiment
 from nas.ledger.study import read_evaluations
 from nas.run.data_record import DataRecord
-from nas.run.run_folder import RunFolder, RunFolderError, read_json, write_json
+from nas.run.run_folder import SUPERNET_FILES, RunFolder, RunFolderError, read_json, write_json
 from nas.run.saved_experiment import changed_sections, differences, read_experiment
 
 SUPERNET = ("seed", "model", "data", "task", "space", "tune")
 """Sections that a super-network follows from."""
 SCORES = ("quantization", "evaluate")
 """Sections that scores depend on beside those; latency depends on the target too."""
-FILES = ("config.json", "space.json", "template.onnx", "model.safetensors")
-"""In the order in which they are copied: the weights last, which say that all is there."""
 
 
 class Known(NamedTuple):
@@ -45,7 +43,7 @@ def opened_from(experiment: Experiment, source: RunFolder) -> Experiment:
             f"({'; '.join(changes)}); target, objectives, constraints, search, polish and export "
             "may differ: leave the rest out of the file, or run without --from"
         )
-    missing = [name for name in FILES if not (source.supernet / name).exists()]
+    missing = [name for name in SUPERNET_FILES if not (source.supernet / name).exists()]
     if missing:
         raise RunFolderError(
             f"--from {source.path}: its super-network is not tuned yet ({missing[0]} is missing); "
@@ -61,13 +59,13 @@ def inherit(
 
     Raises RunFolderError if the source was made with other data.
     """
-    if (folder.supernet / FILES[-1]).exists():
+    if (folder.supernet / SUPERNET_FILES[-1]).exists():
         return f"--from {source.path}: the super-network is here already"
     record.refuse_changes(source)
     folder.supernet.mkdir(parents=True, exist_ok=True)
     known = _scores(experiment, source)
     write_json(folder.known, known)
-    for name in FILES:
+    for name in SUPERNET_FILES:
         with replacing(folder.supernet / name) as part:
             shutil.copyfile(source.supernet / name, part)
     why = "" if known else " (precisions, batches or metrics of this run are others)"

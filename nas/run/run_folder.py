@@ -18,6 +18,9 @@ from filelock import FileLock, Timeout
 
 from hardware.files import write_atomically
 
+SUPERNET_FILES = ("config.json", "space.json", "template.onnx", "model.safetensors")
+"""Of a tuned super-network; the weights come last, whose presence says that all is there."""
+
 
 class RunFolderError(ValueError):
     """The run folder is in use, belongs to another experiment, or is incomplete."""

@@ -10,11 +10,8 @@ from hardware.files import write_atomically
 from nas.experiment.schema import Experiment
 from nas.ledger.artifact_store import ArtifactStore
 from nas.ledger.storage import open_storage
-from nas.run.run_folder import RunFolder, sha256
+from nas.run.run_folder import SUPERNET_FILES, RunFolder, sha256
 from nas.workers.remote_latency import LatencyQueue
-
-SUPERNET_FILES = ("config.json", "space.json", "template.onnx", "model.safetensors")
-"""What a worker needs; the weights come last, whose presence says that all is there."""
 
 
 def open_latency_queue(experiment: Experiment, folder: RunFolder) -> LatencyQueue:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from supernets.data.data import Split, TaskData
+from supernets.data.data import TaskData
+from supernets.data.targets.targets import strata
 
 FEWEST_KEPT = 30
 """Samples below which what is kept back tells nothing of models of like accuracy."""
@@ -20,8 +21,9 @@ def keep_back(data: TaskData, part: float) -> TaskData:
 
     part: of validation; where that is under `FEWEST_KEPT` samples nothing is kept back.
     """
-    whole = data.validation
-    kept = kept_rows(_classes(whole), part)
+    whole, labels = data.validation, data.validation.labels
+    values = labels.numpy() if isinstance(labels, torch.Tensor) else np.zeros(len(whole))
+    kept = kept_rows(strata(values), part)
     if len(kept) < FEWEST_KEPT:
         return data
     rest = np.setdiff1d(np.arange(len(whole)), kept)
@@ -48,11 +50,3 @@ def kept_rows(classes: NDArray[np.int64], part: float) -> NDArray[np.int64]:
     # Where a multiple of 1 / part is passed along the classes, whose rows are in random order.
     passed = np.floor(np.arange(1, len(order) + 1) * part + 0.5)
     return np.sort(order[np.diff(passed, prepend=0.0) > 0])
-
-
-def _classes(split: Split) -> NDArray[np.int64]:
-    """The class of every row, one for all where targets are no classes `(n,)`."""
-    labels = split.labels
-    if isinstance(labels, torch.Tensor) and labels.ndim == 1 and not labels.is_floating_point():
-        return labels.numpy().astype(np.int64)
-    return np.zeros(len(split), np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,11 +80,15 @@ def _joined(
     files: Files, parts: Mapping[str, list[Path]], settings: DataSettings, kind: str
 ) -> Opened:
     """The splits, with images from tables of their own; one of no split is for all of them."""
-    common = [files.root / name for name in files.unused.pop(NO_SPLIT, [])]
+
+    def tables(paths: Iterable[Path]) -> dict[str, Dataset]:
+        return {path.name: read_tables([path], files.root, settings, kind) for path in paths}
+
+    assert settings.join_column is not None
+    common = tables(files.root / name for name in files.unused.pop(NO_SPLIT, []))
     splits, pictures = {}, {}
     for split, paths in parts.items():
-        given = {p.name: read_tables([p], files.root, settings, kind) for p in [*paths, *common]}
-        assert settings.join_column is not None
+        given = tables(paths) | common
         splits[split], pictures[split] = join_images(
             given, settings.join_column, split, files.unused
         )

@@ -37,11 +37,3 @@ def number(value: Any, column: str) -> float:
             f"task: regression, but data.label_column {column!r} holds {value!r}, which is no "
             "number; name another column, or another task"
         ) from None
-
-
-def are_numbers(values: Sequence[Any]) -> bool:
-    """Whether all cells are numbers or empty."""
-    try:
-        return all(np.isnan(number(v, "")) or True for v in values)
-    except ValueError:
-        return False

@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset
 from supernets.data.labels import MOST_FRACTIONS
 from supernets.data.targets.lists import holds_words, is_list
 from supernets.data.targets.multi_label import read_labels
-from supernets.data.targets.numbers import are_numbers, number, read_numbers
+from supernets.data.targets.numbers import number, read_numbers
 from supernets.data.targets.targets import Targets, read_classes, read_nothing
 from supernets.data.targets.word_tags import read_tags
 
@@ -54,8 +54,9 @@ def tell_task(train: Dataset, labels: Sequence[str], hint: str | None, pair: boo
 
 def _is_scale(values: Sequence[Any], hint: str | None) -> bool:
     """Whether numbers are amounts: many with fractions, or as the checkpoint says."""
-    if not are_numbers(values):
+    try:
+        found = {number(value, "") for value in values}
+    except ValueError:
         return False
-    found = {number(value, "") for value in values}
     fractions = sum(value == value and not value.is_integer() for value in found)
     return hint == "regression" or fractions > MOST_FRACTIONS

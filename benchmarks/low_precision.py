@@ -160,10 +160,11 @@ def linears(threads: int, repeats: int) -> None:
     x = torch.randn(1, TOKENS[0], WIDTHS[0])
     template = export_template(network, {"x": x}, dynamic_axes={"x": {0: "batch", 1: "tokens"}})
     weights, memo = arrays(network.state_dict()), WeightMemo()
-    blocks = QuantScheme(int4_kernel="matmulnbits")
+    blocks, wide = QuantScheme(int4_kernel="matmulnbits"), QuantScheme(group_size=64)
     made = {
         "int8": materialize(template, weights, uniform(template, "int8"), QuantScheme(), memo=memo),
         "int2": materialize(template, weights, uniform(template, "int2"), QuantScheme()),
+        "int2, groups of 64": materialize(template, weights, uniform(template, "int2"), wide),
         "int3": materialize(template, weights, uniform(template, "int3"), QuantScheme()),
         "int4 (w4a8)": materialize(template, weights, uniform(template, "int4"), QuantScheme()),
         "int4 (MatMulNBits)": materialize(template, weights, uniform(template, "int4"), blocks),
@@ -199,11 +200,14 @@ def resnet(threads: int, repeats: int) -> None:
     template, weights = template_of(network, plain), arrays(plain.state_dict())
     images = image(RESNET_50.image_size)
     ranges = calibrate(template, weights, QuantScheme(), [images])
+    formats = ("int8", "int2", "int3", "int4", "fp32")
+    schemes = {name: (name, QuantScheme()) for name in formats}
+    schemes["int2, groups of 64"] = ("int2", QuantScheme(group_size=64))
     models = {
-        precision: materialize(
-            template, weights, uniform(template, precision), QuantScheme(), ranges
+        title: materialize(
+            template, weights, uniform(template, name), scheme, ranges
         ).SerializeToString()
-        for precision in ("int8", "int2", "int3", "int4", "fp32")
+        for title, (name, scheme) in schemes.items()
     }
     CONSOLE.print(f"ResNet-50, 224 pixels, {threads} thread(s)")
     compare(models, images, threads, repeats)

@@ -20,6 +20,7 @@ from rich.console import Console
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks import (
+    attention_forms,
     embedder,
     enumerate_digits,
     headline,
@@ -382,6 +383,14 @@ def test_models_are_written_run_elsewhere_and_compared(
         assert top1 == "100.0%"
     printed = run(portability.main, "forms", tmp_path, tmp_path, *chosen, "--repeats", 6)
     assert [row.split("|")[2].strip() for row in printed.splitlines()[2:]] == ["1.000x"] * 11
+
+
+def test_ways_of_splitting_heads_agree_and_are_compared(run: Run) -> None:
+    """A form whose answers are not the operator's ends the benchmark with an error."""
+    printed = run(attention_forms.main, "--sizes", "24,3,5", "--rounds", 3, "--blocks", 1)
+    rows = [line.split("|")[1].strip() for line in printed.splitlines() if "," in line]
+    assert rows[1:] == [*attention_forms.FORMS]
+    assert "| operator | 1.000, 1.000 |" in printed
 
 
 def test_recipes_say_what_a_file_reaches(run: Run, tmp_path: Path) -> None:

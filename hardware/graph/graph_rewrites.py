@@ -432,7 +432,7 @@ def _bypass(graph: ir.Graph, path: str) -> Alternative | None:
     ]
     if not len(outputs) == len({source for source, _ in pairs}) == len(pairs) > 0:
         return None
-    return Alternative(*pairs[0], pairs[1:])
+    return Alternative(*pairs[0], tuple(pairs[1:]))
 
 
 def _leaves(value: ir.Value, inside: set[ir.Node]) -> bool:

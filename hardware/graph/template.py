@@ -32,7 +32,7 @@ class Alternative(NamedTuple):
 
     input: str
     output: str
-    more: Sequence[Sequence[str]] = ()
+    more: tuple[tuple[str, str], ...] = ()
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -264,10 +264,15 @@ class Template:
         dropped = tables.get("bypasses", {})
         table = tables.get("alternatives", {p: {DROPPED: ends} for p, ends in dropped.items()})
         alternatives = {
-            path: {choice: Alternative(*ends) for choice, ends in among.items()}
+            path: {choice: _alternative(*ends) for choice, ends in among.items()}
             for path, among in table.items()
         }
         return cls(model, parameters, alternatives)
+
+
+def _alternative(input: str, output: str, more: Sequence[tuple[str, str]] = ()) -> Alternative:
+    """From JSON, which has lists in place of tuples."""
+    return Alternative(input, output, tuple((source, end) for source, end in more))
 
 
 def _copy(node: onnx.NodeProto) -> onnx.NodeProto:

@@ -3,11 +3,13 @@
     python benchmarks/portability.py write FOLDER
     python benchmarks/portability.py matrix FOLDER --runtime NAME[@PLACE] ... [--samples N]
     python benchmarks/portability.py forms FOLDER OTHER-FOLDER
+    python benchmarks/portability.py trained RUN-FOLDER ... --runtime NAME[@PLACE] ...
 
-Each takes `--only NAME ...`.
+The first three take `--only NAME ...`.
 `write` makes the models of the three families in fp32, int8 and int4, randomly initialised at
 their real sizes; with PYTHONPATH naming another checkout, as that one writes them. `matrix` runs
 them in the runtimes named, `forms` compares bytes, load time and latency of two such folders.
+`trained` asks the runtimes about every test sample of finished runs (of one size and vocabulary).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,11 +35,13 @@ from hardware.session import open_session, predict
 from hardware.target import Target
 from hardware.writing.calibrate import calibrate
 from hardware.writing.materialize import arrays, materialize, save_model
+from nas.api import load_run
 from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.families.resnet.network import ResNetSuperNetwork
 from supernets.families.super_network import SuperNetwork
 from supernets.families.vit.config import VitConfig
 from supernets.layers.batch_norm import fold
+from supernets.load import load_data
 
 PRECISIONS = ("fp32", "int8", "int4", "int8-qdq")
 """`int8` in the target's own style; transformers, whose own is dynamic, in QDQ as well."""
@@ -55,6 +59,10 @@ NETWORKS: dict[str, Callable[[], SuperNetwork]] = {
     "ViT-B/16": lambda: low_precision.vit_b16(),
     "ResNet-50": lambda: low_precision.resnet50(),
 }
+
+
+HEADING = """| model | runtime | largest difference | allowed | same top 1 | ms |
+|---|---|---|---|---|---|"""
 
 
 def write(folder: Path, names: Sequence[str]) -> None:
@@ -100,11 +108,17 @@ def random_inputs(path: Path, samples: int, rng: np.random.Generator) -> Arrays:
 def run_everywhere(path: Path, runtimes: Sequence[Runtime], samples: int) -> list[Agreement]:
     """A model's answers in every runtime beside those of ONNX Runtime here, over all samples."""
     rng = np.random.default_rng(0)
-    session, found = open_session(str(path), Target()), []
-    for start in range(0, samples, AT_ONCE):
-        inputs = random_inputs(path, min(AT_ONCE, samples - start), rng)
-        stored = Samples.of(inputs, lambda given: predict(session, [given]))
-        found.append(compare(path, stored, runtimes))
+    portions = (min(AT_ONCE, samples - start) for start in range(0, samples, AT_ONCE))
+    return agreements(path, runtimes, (random_inputs(path, size, rng) for size in portions))
+
+
+def agreements(
+    path: Path, runtimes: Sequence[Runtime], portions: Iterable[Arrays]
+) -> list[Agreement]:
+    """The same over given inputs."""
+    session = open_session(str(path), Target())
+    stored = [Samples.of(inputs, lambda given: predict(session, [given])) for inputs in portions]
+    found = [compare(path, samples, runtimes) for samples in stored]
     return [_together(parts) for parts in zip(*found, strict=True)]
 
 
@@ -122,17 +136,36 @@ def _together(parts: Sequence[Agreement]) -> Agreement:
 
 def matrix(folder: Path, names: Sequence[str], runtimes: Sequence[Runtime], samples: int) -> None:
     """Print largest difference, agreement of the largest logit and latency, model by runtime."""
-    print("| model | runtime | largest difference | allowed | same top 1 | ms |")
-    print("|---|---|---|---|---|---|")
+    print(HEADING)
     for name, precision, path in models_of(folder, names):
         for row in run_everywhere(path, runtimes, samples):
-            where = f"{row.runtime.partition('@')[0]} {row.version}".strip()
-            told = [f"does not run: {row.failure}", "", "", ""]
-            if row.failure is None:
-                mark = "" if row.agrees else " (differs)"
-                told = [f"{row.difference:.2g}{mark}", f"{row.tolerance:.2g}"]
-                told += [f"{row.top1:.1%}", f"{row.median_ms:.2f}"]
-            print(f"| {name}, {precision} | {where} | {' | '.join(told)} |", flush=True)
+            print(f"| {name}, {precision} {_cells(row)}", flush=True)
+
+
+def trained(runs: Sequence[Path], runtimes: Sequence[Runtime]) -> None:
+    """Print the same of the models that runs delivered, over all their test samples."""
+    print(HEADING)
+    for run in runs:
+        experiment = load_run(run).experiment
+        test = load_data(experiment.data, experiment.model, experiment.task).test
+        portions = [
+            {name: tensor.numpy() for name, tensor in batch.inputs.items()}
+            for batch in test.batches(AT_ONCE)
+        ]
+        for path in sorted(run.glob("models/*/model.onnx")):
+            for row in agreements(path, runtimes, portions):
+                name = f"{run.name}, {path.parent.name} ({len(test)})"
+                print(f"| {name} {_cells(row)}", flush=True)
+
+
+def _cells(row: Agreement) -> str:
+    where = f"{row.runtime.partition('@')[0]} {row.version}".strip()
+    told = [f"does not run: {row.failure}", "", "", ""]
+    if row.failure is None:
+        mark = "" if row.agrees else " (differs)"
+        told = [f"{row.difference:.2g}{mark}", f"{row.tolerance:.2g}"]
+        told += [f"{row.top1:.1%}", f"{row.median_ms:.2f}"]
+    return f"| {where} | {' | '.join(told)} |"
 
 
 def forms(folder: Path, names: Sequence[str], other: Path, repeats: int) -> None:
@@ -173,6 +206,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    asking = commands.add_parser("trained")
+    asking.add_argument("run", nargs="+", type=Path)
+    asking.add_argument("--runtime", nargs="+", type=parse_runtime, required=True)
     writing, running, comparing = map(commands.add_parser, ("write", "matrix", "forms"))
     for command in (writing, running, comparing):
         command.add_argument("folder", type=Path)
@@ -187,6 +223,8 @@ def main() -> None:
         write(options.folder, options.only)
     elif options.command == "matrix":
         matrix(options.folder, options.only, options.runtime, options.samples)
+    elif options.command == "trained":
+        trained(options.run, options.runtime)
     else:
         forms(options.folder, options.only, options.other, options.repeats)
 

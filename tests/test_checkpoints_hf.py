@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +24,11 @@ from transformers import (
 from supernets.data.data import TaskData
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.families.hugging_face import CheckpointError
+from supernets.families.registry import model_types
 from supernets.load import Start, load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
+from supernets.pretrained.config_json import hugging_face, read_config
 from supernets.tasks.classification import Classification
 from tests.family_models import BERT_SIZES, inputs_for, make
 
@@ -324,3 +327,12 @@ def test_a_classifier_that_is_a_number_is_one_line(tmp_path: Path) -> None:
     save_file({**tensors, "classifier.bias": torch.tensor(0.5)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"no classifier for .* labels in classifier\.bias"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["16", True, [2], {"a": 1}, -1, float("nan"), None])
+@pytest.mark.parametrize("model_type", sorted(model_types()))
+def test_values_of_another_type_are_refused_or_read(model_type: str, value: object) -> None:
+    config = {"model_type": model_type}
+    for field in hugging_face(model_types()[model_type]).fields.values():
+        with suppress(CheckpointError):
+            read_config({**config, field.theirs: value})

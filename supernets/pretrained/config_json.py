@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import AutoConfig
 
-from supernets.families.hugging_face import CheckpointError, HuggingFace
+from supernets.families.hugging_face import CheckpointError, Field, HuggingFace
 from supernets.families.registry import family, model_types
 from supernets.families.sizes import Sizes
 from supernets.space.space import Architecture
@@ -87,13 +87,27 @@ def read_config(config: Mapping[str, Any]) -> Sizes:
                 f"model.checkpoint: config.json has {key} {part[key]!r}; only "
                 f"{' or '.join(map(repr, allowed))} is supported"
             )
-    sizes = {ours: field.value(part) for ours, field in known.fields.items()}
+    sizes = {ours: _value(field, part) for ours, field in known.fields.items()}
     try:
         return family(name).sizes.model_validate({**sizes, **known.variant(whole).sizes})
     except ValidationError as error:
         raise CheckpointError(
             f"model.checkpoint: config.json is not usable: {reasons(error, known)}"
         ) from error
+
+
+def _value(field: Field, config: Mapping[str, Any]) -> Any:
+    """One of our sizes. Raises CheckpointError for a value of a type that no such field has."""
+    try:
+        return field.value(config)
+    except CheckpointError:
+        raise
+    except (TypeError, AttributeError, ArithmeticError, LookupError, ValueError):
+        given = config.get(field.theirs)
+        raise CheckpointError(
+            f"model.checkpoint: config.json has {field.theirs} {given!r}, which is no value that "
+            "it can have; repair it, or give a checkpoint as transformers saves it"
+        ) from None
 
 
 def reasons(error: ValidationError, known: HuggingFace) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from supernets.families.sizes import Size
 from supernets.families.texts.sizes import TextTransformerSizes
@@ -33,6 +33,18 @@ class DebertaConfig(TextTransformerSizes):
     )
     absolute: bool = Field(False, description="Whether embeddings tell positions too.")
     token_types: int = Field(0, ge=0, le=2**24, description="Kinds of segments; 0: no input.")
+
+    @model_validator(mode="after")
+    def _distances_fall_into_buckets(self) -> Self:
+        middle = self.buckets // 2
+        if self.buckets == 1:
+            raise ValueError("buckets must be 0 or at least 2 (given: 1)")
+        if self.buckets and self.max_positions - 1 > middle >= self.max_distance - 1:
+            raise ValueError(
+                f"max_distance must be over {middle + 1}, for buckets are {self.buckets} "
+                f"(given: {self.max_distance})"
+            )
+        return self
 
     @property
     def rows(self) -> Mapping[str, int]:

@@ -18,7 +18,7 @@ from supernets.families.sizes import Depth, Size, StagedSizes
 STEM, TOP = 32, 1280
 
 
-class EfficientNetConfig(StagedSizes, InvertedResidualSizes):
+class EfficientNetConfig(InvertedResidualSizes, StagedSizes):
     """Sizes of an EfficientNet (Tan and Le 2019, table 1); the lists have an entry per stage."""
 
     family: Literal["efficientnet"] = "efficientnet"

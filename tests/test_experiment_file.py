@@ -62,6 +62,12 @@ def test_the_kinds_of_value_that_a_place_takes_stand_in_one_line(experiment_file
     assert told.endswith("input should be a valid string or a valid list (given: 5)")
 
 
+@pytest.mark.parametrize("given", [[], ["left"], ["a", "b", "c"], 5])
+def test_a_list_of_another_length_is_a_mistake(experiment_file: Write, given: object) -> None:
+    with pytest.raises(ExperimentError, match=r"data\.image_column"):
+        load_experiment(experiment_file(data={"image_column": given}))
+
+
 @pytest.mark.parametrize(
     ("provider", "style"),
     [("cpu", "dynamic"), ("tensorrt", "qdq"), ("openvino", "qdq")],

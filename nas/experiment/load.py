@@ -204,7 +204,7 @@ def _keys(detail: Any, data: Any) -> list[str]:
     """The steps of pydantic's location that are keys and indices, not names of union branches."""
     found, value = [], data
     for part in detail["loc"]:
-        inside = isinstance(value, list) and isinstance(part, int)
+        inside = isinstance(value, list) and isinstance(part, int) and part < len(value)
         if inside or (isinstance(value, dict) and part in value):
             value = value[part]
         elif detail["type"] != "missing" or part != detail["loc"][-1]:

@@ -33,8 +33,7 @@ MOST_EPOCHS = {"pretrained": 20, "scratch": 40}
 """At standard effort, however few the samples."""
 RATE_AT_384 = 2e-4
 """Of tuning a pretrained transformer whose stream is 384 wide: 2e-4 left its full network at 90.8 %
-where training from scratch's 1e-3 left it at 87.3 % on validation (3,000 texts of 77
-classes)."""
+where training from scratch's 1e-3 left it at 87.3 % (validation; 3,000 texts of 77 classes)."""
 LARGE_BATCH_FROM = 20_000
 """Samples from which batches of 256 still give every epoch enough steps."""
 BF16_FROM = 5_000_000
@@ -82,17 +81,7 @@ def derive(experiment: Experiment, facts: Facts, factor: float | None = None) ->
         own = {"polish": None, "trials": False, "constraints": ()}
         open_ = {where: value for where, value in own.items() if not is_given(experiment, where)}
         experiment = with_values(experiment, open_)
-    for section in (
-        _goal,
-        _question,
-        _target,
-        _training,
-        _tune,
-        _search,
-        _polish,
-        _trials,
-        _export,
-    ):
+    for section in SECTIONS:
         for derived in section(experiment, facts, factor):
             if not is_given(experiment, derived.where):
                 experiment = with_values(experiment, {derived.where: derived.value})
@@ -129,15 +118,13 @@ def _goal(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Deriv
 
 def _question(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
     """What is further from the low reference than any need allows is not looked for."""
-    metric, low = (
-        experiment.quality,
-        low_reference(row.name for row in experiment.target.references),
-    )
+    if is_given(experiment, "export.accuracy_drop"):
+        return  # a need of its own
+    metric = experiment.quality
+    low = low_reference(row.name for row in experiment.target.references)
     limit = f"{metric.name} >= {low} - {FURTHEST:g}"
     if metric.direction == "minimize":
         limit = f"{metric.name} <= {1 + FURTHEST:g} * {low}"
-    if is_given(experiment, "export.accuracy_drop"):
-        return  # a need of its own
     yield Derived("constraints", (limit,), "models further away are offered for no need")
 
 
@@ -264,5 +251,5 @@ def _export(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
         yield Derived("export.models", models, "each is polished and tested alone")
 
 
-SECTIONS = (*(_goal, _question, _target, _training, _tune, _search, _polish, _trials, _export),)
+SECTIONS = (_goal, _question, _target, _training, _tune, _search, _polish, _trials, _export)
 """In an order in which each sees what the ones before it derived."""

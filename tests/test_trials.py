@@ -138,16 +138,31 @@ def test_an_interrupted_study_ends_as_if_it_had_not_been(after: int, tmp_path: P
     assert study(Pretended(good_at), storage).run() == whole
 
 
+MISTAKES = replace(
+    QUALITIES["accuracy"],
+    direction="minimize",
+    right=None,
+    score=lambda o, t, n: float((np.argmax(o, 1) != t).mean()),
+)
+
+
+def test_the_least_error_is_taken_where_what_was_derived_diverges() -> None:
+    def right(settings: Mapping[str, Any]) -> float:
+        return float("nan") if settings["rate"] == 4 else good_at(settings)
+
+    given = study(Pretended(right))
+    given.metric = MISTAKES
+    trials = Trials(given.run(), 100, SAMPLES, sign=MISTAKES.sign)
+    values = [row.value for row in trials.rows if row.ended == "finished" and row.value is not None]
+    assert len(set(values)) > 1
+    assert trials.best is not None
+    assert trials.best.value == min(values)
+
+
 def test_less_is_better_of_an_error() -> None:
     """Of a metric that counts mistakes the differences turn, and what is taken."""
-    worse = replace(
-        QUALITIES["accuracy"],
-        direction="minimize",
-        right=None,
-        score=lambda o, t, n: float((np.argmax(o, 1) != t).mean()),
-    )
     given = study(Pretended(good_at))
-    given.metric = worse
+    given.metric = MISTAKES
     trials = Trials(given.run(), 100, SAMPLES)
     assert trials.chosen == {"rate": 8, "weight": 0.0}
     assert trials.best is not None

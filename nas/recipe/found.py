@@ -84,7 +84,8 @@ class Finder:
             stage,
             lambda: self.pace.left_s(STAGES[section]) <= 0,
         )
-        trials = Trials(study.run(), training.length, len(training.judge.split), training.before())
+        rows, samples = study.run(), len(training.judge.split)
+        trials = Trials(rows, training.length, samples, training.before(), study.metric.sign)
         self.reporter.say(f"{STAGES[section]}: {trials.reason()}")
         return trials
 

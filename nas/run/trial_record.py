@@ -51,13 +51,14 @@ class Trials:
     """All that was tried, the derived settings first.
 
     length: steps of a whole one. samples: of validation, by which all were judged. before: the
-    value before any training; None where that says nothing.
+    value before any training; None where that says nothing. sign: of the metric, see `Quality`.
     """
 
     rows: tuple[Trial, ...]
     length: int
     samples: int
     before: float | None = None
+    sign: float = 1.0
 
     @property
     def tried(self) -> set[str]:
@@ -73,7 +74,10 @@ class Trials:
         finished = [row for row in self.rows if row.ended == "finished"]
         first = self.rows[0] if self.rows else None
         good = [row for row in finished if row.better or first not in finished]
-        return max(good, key=lambda row: (row.difference or 0.0, row.value or 0.0), default=None)
+        return max(good, key=self._rank, default=None)
+
+    def _rank(self, row: Trial) -> tuple[float, float]:
+        return row.difference or 0.0, self.sign * (row.value or 0.0)
 
     @property
     def chosen(self) -> Mapping[str, Any]:

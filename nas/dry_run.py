@@ -38,7 +38,6 @@ from nas.workers.handover import open_artifacts
 from supernets.data.data import TaskData
 from supernets.data.vocabulary.written import told
 from supernets.families.registry import family
-from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data, load_supernet, order_pieces
 from supernets.open_data import noisy
 from supernets.pretrained.weights import model_config
@@ -86,7 +85,7 @@ def admit(
     record_of(experiment, data).refuse_changes(folder)
     facts = Facts.of(experiment, data)
     recipe = resolved(experiment, folder, facts)
-    tuned = is_written(recipe.experiment, folder) or (folder.supernet / WEIGHTS_FILE).exists()
+    tuned = is_written(recipe.experiment, folder) or folder.is_tuned
     if tell is None and tuned:
         ready_runtimes(recipe.experiment.export.verify)
         return data, recipe

@@ -41,7 +41,6 @@ from nas.search_loop import SearchLoop, history_of
 from nas.training.train_supernet import Preparation
 from nas.workers.handover import open_artifacts, send_supernet
 from supernets.data.data import TaskData
-from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data
 
 
@@ -202,7 +201,7 @@ def export(
     the super-network is tuned.
     """
     experiment = read_experiment(folder)
-    if not (folder.supernet / WEIGHTS_FILE).exists():
+    if not folder.is_tuned:
         raise RunFolderError(
             f"{folder.path}: the super-network is not tuned yet; `simqnas run` does that first"
         )

@@ -59,7 +59,7 @@ def inherit(
 
     Raises RunFolderError if the source was made with other data.
     """
-    if (folder.supernet / SUPERNET_FILES[-1]).exists():
+    if folder.is_tuned:
         return f"--from {source.path}: the super-network is here already"
     record.refuse_changes(source)
     folder.supernet.mkdir(parents=True, exist_ok=True)

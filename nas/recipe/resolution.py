@@ -16,7 +16,6 @@ from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder, read_json, write_json
 from nas.run.saved_experiment import FIXED, kept_experiment, kept_in
 from supernets.data.data import TaskData
-from supernets.families.super_network import WEIGHTS_FILE
 from supernets.load import load_data
 from supernets.training.distributed import Ranks
 
@@ -30,9 +29,7 @@ def continued(experiment: Experiment, folder: RunFolder) -> Experiment:
     if not folder.experiment.exists():
         return experiment
     kept = kept_in(folder)
-    if experiment.effort == kept.effort and (
-        experiment.budget == kept.budget or (folder.supernet / WEIGHTS_FILE).exists()
-    ):
+    if experiment.effort == kept.effort and (experiment.budget == kept.budget or folder.is_tuned):
         return filled(experiment, kept)
     fixed = {name: getattr(filled(experiment, kept), name) for name in FIXED}
     return with_values(experiment, fixed)
@@ -49,7 +46,7 @@ def resolved(experiment: Experiment, folder: RunFolder, facts: Facts) -> Recipe:
 
 def _late_budget(experiment: Experiment, folder: RunFolder) -> tuple[str, ...]:
     """A line where another budget comes after the tuning."""
-    if not (folder.supernet / WEIGHTS_FILE).exists():
+    if not folder.is_tuned:
         return ()
     kept = kept_in(folder)
     if experiment.effort != kept.effort or experiment.budget in (None, kept.budget):

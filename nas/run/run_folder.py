@@ -87,6 +87,11 @@ class RunFolder:
     report_markdown = Inside("report.md")
     """The report as text."""
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether the tuned super-network is there."""
+        return (self.supernet / SUPERNET_FILES[-1]).exists()
+
     def model(self, key: str) -> Path:
         """The folder of one exported model. `key` is a candidate key or a reference's name."""
         if not re.fullmatch(r"[a-z0-9-]+", key):

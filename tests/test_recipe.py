@@ -220,6 +220,16 @@ def test_a_budget_after_the_tuning_changes_nothing(started: RunFolder, digits: T
     )
 
 
+def test_a_super_network_without_its_experiment_is_gone_on_with(
+    tmp_path: Path, digits: TaskData
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.supernet.mkdir()
+    (folder.supernet / WEIGHTS_FILE).touch()
+    given = continued(Experiment.model_validate({**SCRATCH, "budget": "10 s"}), folder)
+    assert not resolved(given, folder, Facts.of(given, digits)).notes
+
+
 def test_check_tells_what_it_derived(
     experiment_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,7 +46,7 @@ def resolved(experiment: Experiment, folder: RunFolder, facts: Facts) -> Recipe:
 
 def _late_budget(experiment: Experiment, folder: RunFolder) -> tuple[str, ...]:
     """A line where another budget comes after the tuning."""
-    if not folder.is_tuned:
+    if not (folder.is_tuned and folder.experiment.exists()):
         return ()
     kept = kept_in(folder)
     if experiment.effort != kept.effort or experiment.budget in (None, kept.budget):

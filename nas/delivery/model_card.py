@@ -129,7 +129,7 @@ def model_card(
         "",
         *([known, ""] if (known := runs_in(measured.agreements if measured else ())) else []),
         "```python",
-        _code(config, preprocessing, task, sample).rstrip(),
+        (_to_outputs(config, preprocessing, task, sample) + task.answer_code).rstrip(),
         "```",
         "",
         *serve_section(name, config, sample, folder, task),
@@ -143,23 +143,14 @@ def model_card(
     return "\n".join(lines)
 
 
-def _code(
+def _to_outputs(
     config: Mapping[str, Any],
     preprocessing: Mapping[str, Any] | None,
     task: Task,
     sample: Sequence[Kind],
 ) -> str:
-    """From a sample to the answer."""
-    return _to_logits(config, preprocessing, task, sample) + task.answer_code
-
-
-def _to_logits(
-    config: Mapping[str, Any],
-    preprocessing: Mapping[str, Any] | None,
-    task: Task,
-    sample: Sequence[Kind],
-) -> str:
-    """Pillow and NumPy where the images are only resized, scaled and normalised."""
+    """Code from a sample to the model's outputs; with Pillow and NumPy alone where images are only
+    resized, scaled and normalised."""
     if preprocessing is None:
         pair = task.pair and not task.taught_alone  # an embedder learns from pairs of texts
         text = WORDS if task.reads == "tokens" else PAIR if pair else ONE_TEXT
@@ -201,26 +192,23 @@ def _composition(candidate: Candidate) -> str:
     return f"An ONNX model found by simqnas (candidate `{candidate.key}`). Layers: {parts}."
 
 
-def _requests(model: ValidatedModel) -> list[str]:
-    if model.end_to_end_ms is None:
-        return []
-    median, low, high = model.end_to_end_ms
-    return [
-        f"| end-to-end latency, preprocessing included | {median:.3f} ms (quartiles {low:.3f} to "
-        f"{high:.3f}){mark(model.end_to_end_disturbed)} |"
-    ]
+def _milliseconds(what: str, quartiles: tuple[float, float, float], disturbed: bool) -> str:
+    median, low, high = quartiles
+    return f"| {what} | {median:.3f} ms (quartiles {low:.3f} to {high:.3f}){mark(disturbed)} |"
 
 
 def _measurements(model: ValidatedModel, metric: str) -> list[str]:
-    median, low, high = model.latency_ms
     lines = [
         "| measured | |",
         "|---|---|",
         f"| test {metric} | {model.test_accuracy:.4f} |",
         f"| validation {metric} | {model.validation_accuracy:.4f} |",
-        f"| latency | {median:.3f} ms (quartiles {low:.3f} to {high:.3f})"
-        f"{mark(model.latency_disturbed)} |",
-        *_requests(model),
+        _milliseconds("latency", model.latency_ms, model.latency_disturbed),
+    ]
+    if (whole := model.end_to_end_ms) is not None:
+        what = "end-to-end latency, preprocessing included"
+        lines.append(_milliseconds(what, whole, model.end_to_end_disturbed))
+    lines += [
         f"| file | {model.size_bytes:,} bytes |",
         f"| quantized | {markdown_text(model.coverage)} |",
     ]

@@ -1,4 +1,4 @@
-"""Write into docs/architecture.md what the sources say: the picture of the imports, the tables.
+"""Write into docs/architecture.md what the sources say: who imports whom, and what there is.
 
 python docs/draw_architecture.py            # rewrites the parts between the marks
 """
@@ -60,7 +60,7 @@ def reduced(graph: Graph) -> Graph:
     }
 
 
-def arrows(graph: Graph) -> list[str]:
+def import_rows(graph: Graph) -> list[str]:
     """A row a part: what it imports, and what imports it."""
     by = {name: sorted(n for n, used in graph.items() if name in used) for name in graph}
     return table(
@@ -189,10 +189,10 @@ def metrics() -> list[str]:
 def parts() -> Mapping[str, list[str]]:
     """Name of a mark -> lines to stand there."""
     graph = imports()
-    pictures = {name: arrows(reduced(inside(graph, name))) for name in PACKAGES}
+    within = {name: import_rows(reduced(inside(graph, name))) for name in PACKAGES}
     return {
-        "packages": arrows(reduced(between_packages(graph))),
-        **pictures,
+        "packages": import_rows(reduced(between_packages(graph))),
+        **within,
         "families": families(),
         "formats": formats(),
         "providers": providers(),

@@ -164,7 +164,8 @@ def resumable(
         checkpoints.write(trainer)
         raise
     if trainer.total_steps != planned:
-        reporter.say(f"{name}: {trainer.total_steps:,} of {planned:,} steps fitted into its time")
+        steps = f"{trainer.total_steps:,} steps fitted into its time"
+        reporter.say(f"{name}: {steps}, {planned:,} were planned")
     yield
     checkpoints.clear()
 

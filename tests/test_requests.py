@@ -11,7 +11,7 @@ from PIL import Image
 
 from hardware.target import Target
 from nas.delivery.requests import LOOKED_AT, Requests
-from nas.reporting.page import picture_of
+from nas.reporting.page import html, picture_of
 from supernets.data.account import SplitSource
 from supernets.tasks.registry import make_task
 from tests.sample_report import sample_report
@@ -63,3 +63,11 @@ def test_an_axis_that_delivered_models_alone_have_is_drawn() -> None:
     having = {p["name"] for p in timed["points"] if "end_to_end_ms" in p["metrics"]}
     assert having == {model.name for model in models}
     assert "end_to_end_ms" not in {axis["name"] for axis in picture_of(report)["axes"]}
+
+
+def test_the_page_speaks_of_whole_requests_only_where_some_were_timed() -> None:
+    report = sample_report()
+    models = tuple(replace(m, end_to_end_ms=(9.0, 8.0, 10.0)) for m in report.front.models)
+    timed = replace(report, front=replace(report.front, models=models))
+    assert "End-to-end latency" in html(timed)
+    assert "End-to-end latency" not in html(report)

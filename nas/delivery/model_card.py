@@ -11,6 +11,7 @@ from nas.delivery.markdown import markdown_text
 from nas.delivery.results import ValidatedModel, mark, smaller
 from nas.delivery.serving import runs_in, serve_section
 from nas.evaluation.candidate import Candidate
+from supernets.data.image_preprocessor import MODES
 from supernets.pretrained.config_json import size_of
 from supernets.settings import Kind
 from supernets.tasks.classification import CLASSIFICATION
@@ -155,7 +156,7 @@ def _to_outputs(
         pair = task.pair and not task.taught_alone  # an embedder learns from pairs of texts
         text = WORDS if task.reads == "tokens" else PAIR if pair else ONE_TEXT
         return TEXT_CODE.format(text=text, output=task.outputs[0])
-    mode = "L" if size_of(config, "channels") == 1 else "RGB"
+    mode = MODES[size_of(config, "channels")]
     plain = is_plainly_resized(preprocessing)
     values = _values(preprocessing) if plain else []
     if "text" not in sample:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tokenizers import Tokenizer
-from transformers import AutoImageProcessor
 
 from hardware.latency import Rounds, time_in_turn
 from hardware.run_watch import RunWatch
@@ -21,7 +20,7 @@ from hardware.target import Target
 from nas.delivery.model_card import is_plainly_resized
 from nas.run.run_folder import read_json
 from supernets.data.account import SplitSource, TextAboutImages
-from supernets.data.image_preprocessor import BACKEND, IMAGE_PROCESSOR_FILE, MODES
+from supernets.data.image_preprocessor import IMAGE_PROCESSOR_FILE, MODES, open_processor
 from supernets.pretrained.config_json import size_of
 from supernets.tasks.task import Task
 
@@ -142,7 +141,7 @@ def _of_images(folder: Path) -> Prepare:
         return ImageOps.exif_transpose(image).convert(mode)
 
     if not is_plainly_resized(config):
-        processor = AutoImageProcessor.from_pretrained(folder, **BACKEND)
+        processor = open_processor(folder)
 
         def processed(samples: Sequence[Any]) -> dict[str, NDArray[Any]]:
             images = list(map(opened, samples))

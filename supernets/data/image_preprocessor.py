@@ -129,6 +129,12 @@ class ImagePreprocessor:
         (folder / IMAGE_PROCESSOR_FILE).write_text(text + "\n", encoding="utf-8")
 
 
+def open_processor(folder: Path) -> Any:
+    """The image processor that a folder's files describe, as transformers has it."""
+    # False, not the default: that asks at the terminal whether to run the checkpoint's code.
+    return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, **BACKEND)
+
+
 def read_preprocessor(folder: Path, image_size: int | None, channels: int = 3) -> ImagePreprocessor:
     """Take a checkpoint's image preprocessing over, at another size if given.
 
@@ -143,8 +149,7 @@ def read_preprocessor(folder: Path, image_size: int | None, channels: int = 3) -
         )
     _refuse_mistyped(config, channels, file)
     try:
-        # False, not the default: that asks at the terminal whether to run the checkpoint's code.
-        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, **BACKEND)
+        processor = open_processor(folder)
     except Exception as error:  # transformers raises any class for fields it does not expect
         raise ValueError(
             f"model.checkpoint: {file}: {_first_line(error)} Name one of transformers' own classes "

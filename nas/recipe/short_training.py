@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ class Judge:
     data: TaskData
     networks: Sequence[Judged]
 
-    @property
+    @cached_property
     def split(self) -> Split:
         """Validation samples, drawn once, as they may lie in the order of their classes."""
         return drawn(self.data.validation, JUDGED, self.experiment.seed)
@@ -123,7 +124,7 @@ class ShortTuning:
         """As derived."""
         return self.experiment.tune
 
-    @property
+    @cached_property
     def judge(self) -> Judge:
         """By what it is judged."""
         architecture, policy = self.space.split(self.space.middle())
@@ -176,7 +177,7 @@ class ShortPolish:
         assert self.experiment.polish is not None
         return self.experiment.polish
 
-    @property
+    @cached_property
     def judge(self) -> Judge:
         """By what it is judged."""
         return Judge(self.experiment, self.data, [Judged(*self.space.split(self.space.middle()))])

@@ -61,7 +61,7 @@ class Facts:
 
 
 def _tokens(data: TaskData, sizes: Sizes) -> tuple[int, int] | None:
-    lengths = getattr(data.train, "lengths", None)  # of texts, alone or beside images
+    lengths = data.train.lengths
     if lengths is None:
         return None
     usual = int(np.ceil(np.percentile(lengths.numpy(), 95)))

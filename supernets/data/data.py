@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,10 +11,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from supernets.data.account import DataSource
 from supernets.space.space import FULL, Architecture
-from supernets.tasks.task import Targets, Task
+from supernets.tasks.task import UNASKED, Targets, Task
 
 CPU = torch.device("cpu")
 SORTED_BATCHES = 16
@@ -52,35 +54,60 @@ class Batch:
         ]
 
 
-class Split(Protocol):
-    """One part of a data set."""
+class Split(ABC):
+    """One part of a data set. task: what is asked about its samples. labels: a target of each."""
+
+    task: Task
+    labels: Targets
 
     @property
-    def task(self) -> Task:
-        """What is asked about its samples."""
-
-    @property
-    def labels(self) -> Targets:
-        """The target of every sample."""
-
-    @property
+    @abstractmethod
     def augmented(self) -> bool:
         """Whether samples are changed at random each time they are drawn."""
 
+    @property
+    def lengths(self) -> Tensor | None:
+        """Tokens of each text `(n,)`; images alone have none."""
+        return None
+
     def __len__(self) -> int:
         """Number of samples."""
+        return len(self.labels)
 
+    @abstractmethod
     def part(self, rows: Tensor) -> Split:
         """These rows `(n,)` alone."""
 
+    @abstractmethod
     def seen_by(self, architecture: Architecture) -> Split:
         """The split as a sub-network sees it: images in its size, texts in its pieces.
 
         Ids of pieces stay the full network's; the sub-network's `adapt_inputs` renumbers them.
         """
 
+    @abstractmethod
     def rewritten(self, batch: Batch, architecture: Architecture) -> Batch:
         """A batch of this split with texts in a sub-network's pieces; images as they are."""
+
+    @abstractmethod
+    def inputs_of(
+        self, rows: Tensor, generator: torch.Generator | None, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Inputs of these samples `(B,)`, with a generator changed as training samples are.
+
+        device: where images are changed; inputs need not lie there yet.
+        """
+
+    def batch(
+        self, rows: Tensor, generator: torch.Generator | None = None, device: torch.device = CPU
+    ) -> Batch:
+        """These samples `(B,)` on a device, see `inputs_of`; targets are padded to the longest."""
+        if isinstance(self.labels, Tensor):
+            labels = self.labels[rows]
+        else:
+            given = [self.labels[row] for row in rows.tolist()]
+            labels = pad_sequence(given, batch_first=True, padding_value=UNASKED)
+        return Batch(self.inputs_of(rows, generator, device), labels, rows).to(device)
 
     def batches(
         self,
@@ -95,8 +122,10 @@ class Split(Protocol):
 
         With a generator they are shuffled and, if `augment` and the split is for training, changed
         at random: the same way for the same generator state whatever `start` and `device` are.
-        Without one they come in order and unchanged.
+        Without one they come in order and unchanged. Shuffled texts of like length come together.
         """
+        for rows, own in batch_indices(len(self), batch_size, generator, start, self.lengths):
+            yield self.batch(rows, own if augment else None, device)
 
 
 class Preprocessor(Protocol):

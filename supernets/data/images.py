@@ -6,7 +6,7 @@ B batch, C channels, H height, W width
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from supernets.data.data import CPU, Batch, batch_indices
+from supernets.data.data import Batch, Split
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.data.text import TextPreprocessor, TextSplit
 from supernets.settings import Kind
@@ -41,7 +41,7 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
-class ImageSplit:
+class ImageSplit(Split):
     """Images as bytes with labels `(n,)`, and the pictures they were made from."""
 
     pixels: Pixels
@@ -86,32 +86,14 @@ class ImageSplit:
         """Whether there is an augmentation."""
         return self.augmentation is not None
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        generator: torch.Generator | None = None,
-        augment: bool = True,
-        start: int = 0,
-        device: torch.device = CPU,
-    ) -> Iterator[Batch]:
-        """Yield batches, see `Split`; images are sent as bytes and changed on the device."""
-        for rows, own in batch_indices(len(self), batch_size, generator, start):
-            pixels = self.pixels_of(rows, own if augment else None, device)
-            yield Batch({"pixel_values": pixels}, self.labels[rows], rows).to(device)
-
-    def pixels_of(
+    def inputs_of(
         self, rows: Tensor, generator: torch.Generator | None, device: torch.device
-    ) -> Tensor:
-        """Some images `(B, C, H, W)`, with a generator changed as the augmentation does it."""
+    ) -> dict[str, Tensor]:
+        """Pixels `(B, C, H, W)`, sent as bytes and changed on the device."""
         pixels = self.preprocessor.normalise(self.pixels[rows].to(device))
-        if generator is None or self.augmentation is None:
-            return pixels
-        return self.augmentation(pixels, generator)
+        if generator is not None and self.augmentation is not None:
+            pixels = self.augmentation(pixels, generator)
+        return {"pixel_values": pixels}
 
 
 @dataclass(frozen=True)
@@ -193,7 +175,7 @@ class ImageTextPreprocessor:
 
 
 @dataclass(frozen=True)
-class ImageTextSplit:
+class ImageTextSplit(Split):
     """Texts with targets, and the images that each is about, row by row.
 
     closing: how many tokens end every text, whatever its length.
@@ -204,12 +186,12 @@ class ImageTextSplit:
     closing: int = 1
 
     @property
-    def task(self) -> Task:
+    def task(self) -> Task:  # type: ignore[override] # as read-only as the others' frozen fields
         """What is asked about the samples."""
         return self.texts.task
 
     @property
-    def labels(self) -> Targets:
+    def labels(self) -> Targets:  # type: ignore[override] # the same
         """The target of every sample."""
         return self.texts.labels
 
@@ -222,10 +204,6 @@ class ImageTextSplit:
     def augmented(self) -> bool:
         """Whether samples are changed at random."""
         return self.texts.augmented or any(split.augmented for split in self.images)
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.texts)
 
     def part(self, rows: Tensor) -> ImageTextSplit:
         """These samples alone."""
@@ -261,21 +239,13 @@ class ImageTextSplit:
         moved = (counts > length) & (places >= length - self.closing)
         return rows.gather(1, torch.where(moved, places + counts - length, places))
 
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        generator: torch.Generator | None = None,
-        augment: bool = True,
-        start: int = 0,
-        device: torch.device = CPU,
-    ) -> Iterator[Batch]:
-        """Yield batches, see `Split`; shuffled ones have texts of like length."""
-        for rows, own in batch_indices(len(self), batch_size, generator, start, self.lengths):
-            changed = own if augment else None
-            pixels = [split.pixels_of(rows, changed, device) for split in self.images]
-            inputs = {
-                "pixel_values": torch.stack(pixels, dim=1) if pixels[1:] else pixels[0],
-                **self.texts.inputs_of(rows, changed),
-            }
-            yield Batch(inputs, self.texts.labels_of(rows), rows).to(device)
+    def inputs_of(
+        self, rows: Tensor, generator: torch.Generator | None, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Pixels `(B, C, H, W)`, of two images `(B, 2, C, H, W)`, and those of the texts."""
+        given = [split.inputs_of(rows, generator, device) for split in self.images]
+        pixels = [inputs["pixel_values"] for inputs in given]
+        return {
+            "pixel_values": torch.stack(pixels, dim=1) if pixels[1:] else pixels[0],
+            **self.texts.inputs_of(rows, generator, device),
+        }

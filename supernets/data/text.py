@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from supernets.data.data import CPU, Batch, batch_indices
+from supernets.data.data import Batch, Split
 from supernets.data.taught import Taught
 from supernets.data.vocabulary.pieces import Ids, Pieces
 from supernets.settings import DataSettings
@@ -217,7 +216,7 @@ class Writing:
 
 
 @dataclass(frozen=True)
-class TextSplit:
+class TextSplit(Split):
     """Encoded texts `(2, T)` with targets, of tagged words one `(T,)` a text.
 
     inputs: those that the network takes. writing: the raw texts, where they are known; these are
@@ -260,10 +259,6 @@ class TextSplit:
         """Tokens of each text `(n,)`."""
         return torch.tensor([text.shape[1] for text in self.texts])
 
-    def __len__(self) -> int:
-        """Number of texts."""
-        return len(self.labels)
-
     def part(self, rows: Tensor) -> TextSplit:
         """These texts alone."""
         places = rows.tolist()
@@ -301,39 +296,16 @@ class TextSplit:
     def rewritten(self, batch: Batch, architecture: Architecture) -> Batch:
         """The same texts in the sub-network's pieces."""
         seen = self.seen_by(architecture)
-        return batch if seen is self else seen.batch(batch.rows.cpu()).to(batch.labels.device)
+        return batch if seen is self else seen.batch(batch.rows.cpu(), device=batch.labels.device)
 
-    def batch(self, rows: Tensor) -> Batch:
-        """These texts `(B,)`, padded to the longest."""
-        return Batch(self.inputs_of(rows, None), self.labels_of(rows), rows)
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        generator: torch.Generator | None = None,
-        augment: bool = True,
-        start: int = 0,
-        device: torch.device = CPU,
-    ) -> Iterator[Batch]:
-        """Yield batches padded to their longest text, see `Split`; shuffled ones of like length."""
-        for rows, own in batch_indices(len(self), batch_size, generator, start, self.lengths):
-            inputs = self.inputs_of(rows, own if augment else None)
-            yield Batch(inputs, self.labels_of(rows), rows).to(device)
-
-    def inputs_of(self, rows: Tensor, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """Some texts as inputs `(B, longest)`, with a generator changed as the noise does it."""
+    def inputs_of(
+        self, rows: Tensor, generator: torch.Generator | None, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Ids and what goes with them, `(B, longest)`, on the CPU."""
         inputs = pad([self.texts[row] for row in rows.tolist()], self.pad_id, self.inputs)
         if generator is not None and self.noise is not None:
             inputs["input_ids"] = self.noise(inputs["input_ids"], generator)
         return inputs
-
-    def labels_of(self, rows: Tensor) -> Tensor:
-        """The targets of some texts."""
-        if isinstance(self.labels, Tensor):
-            return self.labels[rows]
-        given = [self.labels[row] for row in rows.tolist()]
-        return pad_sequence(given, batch_first=True, padding_value=UNASKED)
 
 
 def pad(texts: Sequence[Tensor], pad_id: int, names: Iterable[str]) -> dict[str, Tensor]:

@@ -50,32 +50,30 @@ class ImageSplit(Split):
     pictures: Pictures
     augmentation: Augmentation | None = None
     task: Task = CLASSIFICATION
-    _resized: dict[int, ImageSplit] = field(default_factory=dict, repr=False)
+    _resized: dict[int, ImageSplit] = field(default_factory=dict, init=False, repr=False)
 
     def part(self, rows: Tensor) -> ImageSplit:
         """These images alone."""
         pixels, pictures = PixelsOf(self.pixels, rows), PicturesOf(self, rows)
         labels = self.labels[rows]
-        return replace(self, pixels=pixels, labels=labels, pictures=pictures, _resized={})
+        return replace(self, pixels=pixels, labels=labels, pictures=pictures)
 
-    def resized_to(self, image_size: int | None) -> ImageSplit:
+    def resized_to(self, image_size: int) -> ImageSplit:
         """The same images prepared for another size, as an exported model's client does it.
 
         Resizing the prepared images again would give other pixels.
         """
-        if image_size in (None, self.preprocessor.image_size):
+        if image_size == self.preprocessor.image_size:
             return self
         if image_size not in self._resized:
             preprocessor = self.preprocessor.resized_to(image_size)
             pixels = self.pictures.prepared(preprocessor)
-            self._resized[image_size] = replace(
-                self, pixels=pixels, preprocessor=preprocessor, _resized={}
-            )
+            self._resized[image_size] = replace(self, pixels=pixels, preprocessor=preprocessor)
         return self._resized[image_size]
 
     def seen_by(self, architecture: Architecture) -> ImageSplit:
         """The images in the size that the sub-network takes."""
-        return self.resized_to(size_in(architecture, RESOLUTION, 0) or None)
+        return self.resized_to(size_in(architecture, RESOLUTION, self.preprocessor.image_size))
 
     def rewritten(self, batch: Batch, architecture: Architecture) -> Batch:
         """Images as they are: what was changed at random stays changed."""

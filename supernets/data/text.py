@@ -231,7 +231,7 @@ class TextSplit(Split):
     task: Task = CLASSIFICATION
     writing: Writing | None = None
     rows: Tensor | None = None
-    _seen: dict[int, TextSplit] = field(default_factory=dict, repr=False)
+    _seen: dict[int, TextSplit] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def augmented(self) -> bool:
@@ -248,7 +248,7 @@ class TextSplit(Split):
             special,
             self._common(special),
         )
-        return replace(self, noise=noise, _seen={})
+        return replace(self, noise=noise)
 
     def _common(self, special: Tensor) -> Tensor:
         ids = torch.cat([text[0] for text in self.texts])
@@ -270,7 +270,7 @@ class TextSplit(Split):
             labels = given[rows] if isinstance(given, Tensor) else [given[row] for row in places]
         own = rows if self.rows is None else self.rows[rows]
         texts = [self.texts[row] for row in places]
-        return replace(self, texts=texts, labels=labels, rows=own, _seen={})
+        return replace(self, texts=texts, labels=labels, rows=own)
 
     def seen_by(self, architecture: Architecture) -> TextSplit:
         """The texts in the sub-network's pieces; targets of words lie at other tokens then."""
@@ -287,11 +287,10 @@ class TextSplit(Split):
             places = self.rows.tolist()
             texts, targets = [texts[row] for row in places], [targets[row] for row in places]
         own = self.labels if self.task.once_per_sample else targets
-        split = replace(self, texts=texts, labels=own, writing=None, _seen={})
+        split = replace(self, texts=texts, labels=own, writing=None)
         if self.noise is None:
             return split
-        noise = replace(self.noise, common=split._common(self.noise.special))
-        return replace(split, noise=noise)
+        return replace(split, noise=replace(self.noise, common=split._common(self.noise.special)))
 
     def rewritten(self, batch: Batch, architecture: Architecture) -> Batch:
         """The same texts in the sub-network's pieces."""

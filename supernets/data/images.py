@@ -19,7 +19,7 @@ from supernets.data.data import Batch, Split
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.data.text import TextPreprocessor, TextSplit
 from supernets.settings import Kind
-from supernets.space.space import FULL, RESOLUTION, Architecture, size_in
+from supernets.space.space import FULL, RESOLUTION, TEXT_LENGTH, Architecture, size_in
 from supernets.tasks.classification import CLASSIFICATION
 from supernets.tasks.task import Targets, Task
 
@@ -142,10 +142,6 @@ class RandomAffine:
         theta = torch.stack(rows, dim=1).view(-1, 2, 3)
         grid = F.affine_grid(theta, list(pixels_BCHW.shape), align_corners=False)
         return F.grid_sample(pixels_BCHW, grid, padding_mode="border", align_corners=False)
-
-
-TEXT_LENGTH = "text_length"
-"""The gene that says how many tokens of a text a sub-network reads."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ Architecture = Mapping[str, Choice]
 """Gene name -> value of everything but the precisions; a gene left out is at the full network's."""
 FULL: Architecture = {}
 """The full network's."""
-RESOLUTION, VOCABULARY = "resolution", "vocabulary"
-"""Genes that say in what form samples are taken: pixels of images, pieces of texts."""
+RESOLUTION, VOCABULARY, TEXT_LENGTH = "resolution", "vocabulary", "text_length"
+"""Genes that say in what form samples are taken: pixels of images, pieces and tokens of texts."""
 GeneKind = Literal["size", "choice", "precision"]
 Genomes = NDArray[np.int64]
 PRECISION_SUFFIX = ".precision"

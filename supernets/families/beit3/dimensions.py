@@ -10,7 +10,7 @@ from supernets.families.beit3.config import Beit3Config
 from supernets.families.image_dimensions import EMBED_DIM, RESOLUTION
 from supernets.families.transformer_dimensions import TRANSFORMER_DIMENSIONS
 from supernets.space.dimensions import SizeDimension, Values
-from supernets.space.space import Architecture, size_in
+from supernets.space.space import TEXT_LENGTH, Architecture, size_in
 
 
 def _width(config: Beit3Config) -> dict[str, int]:
@@ -38,9 +38,13 @@ class TextLength(SizeDimension):
 
 
 FEWEST_TOKENS = 4
-TEXT_LENGTH = TextLength(
-    "text_length",
-    "Most tokens of a text, cut at its end; null: fixed.",
-    lambda config: {} if config.asks == "image" else {"text_length": config.max_positions},
+DIMENSIONS = (
+    RESOLUTION,
+    TextLength(
+        TEXT_LENGTH,
+        "Most tokens of a text, cut at its end; null: fixed.",
+        lambda config: {} if config.asks == "image" else {TEXT_LENGTH: config.max_positions},
+    ),
+    replace(EMBED_DIM, places=_width),
+    *TRANSFORMER_DIMENSIONS,
 )
-DIMENSIONS = (RESOLUTION, TEXT_LENGTH, replace(EMBED_DIM, places=_width), *TRANSFORMER_DIMENSIONS)

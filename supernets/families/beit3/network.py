@@ -23,7 +23,7 @@ from supernets.layers.attention import neuron_units
 from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.elastic import ElasticEmbedding, ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
-from supernets.space.space import Architecture, Genomes, SearchSpace
+from supernets.space.space import TEXT_LENGTH, Architecture, Genomes, SearchSpace
 
 Reader = Pooler | JointReader
 
@@ -234,7 +234,7 @@ class MultiwaySuperNetwork(ImageSuperNetwork, Multiway):
         images = once * (2 if config.asks == "pair" else 1)
         patches = (values.sizes("resolution", config.image_size) // config.patch_size) ** 2
         texts = once * (sequence_length or min(DEFAULT_TOKENS, config.max_positions))
-        texts = np.minimum(texts, values.sizes("text_length", config.max_positions))
+        texts = np.minimum(texts, values.sizes(TEXT_LENGTH, config.max_positions))
         tokens = {"image": patches + config.prefix, "text": texts}
         extents, macs, others, unused = self._block_costs(values, tokens, images)
         outside = {"patch_embed": patches * images}

@@ -24,11 +24,10 @@ from supernets.data.text import (
     TextSplit,
     Writing,
     longest,
-    read_tokenizer,
     refuse_unknown_ids,
-    train_tokenizer,
 )
 from supernets.data.vocabulary.pieces import Ids
+from supernets.data.vocabulary.tokenizer import read_tokenizer, train_tokenizer
 from supernets.families.sizes import ImageSizes, TextSizes
 from supernets.model_settings import ModelSettings
 from supernets.open_images import SPLITS, load_images

@@ -19,13 +19,8 @@ from supernets.data.hf_datasets import Table, Tables, open_tables
 from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
 from supernets.data.images import ImageSplit, ImageTextPreprocessor, ImageTextSplit, RandomAffine
 from supernets.data.targets.targets import tensors
-from supernets.data.text import (
-    TextPreprocessor,
-    TextSplit,
-    longest,
-    refuse_unknown_ids,
-    train_tokenizer,
-)
+from supernets.data.text import TextPreprocessor, TextSplit, longest, refuse_unknown_ids
+from supernets.data.vocabulary.tokenizer import train_tokenizer
 from supernets.families.sizes import ImageSizes
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint

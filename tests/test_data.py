@@ -32,8 +32,8 @@ from supernets.data.text import (
     TextPreprocessor,
     TextSplit,
     pad,
-    train_tokenizer,
 )
+from supernets.data.vocabulary.tokenizer import train_tokenizer
 from supernets.families.bert.config import BertConfig
 from supernets.families.vit.config import VitConfig
 from supernets.model_settings import ModelSettings
@@ -405,7 +405,7 @@ def test_data_of_the_other_kind_is_refused() -> None:
 def test_a_vocabulary_is_learned_alike_in_every_process() -> None:
     """Continuing a run learns it again: other ids would change what the network reads."""
     code = (
-        "from supernets.data.text import train_tokenizer\n"
+        "from supernets.data.vocabulary.tokenizer import train_tokenizer\n"
         "texts = [f'{a}handshake {b}executor {a * b}' for a in range(40) for b in range(9)]\n"
         "vocabulary = train_tokenizer(texts, 120, ['input_ids']).get_vocab()\n"
         "print(sorted(vocabulary.items(), key=lambda item: item[1]))\n"

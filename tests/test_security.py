@@ -38,7 +38,8 @@ from nas.run.progress import rich_reporter
 from nas.run.run_folder import RunFolder, RunFolderError, write_json
 from supernets.data.hf_datasets import open_tables
 from supernets.data.image_preprocessor import read_preprocessor
-from supernets.data.text import TextPreprocessor, read_tokenizer
+from supernets.data.text import TextPreprocessor
+from supernets.data.vocabulary.tokenizer import read_tokenizer
 from supernets.families.hugging_face import CheckpointError
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.settings import DataSettings

@@ -40,7 +40,7 @@ from nas.delivery.requests import preparation
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.evaluation.score_meter import RuntimeScore
 from supernets.data.data import calibration_batches
-from supernets.data.text import train_tokenizer
+from supernets.data.vocabulary.tokenizer import train_tokenizer
 from supernets.load import load_data, load_supernet, order_pieces
 from supernets.metrics.classes import ACCURACY
 from supernets.model_settings import ModelSettings

@@ -50,7 +50,8 @@ from nas.run.run_folder import RunFolder
 from nas.run.saved_experiment import read_experiment
 from nas.run_session import RunSession
 from supernets.data.data import Batch, calibration_batches
-from supernets.data.text import TextPreprocessor, train_tokenizer
+from supernets.data.text import TextPreprocessor
+from supernets.data.vocabulary.tokenizer import train_tokenizer
 from supernets.families.bert.config import BertConfig as OurBert
 from supernets.load import load_data, load_supernet
 from supernets.metrics.registry import QUALITIES

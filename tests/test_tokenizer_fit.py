@@ -9,7 +9,8 @@ import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
 from supernets.data.data import TaskData
-from supernets.data.text import TextPreprocessor, TextSplit, train_tokenizer
+from supernets.data.text import TextPreprocessor, TextSplit
+from supernets.data.vocabulary.tokenizer import train_tokenizer
 from supernets.families.bert.config import BertConfig as BertSizes
 from supernets.model_settings import ModelSettings
 from supernets.open_data import load_data

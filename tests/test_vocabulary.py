@@ -19,9 +19,10 @@ from benchmarks import word_table
 from hardware.formats.scheme import QuantScheme
 from supernets.data.account import DataAccount
 from supernets.data.data import TaskData
-from supernets.data.text import UNKNOWN, TextPreprocessor, TextSplit, train_tokenizer
+from supernets.data.text import TextPreprocessor, TextSplit
 from supernets.data.vocabulary.cost import other_texts, vocabularies
 from supernets.data.vocabulary.pieces import Pieces
+from supernets.data.vocabulary.tokenizer import UNKNOWN, train_tokenizer
 from supernets.data.vocabulary.written import told
 from supernets.families.bert.config import BertConfig
 from supernets.load import load_data, load_supernet, order_pieces

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, XLMRobertaTokenizer
 
-from supernets.data.text import read_tokenizer
+from supernets.data.vocabulary.tokenizer import read_tokenizer
 from supernets.families.hugging_face import CheckpointError
 
 FILES = ("sentencepiece.bpe.model", "spm.model", "beit3.spm")

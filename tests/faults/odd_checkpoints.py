@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from supernets.data.image_preprocessor import ImagePreprocessor
-from supernets.data.text import train_tokenizer
+from supernets.data.vocabulary.tokenizer import train_tokenizer
 from tests.family_models import MODELS, config_of, make
 
 Draw = Callable[..., Any]

@@ -150,9 +150,8 @@ def _with_texts(
     encoded = texts.encode(rows.texts)
     labels, pad = rows.images[0].labels, texts.tokenizer.pad_token_id
     split = TextSplit(encoded, labels, pad, TEXT_INPUTS, task=asked)
-    cut = texts.count_cut(encoded, rows.texts)
-    closing = texts.closing
-    return ImageTextSplit(rows.images, split, closing), rows.source(cut)
+    source = rows.source(texts.count_cut(encoded, rows.texts))
+    return ImageTextSplit(rows.images, split, texts.closing), source
 
 
 def _text_preprocessor(

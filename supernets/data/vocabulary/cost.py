@@ -28,15 +28,14 @@ def vocabularies(data: TaskData, wanted: Sequence[float | str], own: str) -> Voc
     if not isinstance(split, TextSplit) or not isinstance(preprocessor, TextPreprocessor):
         return {}
     assert preprocessor.uses is not None
-    rows = len(preprocessor.uses)
+    rows, most = len(preprocessor.uses), preprocessor.max_length
     found = {}
     for size in sorted({rows, *(size_of(each, rows, 1) for each in wanted)}):
         seen, known = preprocessor.seen_by({VOCABULARY: size}), split.seen_by({VOCABULARY: size})
-        first = preprocessor.tokenizer.unk_token_id, preprocessor.max_length
-        then = seen.tokenizer.unk_token_id, seen.max_length
-        found[str(size)] = {
-            KNOWN: Written.of(known.texts, *first),  # by the ids of the whole vocabulary
-            OTHERS: Written.of(seen.encode(other_texts(own)), *then),
+        others = seen.encode(other_texts(own))
+        found[str(size)] = {  # what is known is in the ids of the whole vocabulary
+            KNOWN: Written.of(known.texts, preprocessor.tokenizer.unk_token_id, most),
+            OTHERS: Written.of(others, seen.tokenizer.unk_token_id, most),
         }
     return found
 

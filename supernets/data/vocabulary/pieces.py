@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -137,8 +137,7 @@ def _in_processor(processor: dict[str, Any] | None) -> Iterator[tuple[Any, Any]]
         return
     for inner in processor.get("processors", ()):
         yield from _in_processor(inner)
-    given: Sequence[str] = ("sep", "cls")
-    for name in given:
+    for name in ("sep", "cls"):
         if name in processor:
             yield processor[name], 1
     for token in (processor.get("special_tokens") or {}).values():

@@ -240,6 +240,7 @@ def test_pieces_are_numbered_as_xlm_roberta_numbers_them(tmp_path: Path) -> None
         (b"<html>", "is no SentencePiece model of XLM-RoBERTa's kind"),
         (sentencepiece_model({"a": -1.0})[:-3], "it ends early"),
         (b"", "its first pieces are not <unk>, <s>, </s>"),
+        (field(1, 2, field(1, 0, b"\x05")), "a piece's text or score is a number of another kind"),
         (None, r"has no tokenizer, which texts need; put its tokenizer.json there, or its"),
     ],
 )

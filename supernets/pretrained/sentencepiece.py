@@ -58,8 +58,8 @@ def read_pieces(content: bytes) -> tuple[list[tuple[str, float]], bytes]:
         if number == 1 and isinstance(value, bytes):
             parts = dict(_fields(value))
             text, score = parts.get(1, b""), parts.get(2, b"\0" * 4)
-            assert isinstance(text, bytes)
-            assert isinstance(score, bytes)
+            if not (isinstance(text, bytes) and isinstance(score, bytes)):
+                raise ValueError("a piece's text or score is a number of another kind")
             pieces.append((text.decode(), float(struct.unpack("<f", score)[0])))
         elif number == 3 and isinstance(value, bytes):
             found = dict(_fields(value)).get(2, b"")

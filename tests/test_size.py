@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hardware.formats.registry import ordered
 from hardware.formats.scheme import QuantScheme
 from hardware.graph.static_activations import Ranges
+from hardware.writing import size
 from hardware.writing.materialize import materialize
 from hardware.writing.size import SizeModel
 from tests.sample_networks import random_policy, random_vit, vit
@@ -51,3 +53,19 @@ def test_predicted_bytes_equal_the_written_ones(scheme: QuantScheme) -> None:
     out, inputs, formats = np.moveaxis(np.array(table), -1, 0)
     predicted = SizeModel(template, scheme).file_bytes(names, out, inputs, formats)
     assert np.array_equal(predicted, written)
+
+
+def test_a_graph_is_weighed_once_for_all_generations(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, template = vit()
+    sizes = SizeModel(template, QuantScheme())
+    names = [layer.name for layer in network.layers]
+    out, inputs = (np.array([[layer.shape[i] for layer in network.layers]] * 2) for i in (0, 1))
+
+    def counted(formats: int) -> NDArray[np.int64]:
+        return sizes.file_bytes(names, out, inputs, np.full_like(out, formats))
+
+    first = counted(0)
+    for name in ("assemble", "_node_bytes"):
+        monkeypatch.setattr(size, name, None)
+    assert np.array_equal(counted(0), first)
+    assert not np.array_equal(counted(1), first)

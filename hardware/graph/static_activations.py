@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 import numpy as np
 import onnx
@@ -61,7 +62,24 @@ class Plan:
         return {self.source.get(value, value) for value in rounded}
 
 
-def plan(nodes: Iterable[onnx.NodeProto], low: Mapping[str, Mask]) -> Plan:
+class Step(NamedTuple):
+    """What `plan` reads of a node, for who plans often: reading a `NodeProto` takes long."""
+
+    name: str
+    op_type: str
+    input: tuple[str, ...]
+    output: tuple[str, ...]
+
+    @classmethod
+    def of(cls, node: onnx.NodeProto) -> Self:
+        """Of a template's node."""
+        return cls(node.name, node.op_type, tuple(node.input), tuple(node.output))
+
+
+Node = onnx.NodeProto | Step
+
+
+def plan(nodes: Iterable[Node], low: Mapping[str, Mask]) -> Plan:
     """Follow the nodes in order; `low` tells by node name which layers are statically quantized.
 
     A convolution's INT8 kernel writes INT8, after the ReLU (or ReLU6) that follows it; sums and
@@ -88,15 +106,15 @@ def plan(nodes: Iterable[onnx.NodeProto], low: Mapping[str, Mask]) -> Plan:
     return found
 
 
-def _users(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
-    users: dict[str, list[onnx.NodeProto]] = {}
+def _users(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+    users: dict[str, list[Node]] = {}
     for node in nodes:
         for name in node.input:
             users.setdefault(name, []).append(node)
     return users
 
 
-def _end(node: onnx.NodeProto, users: Mapping[str, list[onnx.NodeProto]]) -> str:
+def _end(node: Node, users: Mapping[str, list[Node]]) -> str:
     """The node's value, or that of the ReLU or ReLU6 which alone reads it and joins its kernel."""
     readers = users.get(node.output[0], [])
     if len(readers) == 1 and readers[0].op_type in ("Relu", "Clip"):

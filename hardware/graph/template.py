@@ -209,7 +209,9 @@ class Template:
         """The template of a network that never had these droppable modules."""
         gone = dict.fromkeys(paths, DROPPED)
         left = {path: a for path, a in self.alternatives.items() if not _is_cut(path, gone)}
-        return replace(self, model=self._with_nodes(self.without(paths)), alternatives=left)
+        found = replace(self, model=self._with_nodes(self.without(paths)), alternatives=left)
+        found._lowered[()] = list(found.model.graph.node)  # narrowed and lowered already
+        return found
 
     def _with_nodes(self, nodes: Iterable[onnx.NodeProto]) -> onnx.ModelProto:
         model = onnx.ModelProto()

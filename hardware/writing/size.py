@@ -6,8 +6,10 @@ writer that counts protobuf bytes. Prediction and file therefore cannot drift ap
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property, reduce
+from operator import and_, or_
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +23,9 @@ from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import ShapeMemo, no_floats
 from hardware.graph.first_tokens import scope
 from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter
-from hardware.graph.layer import Layer
+from hardware.graph.layer import Layer, LayerKind
 from hardware.graph.lowering import drop_name
-from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, plan
+from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, Step, plan
 from hardware.graph.template import Template, within
 from hardware.writing.materialize import assemble, can_be_static, with_groups
 
@@ -42,6 +44,8 @@ class LayerSize(NamedTuple):
     shared_bytes: dict[str, int]
 
 
+Condition = tuple[tuple[str, tuple[str, ...]], ...]
+"""Modules, each with the choices of which one has to be made."""
 LayerSizes = dict[tuple[str | int | Format, ...], LayerSize]
 """Name, inputs, sizes and format of a layer -> what it adds to the file."""
 
@@ -160,12 +164,11 @@ class _Shortened:
 
     def _rounding(self, layers: Sequence[str], formats: Counts) -> Iterator[tuple[str, Mask, int]]:
         """What calibrated activations add: (name, where it is written, bytes)."""
-        nodes, low = self._template.model.graph.node, dict[str, Mask]()
+        nodes, low = self._flow, dict[str, Mask]()
         for column, name in enumerate(layers):
             layer, node = self.layers[name]
-            if can_be_static(layer.kind, self._scheme):
-                static = [entry.is_static(layer.kind, self._scheme) for entry in ordered()]
-                low[node.name] = np.array(static)[formats[:, column]]
+            if layer.kind in self._static:
+                low[node.name] = self._static[layer.kind][formats[:, column]]
         found = plan(nodes, low)
         integers_only = {n.input[0] for n in nodes if n.op_type == "Linear"} - found.whole.keys()
         if self._scheme.linear == "qdq":
@@ -173,18 +176,30 @@ class _Shortened:
         no = np.bool_(False)
         for value in {**found.whole, **found.edge}:
             mask = np.asarray(found.whole.get(value, no) | found.edge.get(value, no))
-            counter = _ByteCounter(NO_LAYER)
-            activations = StaticActivations(counter, found, _AnyRange({}))
-            activations.quantized(value)
-            if value not in integers_only:
-                activations.rounded(value)
-            yield f"{value}/static", mask, counter.own_bytes
-            for name, count in counter.shared_bytes.items():
+            source = found.source.get(value, value)
+            size = _rounding_size(value, source, value not in integers_only)
+            yield f"{value}/static", mask, size.own_bytes
+            for name, count in size.shared_bytes.items():
                 yield name, mask, count
-        for node in nodes:
-            for name in set(node.input) & found.whole.keys():
-                renamed = found.whole[name] & ~low.get(node.name, np.bool_(False))
-                yield f"{node.name} reads {name}", np.asarray(renamed), len(ROUNDED)
+        for step in nodes:
+            for name in set(step.input) & found.whole.keys():
+                renamed = found.whole[name] & ~low.get(step.name, np.bool_(False))
+                yield f"{step.name} reads {name}", np.asarray(renamed), len(ROUNDED)
+
+    @cached_property
+    def _static(self) -> dict[LayerKind, Mask]:
+        """Kinds of layers that can have calibrated activations -> which formats have them."""
+        kinds = {layer.kind for layer, _ in self.layers.values()}
+        return {
+            kind: np.array([entry.is_static(kind, self._scheme) for entry in ordered()])
+            for kind in kinds
+            if can_be_static(kind, self._scheme)
+        }
+
+    @cached_property
+    def _flow(self) -> list[Step]:
+        """The nodes as far as rounding follows them."""
+        return [Step.of(node) for node in self._template.model.graph.node]
 
     @cached_property
     def layers(self) -> dict[str, tuple[Layer, onnx.NodeProto]]:
@@ -202,20 +217,35 @@ class _Shortened:
     def _other_bytes(self, samples: int, choices: Choices) -> Counts:
         """Nodes that are no layers, where their module is chosen, and what all nodes read besides
         layers' own parameters."""
-        empty = assemble(self._template, GraphWriter()).graph.ByteSize()
-        total = np.full(samples, empty, np.int64)
-        read: dict[str, Mask] = {}
-        for node in self._template.model.graph.node:
-            is_layer = node.name in self._template.layer_of
-            names = self._template.operands(node) if is_layer else node.input
-            mask = np.ones(samples, bool) & self._chosen(node, choices)
-            if not is_layer:
-                total[mask] += _node_bytes(node)
-            for name in names:
-                read[name] = read.get(name, np.zeros_like(mask)) | mask
-        for name, mask in read.items():
-            total[mask] += self._tensor_bytes(name)
+        taken = {
+            path: choices.get(path, np.array(own)) for path, own in self._template.open.items()
+        }
+        total = np.zeros(samples, np.int64)
+
+        def holds(condition: Condition) -> Mask | np.bool_:
+            found = (np.isin(taken[path], among) for path, among in condition)
+            return reduce(and_, found, np.bool_(True))
+
+        for conditions, count in self._others.items():
+            total += count * reduce(or_, map(holds, conditions))
         return total
+
+    @cached_property
+    def _others(self) -> Counter[frozenset[Condition]]:
+        """Conditions of which one has to hold -> bytes that are written then."""
+        empty = assemble(self._template, GraphWriter()).graph.ByteSize()
+        found = Counter({frozenset[Condition]({()}): empty})
+        readers: dict[str, set[Condition]] = {}
+        for node in self._template.model.graph.node:
+            condition = self._condition(node)
+            is_layer = node.name in self._template.layer_of
+            if not is_layer:
+                found[frozenset({condition})] += _node_bytes(node)
+            for name in self._template.operands(node) if is_layer else node.input:
+                readers.setdefault(name, set()).add(condition)
+        for name, conditions in readers.items():
+            found[frozenset(conditions)] += self._tensor_bytes(name)
+        return found
 
     def _tensor_bytes(self, name: str) -> int:
         """What a parameter or constant adds, nothing for an activation."""
@@ -226,19 +256,25 @@ class _Shortened:
         constant = self._template.initializers.get(name)
         return 0 if constant is None else _field(constant.ByteSize())
 
-    def _chosen(self, node: onnx.NodeProto, choices: Choices) -> Mask | np.bool_:
-        """Where the alternatives are chosen that a node is in."""
-        mask: Mask | np.bool_ = np.bool_(True)
-        for path, own in self._template.open.items():
-            if within(scope(node), path):
-                names = choices.get(path, np.array(own))
-                found = [
-                    name
-                    for name in self._template.alternatives[path]
-                    if within(scope(node), f"{path}.{name}")
-                ]
-                mask = mask & np.isin(names, found)
-        return mask
+    def _condition(self, node: onnx.NodeProto) -> Condition:
+        """What has to be chosen for a node to be there."""
+        around = [path for path in self._template.open if within(scope(node), path)]
+        names = {path: self._template.alternatives[path] for path in around}
+        return tuple(
+            (path, tuple(name for name in names[path] if within(scope(node), f"{path}.{name}")))
+            for path in around
+        )
+
+
+@cache
+def _rounding_size(value: str, source: str, for_floats: bool) -> LayerSize:
+    """What rounding a value to a calibrated range adds, for those who read it as floats too."""
+    counter = _ByteCounter(NO_LAYER)
+    activations = StaticActivations(counter, Plan(source={value: source}), _AnyRange({}))
+    activations.quantized(value)
+    if for_floats:
+        activations.rounded(value)
+    return LayerSize(counter.own_bytes, counter.shared_bytes)
 
 
 def _node_bytes(node: onnx.NodeProto) -> int:

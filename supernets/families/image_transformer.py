@@ -20,7 +20,7 @@ from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedF
 from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
-from supernets.space.space import Genomes, SearchSpace
+from supernets.space.space import RESOLUTION, Genomes, SearchSpace
 
 
 class Block(nn.Module):
@@ -221,7 +221,7 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
 
     def free_axes(self, space: SearchSpace) -> dict[str, dict[int, str]]:
         """Height and width, if the resolution is elastic."""
-        gene = "resolution" in space.column
+        gene = RESOLUTION in space.column
         return {"pixel_values": {2: "height", 3: "width"}} if gene else {}
 
     def example_inputs(
@@ -303,7 +303,7 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
         """Sizes, MACs and parameters of the sub-networks of `genomes` `(n, n_genes)`."""
         values, config = Values(space, genomes), self.config
         width = values.sizes("embed_dim", config.embed_dim)
-        patches = (values.sizes("resolution", config.image_size) // config.patch_size) ** 2
+        patches = (values.sizes(RESOLUTION, config.image_size) // config.patch_size) ** 2
         tokens = patches + config.prefix
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
         read = config.reads if config.pooling == "first" else tokens

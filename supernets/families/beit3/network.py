@@ -23,7 +23,7 @@ from supernets.layers.attention import neuron_units
 from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.elastic import ElasticEmbedding, ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
-from supernets.space.space import TEXT_LENGTH, Architecture, Genomes, SearchSpace
+from supernets.space.space import RESOLUTION, TEXT_LENGTH, Architecture, Genomes, SearchSpace
 
 Reader = Pooler | JointReader
 
@@ -148,7 +148,7 @@ class MultiwaySuperNetwork(ImageSuperNetwork, Multiway):
         """Height and width, if the resolution is elastic."""
         first = 3 if self.config.asks == "pair" else 2
         axes = {first: "height", first + 1: "width"}
-        return {"pixel_values": axes} if "resolution" in space.column else {}
+        return {"pixel_values": axes} if RESOLUTION in space.column else {}
 
     def example_inputs(
         self, batch_size: int = 2, sequence_length: int | None = None
@@ -232,7 +232,7 @@ class MultiwaySuperNetwork(ImageSuperNetwork, Multiway):
         once = np.ones(len(values), dtype=np.int64)
         always, width = once > 0, once * config.embed_dim
         images = once * (2 if config.asks == "pair" else 1)
-        patches = (values.sizes("resolution", config.image_size) // config.patch_size) ** 2
+        patches = (values.sizes(RESOLUTION, config.image_size) // config.patch_size) ** 2
         texts = once * (sequence_length or min(DEFAULT_TOKENS, config.max_positions))
         texts = np.minimum(texts, values.sizes(TEXT_LENGTH, config.max_positions))
         tokens = {"image": patches + config.prefix, "text": texts}

@@ -211,7 +211,10 @@ def _turns(node: onnx.NodeProto) -> bool:
 
 def _give_biases(nodes: Sequence[onnx.NodeProto], shapes: Mapping[str, Sequence[int]]) -> None:
     """Let normalizations without a bias add zeros: where several nodes read such a one, ONNX
-    Runtime up to 1.18 looks at the bias for the width, and aborts."""
+    Runtime up to 1.18 looks at the bias for the width, and aborts.
+
+    The zeros are as many as in the full network: no network narrows a normalization without a bias.
+    """
     for node in nodes:
         shape = shapes.get(node.input[1], ()) if node.op_type == "LayerNormalization" else ()
         if len(node.input) == 2 and len(shape) == 1:

@@ -25,7 +25,7 @@ from supernets.data.fingerprint import Hashes, hash_contents
 from supernets.data.hf_datasets import Table
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.data.images import PixelsOf
-from supernets.data.labels import Rows
+from supernets.data.targets.labels import Rows
 
 MEMORY_BYTES = 2 * 1024**3
 """Decoded splits up to this size are kept in memory."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supernets.data.fingerprint import Hashes, hash_contents
-from supernets.data.labels import NO_LABEL, Rows, number_labels
+from supernets.data.targets.labels import NO_LABEL, Rows, number_labels
 
 Values = NDArray[Any]
 """A target per row: class numbers `(n,)`, marks of labels `(n, labels)`, floats `(n,)`, or

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
-from supernets.data.labels import MOST_FRACTIONS
+from supernets.data.targets.labels import MOST_FRACTIONS
 from supernets.data.targets.lists import holds_words, is_list
 from supernets.data.targets.multi_label import read_labels
 from supernets.data.targets.numbers import number, read_numbers

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from supernets.families.beit3.config import Beit3Config
 from supernets.families.image_transformer import Block, ElasticPreNormBlock
 from supernets.families.transformer import ElasticBlock
-from supernets.layers.attention import ElasticAttention, ElasticFeedForward
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 
 
@@ -107,16 +106,6 @@ class ElasticMultiwayBlock(ElasticBlock, MultiwayBlock):
             yield "text", self.text
 
     @property
-    def attentions(self) -> list[ElasticAttention]:
-        """Those of the halves."""
-        return [way.attention for _, way in self.ways]
-
-    @property
-    def feed_forwards(self) -> list[ElasticFeedForward]:
-        """Those of the halves."""
-        return [way.mlp for _, way in self.ways]
-
-    @property
     def keys_and_values(self) -> list[ElasticLinear]:
         """Layers that have as many heads as the half with most of them."""
         layers = [_layer(way, name) for way in (self.image, self.text) for name in ("key", "value")]
@@ -130,7 +119,7 @@ class ElasticMultiwayBlock(ElasticBlock, MultiwayBlock):
 
     def share_heads(self) -> None:
         """Let keys and values have every head that queries of either half have."""
-        most = max(attention.query.active_out for attention in self.attentions)
+        most = max(way.attention.query.active_out for _, way in self.ways)
         for layer in self.keys_and_values:
             layer.active_out = most
 

@@ -129,13 +129,14 @@ def open_tables(
     scored = task == "embedding" and len(inputs) == 2
     targets = (read_scores if scored and labels else READERS[task])(found, labels)
     notes = list(targets.notes)
+    columns = inputs if about is None else (*inputs, about)
+    texts_in = inputs if kind == "text" else columns[len(inputs) :]
     whole = {}
     for name, given in targets.given.items():
         if name != "train" and len(given) and not given.any():
             unused[f"rows of the {name} split, which has no labels"] = len(given)
         else:
-            columns = inputs if about is None else (*inputs, about)
-            table = _complete(found[name], targets, columns, name, len(inputs) * (kind == "image"))
+            table = _complete(found[name], targets, columns, texts_in, name)
             whole[name] = replace(table, pictures=pictures.get(name))
     tables = _set_aside(whole, settings, notes, inputs[0])
     capped = {
@@ -260,11 +261,11 @@ def _splits(opened: Mapping[str, Dataset], settings: DataSettings) -> dict[str, 
 
 
 def _complete(
-    data: Dataset, targets: Targets, inputs: Sequence[str], split: str, images: int
+    data: Dataset, targets: Targets, inputs: Sequence[str], texts_in: Sequence[str], split: str
 ) -> Table:
     """The rows that have a label and a text. Raises ValueError for a column that is not there.
 
-    images: how many of the inputs, the first ones, are images.
+    texts_in: those of the input columns that hold texts, none of images alone.
     """
     for name in inputs:
         if name not in data.column_names:
@@ -274,12 +275,11 @@ def _complete(
             )
     table = Table(data, np.arange(len(data)), targets.values[split], len(data), {})
     table = table.kept(np.flatnonzero(targets.given[split]), "without a label")
-    inputs = inputs[images:]
-    if not inputs:
+    if not texts_in:
         return table
-    if is_list(data.features[inputs[0]]):
-        return _with_words(table, inputs[0], split)
-    columns = [texts(table.column(name), f"data.text_column: {name!r}") for name in inputs]
+    if is_list(data.features[texts_in[0]]):
+        return _with_words(table, texts_in[0], split)
+    columns = [texts(table.column(name), f"data.text_column: {name!r}") for name in texts_in]
     there = [None not in cells for cells in zip(*columns, strict=True)]
     return table.kept(np.flatnonzero(there), "without a text")
 

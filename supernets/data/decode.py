@@ -248,14 +248,14 @@ class DecodedFiles:
 class LoadedImages:
     """Images of one split that can be used.
 
-    kept: their positions among the table's rows `(n,)`. unreadable: how many of the others could
-    not be read, by reason.
+    kept: their positions among the table's rows `(n,)`. unreadable: position of each of the others,
+    and why it cannot be read.
     """
 
     pixels: Tensor | DecodedFiles | PixelsOf
     pictures: ImageFiles | SharedFiles
     kept: Rows
-    unreadable: Counter[str]
+    unreadable: Mapping[int, str]
 
     def part(self, positions: Rows) -> LoadedImages:
         """Those at these positions of the ones that can be used."""
@@ -273,7 +273,12 @@ class LoadedImages:
         index = torch.from_numpy(np.searchsorted(self.kept, places[rows]))
         assert isinstance(self.pictures, ImageFiles)
         pixels, pictures = PixelsOf(self.pixels, index), SharedFiles(self.pictures, index)
-        return LoadedImages(pixels, pictures, rows, self.unreadable)
+        reasons = {
+            row: self.unreadable[place]
+            for row, place in enumerate(places.tolist())
+            if place in self.unreadable
+        }
+        return LoadedImages(pixels, pictures, rows, reasons)
 
 
 def load_images(
@@ -301,12 +306,12 @@ def load_images(
     found = glanced(files, positions) if glance else decoded(files, preprocessor, positions)
     images: list[Tensor] = []
     kept: list[int] = []
-    unreadable: Counter[str] = Counter()
+    unreadable: dict[int, str] = {}
     for position, image in found:
         if isinstance(image, str) and not skip_broken:
             raise files.unreadable(position, image)
         if isinstance(image, str):
-            unreadable[image] += 1
+            unreadable[position] = image
             continue
         kept.append(position)
         images += [image] if keep and image is not None else []
@@ -321,9 +326,10 @@ def load_images(
     return LoadedImages(pixels, usable, good, unreadable)
 
 
-def in_words(unreadable: Counter[str]) -> str:
+def in_words(unreadable: Mapping[int, str]) -> str:
     """The reasons and how often each was met, the most frequent first."""
-    return "; ".join(f"{count} {reason}" for reason, count in unreadable.most_common())
+    counts = Counter(unreadable.values()).most_common()
+    return "; ".join(f"{count} {reason}" for reason, count in counts)
 
 
 def _undecoded(data: Dataset, column: str) -> Dataset:

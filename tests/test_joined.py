@@ -25,6 +25,9 @@ from supernets.settings import DataSettings, SpaceSettings
 
 MODEL = ModelSettings.from_scratch(VitConfig(image_size=8, patch_size=4, embed_dim=8, num_heads=2))
 
+IDS = range(1, 21)
+"""Of the training images."""
+
 
 def png(value: int) -> bytes:
     """A picture whose every value is `value`."""
@@ -92,6 +95,33 @@ def test_absent_images_and_idle_ones_are_counted_and_named(folder: Path) -> None
         "(image_id 1, image_id 1, image_id 2, ...)": 4,
         "images of the train split that no row names (image_id 30, image_id 31)": 2,
     }
+
+
+def test_rows_and_images_that_name_none_are_not_joined(folder: Path) -> None:
+    for kind, last in (("questions", 39), ("images", 0)):
+        path = folder / f"train-{kind}.parquet"
+        table = pq.read_table(path)
+        names = table["image_id"].to_pylist()
+        names[last] = None
+        pq.write_table(table.set_column(0, "image_id", pa.array(names, pa.int64())), path)
+    data = load(folder)
+    assert len(data.train.labels) == 38
+    assert data.source is not None
+    assert data.source.unused == {
+        "rows of the train split without image_id (row 40)": 1,
+        "images of the train split without image_id (row 1)": 1,
+        "rows of the train split whose image is absent (image_id 20)": 1,
+    }
+
+
+def test_rows_of_an_image_that_cannot_be_read_are_counted_each(folder: Path) -> None:
+    pictures = [{"bytes": png(name)[: 20 if name == 7 else None], "path": None} for name in IDS]
+    table = pa.table({"image_id": IDS, "image": pictures})
+    pq.write_table(table, folder / "train-images.parquet")
+    data = load(folder, skip_broken=True)
+    assert len(data.train.labels) == 38
+    (line,) = (line for line in data.source.account.lines() if "that cannot be read" in line)
+    assert "left out: 2 that cannot be read (2 " in line
 
 
 def test_ids_of_text_and_of_numbers_are_the_same(folder: Path) -> None:

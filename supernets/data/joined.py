@@ -29,8 +29,8 @@ def join_images(
 ) -> tuple[Dataset, Dataset]:
     """The rows of a split that have an image, and the images, which are not copied.
 
-    In the columns of images rows have places in the second table. Rows without an image, and
-    images without a row, count as unused.
+    In the columns of images rows have places in the second table. Rows without an image, images
+    without a row, and those of either that name none count as unused.
 
     tables: by file name, of rows and of images. Raises ValueError for a table without the column,
     two images of one name, or a split in which no row has an image.
@@ -39,8 +39,10 @@ def join_images(
         if key not in data.column_names:
             columns = ", ".join(data.column_names)
             raise ValueError(f"data.join_column: {name} has no column {key!r}; there are {columns}")
-    rows = _one_kind(tables, False, key, split)
-    images = _one_kind(tables, True, key, split)
+    rows = _named(_one_kind(tables, False, key, split), key, f"rows of the {split} split", unused)
+    images = _named(
+        _one_kind(tables, True, key, split), key, f"images of the {split} split", unused
+    )
     place: dict[str, int] = {}
     for number, name in enumerate(map(str, images[key][:])):
         if place.setdefault(name, number) != number:
@@ -78,6 +80,14 @@ def _one_kind(tables: Mapping[str, Dataset], images: bool, key: str, split: str)
             f"it takes one with {key} and images, and one with {key} and labels"
         )
     return concatenate_datasets(found) if len(found) > 1 else found[0]
+
+
+def _named(data: Dataset, key: str, what: str, unused: Unused) -> Dataset:
+    """The rows that have a value in the column: two without one are not of each other."""
+    there = [value is not None for value in data[key][:]]
+    absent = [f"row {number}" for number, one in enumerate(there, 1) if not one]
+    _count(unused, f"{what} without {key}", absent)
+    return data if all(there) else data.select(np.flatnonzero(there).tolist())
 
 
 def _count(unused: Unused, why: str, names: Sequence[str]) -> None:

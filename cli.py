@@ -39,6 +39,7 @@ from nas.command_line.output import (
     print_front,
     print_json,
     print_line,
+    print_shown,
     progress_console,
 )
 from nas.run.interrupts import Stopped
@@ -318,7 +319,7 @@ def check(
     _remember(storage)
     experiment = load_experiment(file, overrides or [])
     if not as_json:
-        dry_run(experiment, out, tell=partial(console.print, highlight=False, markup=False))
+        dry_run(experiment, out, tell=print_shown)
         return
     found: list[object] = []
     resolved = dry_run(experiment, out, tell=found.append)
@@ -452,7 +453,7 @@ def bench(
     if as_json:
         print_json(asdict(result))
     else:
-        console.print(render(result))
+        print_shown(render(result))
 
 
 @app.command()
@@ -475,7 +476,7 @@ def doctor(
         speeds = {p: {f: asdict(latency) for f, latency in row.items()} for p, row in table.items()}
         print_json({**asdict(machine), "latency": speeds})
     else:
-        console.print(render(machine, table))
+        print_shown(render(machine, table))
 
 
 @app.command()
@@ -503,7 +504,7 @@ def verify(
     if as_json:
         print_json([row.to_json() for row in found])
     else:
-        console.print(render(found))
+        print_shown(render(found))
     if wrong := problems(found):
         raise ValueError("\n".join(wrong))
 

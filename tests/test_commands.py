@@ -18,7 +18,8 @@ import numpy as np
 import onnx
 import pytest
 import yaml
-from rich.console import Console
+from rich.console import Console, Group
+from rich.table import Table
 
 from cli import main
 from hardware.formats.registry import FORMATS
@@ -26,6 +27,8 @@ from hardware.providers import PROVIDERS
 from hardware.session import open_session, predict
 from hardware.target import Target
 from nas.api import load_run
+from nas.command_line import output
+from nas.run.listing import Listing
 from nas.run.progress import rich_reporter
 from tests.conftest import TINY
 
@@ -325,3 +328,23 @@ def test_the_storage_of_the_command_goes_before_the_environments(
     told = simqnas(command, experiment_file(), "--out", tmp_path / "o", "--storage", given, code=2)
     assert "of-command.db" in told
     assert "of-environment" not in told
+
+
+@pytest.mark.parametrize("columns", [30, 80])
+def test_narrow_consoles_cut_no_words_of_tables(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(output, "console", Console(file=file, width=columns, no_color=True))
+    row = ["blocks.*.attention.query.precision", 12, ["int4", "int8"]]
+    genes = Listing("Genes", ("gene", "count", "choices"), [row])
+    facts = Table("", "", show_header=False, caption="[*] disturbed")
+    facts.add_row("flags", "avx2 a_word_of_26_characters_")
+    output.print_shown(Group(genes.__rich__(), facts))
+    output.print_shown(genes)
+    printed = file.getvalue()
+    assert "…" not in printed
+    words = ("blocks.*.attention.query.precision", "int4, int8", "a_word_of_26_characters_", "[*]")
+    assert all(word in printed for word in words)
+    in_lines = f"Genes:\ngene: {row[0]}\n  count: 12\n  choices: int4, int8\n"
+    assert printed.count(in_lines) == (2 if columns == 30 else 0)

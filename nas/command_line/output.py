@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.protocol import rich_cast
+from rich.table import Table
 
 from nas.experiment.database_url import masked_text
 from nas.run.interrupts import DISK_ERRORS
@@ -32,6 +36,34 @@ def print_json(value: object) -> None:
 def print_line(line: object) -> None:
     """Print a line as it is, not wrapped: paths in it can be copied."""
     console.print(str(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def print_shown(shown: RenderableType) -> None:
+    """Print text or tables; a table's rows in lines where the console would cut its words."""
+    for part in shown.renderables if isinstance(shown, Group) else (rich_cast(shown),):
+        if isinstance(part, Table) and _least_width(part) > console.width:
+            for line in _in_lines(part):
+                print_line(line)
+        else:
+            console.print(part, highlight=False, markup=False)
+
+
+def _least_width(table: Table) -> int:
+    """Columns of a console that holds the longest word of every cell."""
+    unbounded = console.options.update(width=10_000)
+    return Measurement.get(console, unbounded, table).minimum
+
+
+def _in_lines(table: Table) -> Iterator[str]:
+    """A line for every cell, those after the first of a row indented."""
+    if table.title:
+        yield f"{table.title}:"
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        for place, (column, cell) in enumerate(zip(table.columns, row, strict=True)):
+            name = f"{column.header}: " if column.header else ""
+            yield f"{'  ' if place else ''}{name}{cell}"
+    if table.caption:
+        yield str(table.caption)
 
 
 def progress_console(as_json: bool) -> Console:

@@ -13,6 +13,7 @@ from hardware.formats.registry import find_format
 from hardware.graph.export import export_template
 from hardware.graph.template import Template
 from hardware.writing.materialize import Weights, arrays
+from supernets.families.beit3.config import Beit3Config
 from supernets.families.bert.config import BertConfig
 from supernets.families.image_transformer import ImageSuperNetwork
 from supernets.families.modernbert.config import ModernBertConfig
@@ -25,6 +26,16 @@ from supernets.layers.batch_norm import fold
 
 VIT = VitConfig(
     image_size=16, patch_size=4, channels=1, embed_dim=48, depth=3, num_heads=4, hidden_dim=96
+)
+BEIT3 = Beit3Config(
+    image_size=16,
+    patch_size=4,
+    embed_dim=16,
+    num_heads=4,
+    hidden_dim=24,
+    depth=2,
+    vocab_size=64,
+    max_positions=12,
 )
 BERT = BertConfig(vocab_size=211, embed_dim=48, depth=2, num_heads=4, hidden_dim=96)
 MODERNBERT = ModernBertConfig(vocab_size=211, embed_dim=48, depth=2, num_heads=4, hidden_dim=96)

@@ -26,6 +26,7 @@ from supernets.data.images import ImageSplit
 from supernets.model_settings import ModelSettings
 from supernets.open_data import load_data
 from supernets.settings import DataSettings
+from tests.sample_images import content
 
 VIT = ModelSettings.model_validate({"vit": {"image_size": 16}})
 TO_16 = ImagePreprocessor.plain(16)
@@ -40,12 +41,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def noise(height: int, width: int, channels: int = 3) -> Image.Image:
     shape = (height, width, channels) if channels > 1 else (height, width)
     return Image.fromarray(RNG.integers(0, 256, shape, dtype=np.uint8))
-
-
-def content(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def read(entry: object, folder: Path) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +15,13 @@ from transformers import AutoTokenizer
 
 from supernets.data.data import TaskData
 from supernets.data.images import ImageSplit, ImageTextPreprocessor, ImageTextSplit, PixelsOf
-from supernets.families.beit3.config import Beit3Config
 from supernets.families.vit.config import VitConfig
 from supernets.load import load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.open_data import load_data
 from supernets.settings import DataSettings, SpaceSettings
+from tests.sample_images import content
+from tests.sample_networks import BEIT3
 
 MODEL = ModelSettings.from_scratch(VitConfig(image_size=8, patch_size=4, embed_dim=8, num_heads=2))
 
@@ -31,9 +31,7 @@ IDS = range(1, 21)
 
 def png(value: int) -> bytes:
     """A picture whose every value is `value`."""
-    file = io.BytesIO()
-    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(file, "PNG")
-    return file.getvalue()
+    return content(Image.fromarray(np.full((8, 8, 3), value, np.uint8)))
 
 
 def write_images(path: Path, names: Sequence[int]) -> None:
@@ -150,16 +148,7 @@ def test_what_cannot_be_joined_is_one_line(folder: Path) -> None:
 
 
 QUESTIONS = ModelSettings.from_scratch(
-    Beit3Config(
-        image_size=8,
-        patch_size=4,
-        embed_dim=8,
-        num_heads=2,
-        hidden_dim=8,
-        depth=2,
-        vocab_size=64,
-        max_positions=8,
-    )
+    BEIT3.model_copy(update={"image_size": 8, "max_positions": 8})
 )
 
 

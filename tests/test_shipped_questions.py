@@ -32,30 +32,19 @@ from nas.evaluation.fake_quant_score import FakeQuantScore
 from nas.evaluation.score_meter import RuntimeScore
 from supernets.data.account import TextAboutImages
 from supernets.data.data import TaskData, calibration_batches
-from supernets.families.beit3.config import Beit3Config
 from supernets.load import load_data, load_supernet
 from supernets.metrics.classes import ACCURACY
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, SpaceSettings
+from tests.sample_images import content
+from tests.sample_networks import BEIT3
 
-SIZES = Beit3Config(
-    image_size=16,
-    patch_size=4,
-    embed_dim=16,
-    num_heads=4,
-    hidden_dim=24,
-    depth=2,
-    vocab_size=64,
-    max_positions=12,
-)
 WORDS = ("is", "it", "a", "red", "blue", "thing", "in", "the", "picture")
 ROWS = 24
 
 
 def picture(rng: np.random.Generator) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(file, "PNG")
-    return file.getvalue()
+    return content(Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)))
 
 
 def folder_of_data(path: Path, images: int) -> Path:
@@ -113,7 +102,7 @@ def read(folder: Path, data: TaskData, row: int, way: str) -> NDArray[np.float32
 def test_the_shipped_folder_answers_as_measured(
     images: int, resolution: int, tmp_path: Path
 ) -> None:
-    settings = ModelSettings.from_scratch(SIZES)
+    settings = ModelSettings.from_scratch(BEIT3)
     columns = None if images == 1 else ("image_0", "image_1")
     data_settings = DataSettings(
         name=str(folder_of_data(tmp_path / "data", images)), image_column=columns

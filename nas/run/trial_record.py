@@ -17,8 +17,9 @@ class Trial:
     """One short training.
 
     changed: settings that are not the derived ones. value: of the metric at the end, or when it
-    was given up; None where it diverged. difference, error: from the derived settings, positive
-    where it is better, on the same samples, and its standard error; of trials that were finished.
+    was given up; None where it diverged. steps: that it cost, judging included. difference, error:
+    from the derived settings, positive where it is better, on the same samples, and its standard
+    error; of trials that were finished.
     """
 
     changed: Mapping[str, Any]
@@ -84,7 +85,13 @@ class Trials:
         """Settings in place of the derived ones, often none."""
         return {} if self.best is None else self.best.changed
 
-    COLUMNS: ClassVar = ("settings", "on validation", "beside what was derived", "steps", "")
+    COLUMNS: ClassVar = (
+        "settings",
+        "on validation",
+        "beside what was derived",
+        "cost in steps",
+        "",
+    )
 
     def cells(self) -> list[tuple[str, ...]]:
         """One row per trial as texts under `COLUMNS`."""
@@ -108,8 +115,9 @@ class Trials:
         """How the table came about, in a sentence."""
         return (
             f"Each trained {self.length} steps at most on a part of the training data, and was "
-            f"judged on {self.samples:,} validation samples that the search sees too. Taken is "
-            "what is better than what was derived, by a one-sided test at 5 %."
+            f"judged on {self.samples:,} validation samples that the search sees too, which its "
+            "cost includes. Taken is what is better than what was derived, by a one-sided test at "
+            "5 %."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -370,7 +370,7 @@ def test_values_may_be_images(tmp_path: Path) -> None:
 def table_of(images: list[Any], feature: ImageFeature | None = None) -> Table:
     features = Features({"image": feature, "label": Value("int64")}) if feature else None
     data = Dataset.from_dict({"image": images, "label": list(range(len(images)))}, features)
-    return Table(data, np.arange(len(images)), np.arange(len(images)), len(images), {})
+    return Table(data, np.arange(len(images)), np.arange(len(images)), len(images), {}, "train")
 
 
 def test_unreadable_images_are_counted_by_reason(
@@ -380,7 +380,10 @@ def test_unreadable_images_are_counted_by_reason(
     broken = [None, b"no image", None, good[0][:-60]]
     entries = [file and {"bytes": file, "path": None} for file in (*good[:2], *broken, *good[2:])]
     table = table_of(entries, ImageFeature())
-    with pytest.raises(ValueError, match=r"row 2 .* is no image that can be used: missing; repair"):
+    with pytest.raises(
+        ValueError,
+        match=r"row 2 .* of the train split is no image that can be used: missing; repair",
+    ):
         load_images(table, "image", TO_16, skip_broken=False)
     for memory in (decoding.MEMORY_BYTES, 0):
         monkeypatch.setattr(decoding, "MEMORY_BYTES", memory)

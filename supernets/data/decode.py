@@ -152,12 +152,13 @@ def _too_large() -> str:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images as files, paths or values in one column of a data set."""
+    """Images as files, paths or values in one column of a split of a data set."""
 
     data: Dataset
     column: str
     rows: Rows
     folder: Path
+    split: str
 
     def prepared(self, preprocessor: ImagePreprocessor) -> Tensor | DecodedFiles:
         """Bytes `(n, C, H, W)` if they fit into memory, else made each time they are read."""
@@ -201,8 +202,8 @@ class ImageFiles:
         path = entry if isinstance(entry, str) else path
         return ValueError(
             f"data: row {self.rows[position]} of column {self.column!r} ({path or 'no file name'}) "
-            f"is no image that can be used: {reason}; repair or remove it, or set "
-            "data.skip_broken: true"
+            f"of the {self.split} split is no image that can be used: {reason}; repair or remove "
+            "it, or set data.skip_broken: true"
         )
 
 
@@ -300,7 +301,7 @@ def load_images(
         whole = replace(table, data=table.pictures, rows=used, pictures=None)
         found_ones = load_images(whole, column, preprocessor, skip_broken, folder)
         return found_ones.shared(places)
-    files = ImageFiles(_undecoded(table.data, column), column, table.rows, folder)
+    files = ImageFiles(_undecoded(table.data, column), column, table.rows, folder, table.split)
     keep, positions = files.fit_into_memory(preprocessor), np.arange(len(table.rows))
     glance = not keep and not skip_broken
     found = glanced(files, positions) if glance else decoded(files, preprocessor, positions)
@@ -321,7 +322,7 @@ def load_images(
             f"{in_words(unreadable)}"
         )
     good = np.array(kept, dtype=np.int64)
-    usable = ImageFiles(files.data, column, table.rows[good], folder)
+    usable = replace(files, rows=table.rows[good])
     pixels = torch.stack(images) if images else DecodedFiles(usable, preprocessor)
     return LoadedImages(pixels, usable, good, unreadable)
 

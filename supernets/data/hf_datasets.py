@@ -45,6 +45,7 @@ class Table:
     """Rows of one data set that make a split, and what is asked about each (see `Values`).
 
     found: rows there were, those left out included. left_out: how many of them, by reason.
+    split: that the data is of, also where its rows make another one.
     pictures: the images that rows name by their places, where they do.
     """
 
@@ -53,6 +54,7 @@ class Table:
     labels: Values
     found: int
     left_out: Mapping[str, int]
+    split: str
     pictures: Dataset | None = None
 
     def column(self, name: str) -> Sequence[Any]:
@@ -72,7 +74,7 @@ class Table:
         kept = np.setdiff1d(np.arange(len(self.rows)), taken)
         rest = replace(self.kept(kept, ""), found=self.found - len(taken), left_out=self.left_out)
         rows, labels = self.rows[taken], self.labels[taken]
-        return rest, Table(self.data, rows, labels, len(taken), {}, self.pictures)
+        return rest, Table(self.data, rows, labels, len(taken), {}, self.split, self.pictures)
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ def _complete(
                 f"data: the {split} split has no column {name!r}; it has "
                 f"{', '.join(data.column_names)}"
             )
-    table = Table(data, np.arange(len(data)), targets.values[split], len(data), {})
+    table = Table(data, np.arange(len(data)), targets.values[split], len(data), {}, split)
     table = table.kept(np.flatnonzero(targets.given[split]), "without a label")
     if not texts_in:
         return table

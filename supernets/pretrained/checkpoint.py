@@ -20,6 +20,7 @@ from supernets.families.hugging_face import CheckpointError
 WANTED_FILES = ["*.json", "*.txt", "*.model", "*.spm", "*.safetensors"]  # sub-folders included
 LFS_POINTER = b"version https://git-lfs"
 """How a file begins that stands for a large one in a clone without them."""
+SENTENCEPIECE_FILES = ("sentencepiece.bpe.model", "spm.model", "beit3.spm")
 PREPARATION_FILES = (
     "preprocessor_config.json",
     "tokenizer.json",
@@ -29,9 +30,7 @@ PREPARATION_FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
-    "sentencepiece.bpe.model",
-    "spm.model",
-    "beit3.spm",
+    *SENTENCEPIECE_FILES,
 )
 WEIGHTS_FILE = "model.safetensors"
 INDEX_PATTERN = "*.safetensors.index*.json"

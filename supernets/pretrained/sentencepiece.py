@@ -15,9 +15,8 @@ from transformers import PreTrainedTokenizerBase, XLMRobertaTokenizer
 
 from supernets.data.vocabulary.tokenizer import read_tokenizer
 from supernets.families.hugging_face import CheckpointError
+from supernets.pretrained.checkpoint import SENTENCEPIECE_FILES
 
-FILES = ("sentencepiece.bpe.model", "spm.model", "beit3.spm")
-"""Names that such a file has."""
 OWN = ("<unk>", "<s>", "</s>")
 """First pieces of a file, which get other numbers."""
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
@@ -32,12 +31,12 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     """
     if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         return read_tokenizer(folder)
-    file = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    file = next((folder / name for name in SENTENCEPIECE_FILES if (folder / name).is_file()), None)
     if file is None:
         raise CheckpointError(
             f"model.checkpoint: {folder} has no tokenizer, which texts need; put its "
             "tokenizer.json there, or its SentencePiece file under one of the names "
-            f"{', '.join(FILES)}"
+            f"{', '.join(SENTENCEPIECE_FILES)}"
         )
     try:
         pieces, table = read_pieces(file.read_bytes())

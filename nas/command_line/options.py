@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from nas.experiment.database_url import STORAGE_VARIABLE
 
 
 def format_names() -> list[str]:
@@ -20,6 +23,13 @@ def provider_names() -> list[str]:
     return list(PROVIDERS)
 
 
+def _remember(storage: str | None) -> str | None:
+    """Hand a database URL on to everything that opens the ledger of a run folder."""
+    if storage is not None:
+        os.environ[STORAGE_VARIABLE] = storage
+    return storage
+
+
 ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).", metavar="FILE")]
 Overrides = Annotated[
     list[str] | None,
@@ -31,7 +41,8 @@ Out = Annotated[
 Storage = Annotated[
     str | None,
     typer.Option(
-        envvar="SIMQNAS_STORAGE",
+        callback=_remember,
+        envvar=STORAGE_VARIABLE,
         help="Database URL of the ledger, such as postgresql://user@host/name; default: what the "
         "experiment says, or a file in the run folder.",
         show_default=False,
@@ -39,11 +50,7 @@ Storage = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(help="Run folder, such as runs/digits_vit.", metavar="RUN")]
-
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress goes to stderr.")]
-
-
 Checkpoint = Annotated[
     str | None,
     typer.Option(help="Hugging Face id or folder of a checkpoint.", show_default=False),
@@ -53,8 +60,6 @@ Data = Annotated[
     typer.Option(help="Folder, file or Hugging Face id of the data.", show_default=False),
 ]
 Budget = Annotated[str | None, typer.Option(help="Wall clock, such as 30 min.", show_default=False)]
-
-
 Provider = Annotated[
     str,
     typer.Option(

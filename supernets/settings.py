@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -12,6 +12,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -24,13 +27,27 @@ Kind = Literal["image", "text"]
 """What a sample has."""
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
-Width = NonNegativeInt | Fraction
+
+
+def _size(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """One sentence for whatever is wrong; `true` is no number."""
+    try:
+        return check(str(value) if isinstance(value, bool) else value)
+    except ValidationError:
+        raise ValueError(
+            "must be a whole number from 0 on, or a fraction above 0 and at most 1.0"
+        ) from None
+
+
+Width = Annotated[NonNegativeInt | Fraction, WrapValidator(_size)]
 Value = Annotated[
     Annotated[Width, Tag("a-number")] | Annotated[str, Tag("a-name")],
     Discriminator(lambda value: "a-name" if isinstance(value, str) else "a-number"),
 ]
 """Of a dimension; told apart first, so that a mistake in a number says nothing about names."""
 Values = Annotated[tuple[Value, ...], Field(min_length=1)]
+Columns = Annotated[tuple[str, ...], Field(min_length=1)]
+TwoColumns = Annotated[tuple[str, ...], Field(min_length=2, max_length=2)]
 Precisions = Annotated[tuple[FormatName, ...], Field(min_length=1)]
 
 DEFAULT_PRECISION: dict[str, tuple[str, ...]] = {"*": ("int4", "int8", "fp32")}
@@ -56,7 +73,12 @@ class TrainSettings(Settings):
         description="balanced: rare classes (or labels, or tags) count as much as frequent ones in "
         "the loss.",
     )
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    max_grad_norm: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=True,
+        description="Gradients are scaled down to this norm; .inf: never.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train; auto takes a GPU if there is one."
     )
@@ -187,7 +209,7 @@ class DataSettings(Settings):
     )
     text_column: str | None = Field(None, description="Column of the text; null: found.")
     text_pair_column: str | None = Field(None, description="Column of a second text, if any.")
-    image_column: str | tuple[str, str] | None = Field(
+    image_column: str | TwoColumns | None = Field(
         None,
         description="Column of the image; of texts about two images a list of both columns. Null: "
         "found.",
@@ -197,7 +219,7 @@ class DataSettings(Settings):
         description="Column by which rows of one table find their image in another table of a "
         "local folder, such as image_id; null: images stand beside the labels.",
     )
-    label_column: str | tuple[str, ...] | None = Field(
+    label_column: str | Columns | None = Field(
         None,
         description="Column of the label; of several labels a row the column of lists, or a list "
         "of columns that hold 0 or 1. Null: found.",

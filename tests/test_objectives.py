@@ -71,12 +71,12 @@ def test_a_metric_is_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> N
     metric = Metric("energy", "minimize", "mJ", {"mJ": 1, "J": 1e3})
     monkeypatch.setitem(METRICS, "energy", metric)
     assert parse_constraint("energy <= 2 J").bound == 2000
-    with pytest.raises(ValueError, match=r"'ms' is no unit of energy; allowed are \['mJ', 'J'\]"):
+    with pytest.raises(ValueError, match=r"'ms' is no unit of energy; allowed are mJ, J"):
         parse_constraint("energy <= 2 ms")
     sample = {"name": "x", "model": {"vit": {}}, "data": {"name": "digits"}}
     experiment = Experiment.model_validate({**sample, "objectives": ["accuracy", "energy"]})
     assert experiment.parsed_objectives()[1] == metric
-    with pytest.raises(ValueError, match=r"'enrgy' is no metric .*\['energy'"):
+    with pytest.raises(ValueError, match=r"'enrgy' is no metric .*are energy, "):
         Experiment.model_validate({**sample, "objectives": ["enrgy"]})
 
 

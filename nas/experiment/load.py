@@ -72,10 +72,8 @@ def experiment_of(
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        told = [_explain(detail, data) for detail in details if not _follows(detail, details)]
-        problems = _as_one(told)
-        raise ExperimentError([f"{where}: {problem}" for problem in problems]) from None
+        told = [_explain(detail, data) for detail in _of_the_kind_given(error, data)]
+        raise ExperimentError([f"{where}: {problem}" for problem in _as_one(told)]) from None
 
 
 def dump_experiment(experiment: Experiment, reasons: Mapping[str, str] | None = None) -> str:
@@ -194,10 +192,26 @@ def _explain(detail: Any, data: Any) -> tuple[str, str, str]:
     return where or "experiment", message[0].lower() + message[1:], shown
 
 
-def _follows(detail: Any, others: Sequence[Any]) -> bool:
-    """Whether a list is too short because entries of it are mistakes themselves."""
-    inside = [o for o in others if o is not detail and o["loc"][:-1] == detail["loc"]]
-    return detail["type"] == "too_short" and bool(inside)
+def _of_the_kind_given(error: ValidationError, data: Any) -> list[Any]:
+    """Mistakes without those that follow from others.
+
+    A list is too short where entries of it are mistakes; of a place that takes several kinds of
+    value, the others than the kind given are not what was meant.
+    """
+    details = [(_keys(d, data), d) for d in error.errors(include_url=False)]
+    inside = {tuple(keys[:-1]) for keys, _ in details if keys}
+    meant = {tuple(keys[:n]) for keys, d in details if not _is_kind(d) for n in range(len(keys) + 1)}
+    return [
+        detail
+        for keys, detail in details
+        if not (detail["type"] == "too_short" and tuple(keys) in inside)
+        and not (_is_kind(detail) and tuple(keys) in meant | inside)
+    ]
+
+
+def _is_kind(detail: Any) -> bool:
+    """Whether the value is of another kind (text, number, list) than this branch takes."""
+    return str(detail["type"]).endswith("_type")
 
 
 def _keys(detail: Any, data: Any) -> list[str]:

@@ -69,7 +69,7 @@ def find_metric(name: str) -> Metric:
         return Metric(name, "maximize", adds_up=False, quality=own_quality(name))
     if name not in METRICS:
         near = difflib.get_close_matches(name, METRICS, n=len(METRICS), cutoff=0)
-        raise ValueError(f"{name!r} is no metric that is measured; allowed are {near}")
+        raise ValueError(f"{name!r} is no metric that is measured; allowed are {', '.join(near)}")
     return METRICS[name]
 
 
@@ -82,6 +82,6 @@ def find_quality(name: str) -> Quality:
         near = difflib.get_close_matches(name, QUALITIES, n=len(QUALITIES), cutoff=0)
         raise ValueError(
             f"{name!r} says nothing of how good a model is; allowed are "
-            f"{near}, or your own as package.module:function"
+            f"{', '.join(near)}, or your own as package.module:function"
         )
     return metric.quality

@@ -100,7 +100,8 @@ def parse_constraint(text: str, references: Iterable[str] = ("fp32", "fp16", "in
     allowed = list(references)
     if part["reference"] not in allowed:
         raise ValueError(
-            f"constraint {text!r}: {part['reference']!r} is no reference row; allowed are {allowed}"
+            f"constraint {text!r}: {part['reference']!r} is no reference row; "
+            f"allowed are {', '.join(allowed)}"
         )
     offset = _amount(part["offset"], objective, text) if part["offset"] else 0.0
     signed = -offset if part["sign"] == "-" else offset
@@ -117,7 +118,7 @@ def _amount(text: str, objective: Metric, constraint: str) -> float:
     if unit and unit not in scales:
         raise ValueError(
             f"constraint {constraint!r}: {unit!r} is no unit of {objective.name}; "
-            f"allowed are {list(scales)}"
+            f"allowed are {', '.join(scales)}"
         )
     return float(number) * (scales[unit] if unit else 1.0)
 

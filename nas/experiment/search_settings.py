@@ -6,7 +6,6 @@ import difflib
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -88,13 +87,13 @@ def _names(entry: StrategyEntry) -> set[str]:
     return set(entry.options.model_fields)
 
 
-class SearchSettings(BaseModel):
+class SearchSettings(Settings):
     """How candidates are chosen and how many of them are measured.
 
     The options of the strategy stand beside these fields.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", json_schema_extra=_describe_options)
+    model_config = ConfigDict(extra="allow", json_schema_extra=_describe_options)
 
     strategy: str = Field("linas", description="Search strategy.")
     evaluations: int = Field(

@@ -95,7 +95,8 @@ def test_a_mistake_is_one_line(
     assert told in problem
 
 
-ODD: list[object] = [None, True, -1, -0.5, 1e30, float("nan"), "", "x\ny", [], [[]], [None], ["x"], {}, {"name": 1}]
+NUMBERS = [-1, -0.5, 1e30, float("nan")]
+ODD: list[object] = [None, True, *NUMBERS, "", "x\ny", [], [[]], [None], ["x"], {}, {"name": 1}]
 
 
 def test_every_field_tells_a_wrong_value_in_one_line() -> None:
@@ -142,7 +143,7 @@ def test_linears_are_realised_as_the_target_runs_them_best(
 
 def test_a_constraint_names_a_row_that_the_target_has(experiment_file: Write) -> None:
     path = experiment_file(constraints=["accuracy >= int8 - 0.1"], target={"provider": "cuda"})
-    with pytest.raises(ExperimentError, match=r"'int8' is no reference row; allowed are fp32, fp16"):
+    with pytest.raises(ExperimentError, match=r"'int8' is no reference row; .* fp32, fp16"):
         load_experiment(path)
     load_experiment(path, ["constraints=['accuracy >= fp16 - 0.1']"])
     load_experiment(path, ["target.provider=cpu"])

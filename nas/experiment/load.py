@@ -200,7 +200,8 @@ def _of_the_kind_given(error: ValidationError, data: Any) -> list[Any]:
     """
     details = [(_keys(d, data), d) for d in error.errors(include_url=False)]
     inside = {tuple(keys[:-1]) for keys, _ in details if keys}
-    meant = {tuple(keys[:n]) for keys, d in details if not _is_kind(d) for n in range(len(keys) + 1)}
+    of_its_kind = [tuple(keys) for keys, detail in details if not _is_kind(detail)]
+    meant = {keys[:n] for keys in of_its_kind for n in range(len(keys) + 1)}
     return [
         detail
         for keys, detail in details

@@ -149,3 +149,20 @@ def test_what_is_not_active_gets_no_gradient(config: Sizes, settings: SpaceSetti
             active = gradient[tuple(map(slice, plain[name].shape))]
             active.zero_()
         assert not gradient.any(), name
+
+
+@pytest.mark.parametrize("name", [*one_per_family().values(), "deit-distilled"])
+def test_a_new_classifier_begins_as_transformers_lets_its_own(name: str, tmp_path: Path) -> None:
+    """One of 300 classes, whose deviation is known to a few percent."""
+    torch.manual_seed(0)
+    names = tuple(f"class {number}" for number in range(300))
+    model = MODELS[name]()
+    model.config.num_labels = len(names)
+    type(model)(model.config).save_pretrained(tmp_path)
+    own, new = (load(tmp_path, names, head=head).network.state_dict() for head in ("keep", "new"))
+    expected, found = own["head.weight"], new["head.weight"]
+    assert not torch.equal(found, expected)
+    deviation = float(expected.std())
+    assert float(found.std()) == pytest.approx(deviation, rel=0.05)
+    assert abs(float(found.mean())) < 0.05 * deviation
+    assert not new["head.bias"].any()

@@ -33,7 +33,15 @@ from supernets.settings import DataSettings
 from supernets.space.space import VOCABULARY, SearchSpace
 from supernets.tasks.task import Reading
 
-__all__ = ["Start", "load_data", "load_saved", "load_supernet", "order_pieces", "supernet"]
+__all__ = [
+    "Start",
+    "load_data",
+    "load_saved",
+    "load_supernet",
+    "order_pieces",
+    "parts_of",
+    "supernet",
+]
 
 STRETCHED = 2000
 """Validation texts that tell how much longer a smaller vocabulary makes texts."""
@@ -168,7 +176,7 @@ def _fitted(config: Sizes, data: TaskData, from_scratch: bool) -> Sizes:
     """Sizes that follow from the data: what a sample has, the images', and those of a vocabulary
     trained on it."""
     update: dict[str, Any] = {}
-    images, texts = _parts(data.preprocessor)
+    images, texts = parts_of(data.preprocessor)
     if images is not None:
         update["image_size"] = images.image_size
     if texts is not None and from_scratch:
@@ -178,7 +186,7 @@ def _fitted(config: Sizes, data: TaskData, from_scratch: bool) -> Sizes:
     return read_sizes({**config.model_dump(), **update})
 
 
-def _parts(
+def parts_of(
     preprocessor: Preprocessor,
 ) -> tuple[ImagePreprocessor | None, TextPreprocessor | None]:
     """What prepares images, and what prepares texts."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from supernets.data.account import DataSource, SplitSource
 from supernets.data.builtin import pydoc_text
@@ -24,6 +25,7 @@ from supernets.data.text import (
     TextSplit,
     Writing,
     longest,
+    preparing,
     refuse_unknown_ids,
 )
 from supernets.data.vocabulary.pieces import Ids
@@ -32,7 +34,7 @@ from supernets.families.sizes import ImageSizes, TextSizes
 from supernets.model_settings import ModelSettings
 from supernets.open_images import SPLITS, load_images
 from supernets.pretrained.checkpoint import open_checkpoint
-from supernets.pretrained.embedder import embedder_folder, pooling_of
+from supernets.pretrained.embedder import embedder_folder, pooling_of, tokens_of
 from supernets.pretrained.weights import model_config
 from supernets.settings import DataSettings
 from supernets.tasks.registry import make_task
@@ -96,7 +98,7 @@ def noisy(data: TaskData, part: float) -> Split:
 def _texts(
     settings: DataSettings, model: ModelSettings, config: TextSizes, task: str | None
 ) -> TaskData:
-    length = longest(settings, config.max_positions)
+    longest(settings, config.max_positions)  # refused before anything is read
     texts = _read_texts(settings, task, _hint(model))
     pair = len(texts.splits["train"].columns) == 2
     options = _embedder(model, texts) if texts.task == "embedding" else {}
@@ -108,12 +110,14 @@ def _texts(
         tokenizer = train_tokenizer(flat, config.vocab_size, config.inputs, config.padding)
     else:
         tokenizer = read_tokenizer(open_checkpoint(model.checkpoint).folder, of_words)
-    preprocessor = TextPreprocessor(tokenizer, length, fixed=_fixed_ids(config))
+    own = _own_longest(model, tokenizer, texts.task)
+    preprocessor = preparing(tokenizer, settings, config.max_positions, own)
     refuse_unknown_ids(preprocessor, config.vocab_size)
     splits, sources = {}, {}
     ways = {name: partial(_encoded, rows, asked, apart) for name, rows in texts.splits.items()}
     written = {name: encode(preprocessor) for name, encode in ways.items()}
-    preprocessor = replace(preprocessor, uses=_uses(written["train"][0], config.vocab_size))
+    uses = _uses(written["train"][0], config.vocab_size)
+    preprocessor = replace(preprocessor, uses=uses, fixed=_fixed_ids(config))
     for name, rows in texts.splits.items():
         encoded, labels = written[name]
         _refuse_token_types(encoded, config)
@@ -130,9 +134,17 @@ def _texts(
         **splits,
         label_names=texts.label_names,
         preprocessor=preprocessor,
-        notes=texts.notes,
+        notes=(*texts.notes, *preprocessor.notes),
         source=DataSource(texts.label_names, sources, texts.unused),
     )
+
+
+def _own_longest(model: ModelSettings, tokenizer: PreTrainedTokenizerBase, task: str) -> float:
+    """Tokens at which a checkpoint's own files have texts cut; vectors are made as
+    sentence-transformers would."""
+    if task == "embedding" and model.checkpoint is not None:
+        return tokens_of(open_checkpoint(model.checkpoint)) or tokenizer.model_max_length
+    return tokenizer.model_max_length
 
 
 def _encoded(rows: TextRows, task: Task, apart: bool, preprocessor: TextPreprocessor) -> Encoded:

@@ -19,7 +19,7 @@ from supernets.data.hf_datasets import Table, Tables, open_tables
 from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocessor
 from supernets.data.images import ImageSplit, ImageTextPreprocessor, ImageTextSplit, RandomAffine
 from supernets.data.targets.targets import tensors
-from supernets.data.text import TextPreprocessor, TextSplit, longest, refuse_unknown_ids
+from supernets.data.text import TextPreprocessor, TextSplit, preparing, refuse_unknown_ids
 from supernets.data.vocabulary.tokenizer import train_tokenizer
 from supernets.families.sizes import ImageSizes
 from supernets.model_settings import ModelSettings
@@ -59,18 +59,20 @@ def load_images(
     read = {name: _read(settings, preprocessor, tables, name) for name in SPLITS}
     asked = make_task(tables.task, tables.label_names)
     prepare: Preprocessor = preprocessor
+    notes = preprocessor.notes
     opened: dict[str, tuple[Split, SplitSource]]
     if tables.about is None:
         opened = {name: _alone(rows, asked) for name, rows in read.items()}
     else:
         texts = _text_preprocessor(settings, model, config, read["train"].texts)
         prepare = ImageTextPreprocessor(preprocessor, texts, len(tables.inputs))
+        notes += texts.notes
         opened = {name: _with_texts(rows, texts, asked) for name, rows in read.items()}
     return TaskData(
         **{name: split for name, (split, _) in opened.items()},
         label_names=tables.label_names,
         preprocessor=prepare,
-        notes=(*preprocessor.notes, *tables.notes),
+        notes=(*notes, *tables.notes),
         source=DataSource(
             tables.label_names,
             {name: source for name, (_, source) in opened.items()},
@@ -161,12 +163,12 @@ def _text_preprocessor(
 
     config: sizes of a network that reads texts, too.
     """
-    length = longest(settings, config.max_positions)
     if model.checkpoint is None:
         tokenizer = train_tokenizer(texts, config.vocab_size, TEXT_INPUTS)
     else:
         tokenizer = tokenizer_of(open_checkpoint(model.checkpoint).folder)
-    preprocessor = TextPreprocessor(tokenizer, length)
+    own = tokenizer.model_max_length
+    preprocessor = preparing(tokenizer, settings, config.max_positions, own)
     refuse_unknown_ids(preprocessor, config.vocab_size)
     return preprocessor
 

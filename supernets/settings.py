@@ -230,7 +230,8 @@ class DataSettings(Settings):
         "or what a mark at their beginning says.",
     )
     max_length: PositiveInt | None = Field(
-        None, description="Longer texts are cut to so many tokens; null: what the model can take."
+        None,
+        description="Longer texts are cut to so many tokens; null: what model and tokenizer take.",
     )
     max_train: PositiveInt | None = Field(None, description="Use at most so many samples.")
     max_validation: PositiveInt | None = Field(None, description="Use at most so many samples.")

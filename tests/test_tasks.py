@@ -419,7 +419,7 @@ def test_a_metric_of_another_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="map does not fit"):
         refuse_metrics(stated(constraints=["map >= 0.3"]), Classification("ab"))
     refuse_metrics(stated(metric="auc"), Classification("ab"))
-    with pytest.raises(ValueError, match=r"'spearmen' says nothing.*\['spearman'"):
+    with pytest.raises(ValueError, match=r"'spearmen' says nothing.* are spearman, "):
         stated(metric="spearmen")
     with pytest.raises(ValueError, match="no task is called 'token'; there are tokens"):
         stated(task="token")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from supernets.data.data import TaskData
 from supernets.data.text import TextPreprocessor, TextSplit
@@ -19,7 +20,9 @@ from supernets.settings import DataSettings
 TEXTS = [f"the {animal} number {i} sat" for i in range(20) for animal in ("cat", "dog")]
 
 
-def opened(folder: Path, vocab: int = 80, types: int = 2, **data: str) -> TaskData:
+def opened(
+    folder: Path, vocab: int = 80, types: int = 2, task: str | None = None, **data: Any
+) -> TaskData:
     """Data of a new checkpoint with a tokenizer of at most 60 entries in a folder."""
     config = BertConfig(
         hidden_size=16,
@@ -34,7 +37,7 @@ def opened(folder: Path, vocab: int = 80, types: int = 2, **data: str) -> TaskDa
     (folder / "data").mkdir(exist_ok=True)
     (folder / "data" / "train.csv").write_text("\n".join(["text,other,label", *rows]))
     settings = DataSettings(name=str(folder / "data"), text_column="text", **data)
-    return load_data(settings, ModelSettings(checkpoint=str(folder / "model")))
+    return load_data(settings, ModelSettings(checkpoint=str(folder / "model")), task)
 
 
 @pytest.fixture
@@ -79,3 +82,51 @@ def test_pairs_for_a_model_of_one_token_type_are_refused(folder: Path) -> None:
     assert opened(folder, types=1)
     with pytest.raises(ValueError, match=r"but the model has only 1 \(type_vocab_size"):
         opened(folder, types=1, text_pair_column="other")
+
+
+def test_texts_are_cut_where_the_tokenizer_itself_cuts_them(folder: Path) -> None:
+    limited(folder, 7)
+    data = opened(folder)
+    ids = AutoTokenizer.from_pretrained(folder / "model")(TEXTS, truncation=True)["input_ids"]
+    assert isinstance(data.train, TextSplit)
+    assert {tuple(text[0].tolist()) for text in data.train.texts} <= {tuple(row) for row in ids}
+    assert data.source.account.splits["train"].cut == len(data.train)
+    assert any("takes 7 tokens of a text (the network 512)" in note for note in data.notes)
+    asked = opened(folder, max_length=9)  # what the file states wins
+    assert most(asked) > 7
+    assert not any("tokens of a text" in note for note in asked.notes)
+
+
+@pytest.mark.parametrize("limit", ["512", 0, None])
+def test_a_limit_that_is_no_number_of_tokens_is_refused(folder: Path, limit: object) -> None:
+    limited(folder, limit)
+    if limit is None:
+        assert opened(folder)  # to transformers, too, it is none
+        return
+    with pytest.raises(ValueError, match=r"model_max_length in .* must be a number of tokens"):
+        opened(folder)
+
+
+def test_vectors_are_of_as_many_tokens_as_sentence_transformers_takes(folder: Path) -> None:
+    limited(folder, 9)
+    (folder / "model" / "modules.json").write_text("[]")
+    (folder / "model" / "sentence_bert_config.json").write_text('{"max_seq_length": 6}')
+    assert most(opened(folder, task="embedding")) == 6
+    assert most(opened(folder, task="classification")) == 9
+    (folder / "model" / "sentence_bert_config.json").write_text('{"max_seq_length": null}')
+    assert most(opened(folder, task="embedding")) == 9
+    (folder / "model" / "sentence_bert_config.json").write_text('{"max_seq_length": "many"}')
+    with pytest.raises(ValueError, match=r"max_seq_length in .* is 'many'"):
+        opened(folder, task="embedding")
+
+
+def most(data: TaskData) -> int:
+    """Tokens of the longest training text."""
+    assert data.train.lengths is not None
+    return int(data.train.lengths.max())
+
+
+def limited(folder: Path, limit: object) -> None:
+    """Give the tokenizer a longest text of its own."""
+    file = folder / "model" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": limit}))

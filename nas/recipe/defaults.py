@@ -132,7 +132,7 @@ def _target(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
     if facts.tokens is not None:
         usual, most = facts.tokens
         rounded = -(-usual // TOKEN_MULTIPLE) * TOKEN_MULTIPLE
-        tokens = min(rounded, experiment.data.max_length or most, most)
+        tokens = min(rounded, most)
         reason = f"95 % of the training texts have at most {usual} tokens"
         yield Derived("target.sequence_length", tokens, reason)
 

@@ -11,8 +11,8 @@ from hardware.target import cpu_flags
 from nas.experiment.schema import Experiment
 from supernets.data.data import TaskData
 from supernets.data.text import TextSplit
-from supernets.families.sizes import Sizes, TransformerSizes
-from supernets.load import parameter_count
+from supernets.families.sizes import TransformerSizes
+from supernets.load import parameter_count, parts_of
 from supernets.pretrained.weights import model_config
 from supernets.training.train import training_device
 
@@ -51,7 +51,7 @@ class Facts:
             width=sizes.embed_dim if isinstance(sizes, TransformerSizes) else None,
             parameters=parameter_count(experiment.model, data),
             samples=len(data.train),
-            tokens=_tokens(data, sizes),
+            tokens=_tokens(data),
             noisy=isinstance(data.train, TextSplit),
             bf16=_fast_in_bf16(experiment.tune.device),
             task=data.task.name,
@@ -60,12 +60,14 @@ class Facts:
         )
 
 
-def _tokens(data: TaskData, sizes: Sizes) -> tuple[int, int] | None:
+def _tokens(data: TaskData) -> tuple[int, int] | None:
     lengths = data.train.lengths
     if lengths is None:
         return None
     usual = int(np.ceil(np.percentile(lengths.numpy(), 95)))
-    return usual, getattr(sizes, "max_positions", usual)
+    _, texts = parts_of(data.preprocessor)
+    assert texts is not None
+    return usual, texts.max_length
 
 
 def _fast_in_bf16(name: str) -> bool:

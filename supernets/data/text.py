@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -37,6 +38,7 @@ class TextPreprocessor:
     max_length: int
     uses: Ids | None = field(default=None, compare=False, repr=False)
     fixed: int = 0
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @cached_property
     def pieces(self) -> Pieces:
@@ -318,15 +320,32 @@ def pad(texts: Sequence[Tensor], pad_id: int, names: Iterable[str]) -> dict[str,
     return {name: made[name] for name in names}
 
 
-def longest(settings: DataSettings, positions: int) -> int:
-    """Most tokens of a text. Raises ValueError for more than a model has positions."""
-    length = settings.max_length or positions
+def longest(settings: DataSettings, positions: int, own: float = math.inf) -> int:
+    """Most tokens of a text: as asked for, else what the model and its tokenizer's `own` files say.
+
+    Raises ValueError for more than a model has positions.
+    """
+    length = settings.max_length or int(min(positions, own))
     if length > positions:
         raise ValueError(
             f"data.max_length: {length} tokens, but the model has {positions} positions; give at "
             f"most {positions}"
         )
     return length
+
+
+def preparing(
+    tokenizer: PreTrainedTokenizerBase, settings: DataSettings, positions: int, own: float
+) -> TextPreprocessor:
+    """A tokenizer with the most tokens of a text, and what to say of that; see `longest`."""
+    length = longest(settings, positions, own)
+    notes: tuple[str, ...] = ()
+    if settings.max_length is None and length < positions:
+        notes = (
+            f"model.checkpoint: its tokenizer takes {length} tokens of a text (the network "
+            f"{positions}), longer texts are cut there; data.max_length sets another length",
+        )
+    return TextPreprocessor(tokenizer, length, notes=notes)
 
 
 def refuse_unknown_ids(preprocessor: TextPreprocessor, vocab_size: int) -> None:

@@ -12,6 +12,8 @@ from supernets.pretrained.checkpoint import Checkpoint, read_json
 from supernets.tasks.embedding import POOLINGS
 
 MODULES_FILE = "modules.json"
+TOKENS_FILES = "sentence_*_config.json"
+"""sentence_bert_config.json, or of older folders one named after another architecture."""
 POOLING = "1_Pooling"
 LEGACY = "pooling_mode_"
 KNOWN = ("Transformer", "Pooling", "Normalize", "Dropout")
@@ -42,6 +44,22 @@ def pooling_of(checkpoint: Checkpoint) -> str:
         if kind == "Pooling":
             return _mode(folder / str(module.get("path")) / "config.json")
     return "mean"
+
+
+def tokens_of(checkpoint: Checkpoint) -> float | None:
+    """Tokens of a text that sentence-transformers takes, None where the folder does not say it.
+
+    Raises CheckpointError for what is no number of tokens.
+    """
+    for path in sorted(checkpoint.folder.glob(TOKENS_FILES)):
+        given = read_json(path).get("max_seq_length")
+        if given is not None and not (isinstance(given, int | float) and given >= 1):
+            raise CheckpointError(
+                f"model.checkpoint: max_seq_length in {path} is {given!r}, but must be a number of "
+                "tokens; give one, or leave it out"
+            )
+        return given
+    return None
 
 
 def _modules(path: Path) -> list[dict[str, Any]]:

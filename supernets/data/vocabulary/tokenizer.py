@@ -37,6 +37,12 @@ def read_tokenizer(folder: Path, words: bool = False) -> PreTrainedTokenizerBase
             f"model.checkpoint: {folder} holds no vocabulary of a tokenizer; lay the files of the "
             "checkpoint's own beside it (tokenizer.json, vocab.txt or what its class reads)"
         )
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or limit < 1:
+        raise ValueError(
+            f"model.checkpoint: model_max_length in {folder}/tokenizer_config.json is {limit!r}, "
+            "but must be a number of tokens; give one, or leave it out"
+        )
     _give_padding(tokenizer, folder)
     tokenizer.chat_template = None  # its parts would name the files that saving writes
     tokenizer.init_kwargs.pop("auto_map", None)

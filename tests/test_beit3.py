@@ -20,6 +20,7 @@ from supernets.data.image_preprocessor import ImagePreprocessor, read_preprocess
 from supernets.data.images import ImageTextPreprocessor
 from supernets.data.text import TextPreprocessor
 from supernets.families.beit3.config import Beit3Config
+from supernets.families.beit3.hugging_face import HUGGING_FACE
 from supernets.families.hugging_face import CheckpointError
 from supernets.load import load_supernet, supernet
 from supernets.model_settings import ModelSettings
@@ -28,7 +29,15 @@ from supernets.pretrained.sentencepiece import tokenizer_of
 from supernets.pretrained.weights import checkpoint_sizes
 from supernets.settings import SpaceSettings
 from tests.family_models import config_of, disturbed, inputs_for
-from tests.plain_beit3 import BEiT3ForImageClassification, beit3, beit3_pairs, beit3_questions
+from tests.plain_beit3 import (
+    BEiT3ForImageClassification,
+    BEiT3ForVisualQuestionAnswering,
+    BEiT3ForVisualReasoning,
+    beit3,
+    beit3_pairs,
+    beit3_questions,
+)
+from tests.plain_beit3 import settings as in_their_words
 from tests.sample_supernets import build
 from tests.test_checkpoints_hf import load, task
 
@@ -232,6 +241,52 @@ def test_pieces_are_numbered_as_xlm_roberta_numbers_them(tmp_path: Path) -> None
     # <s> <pad> </s> <unk>, then the file's own from 4 on; what scores best is taken.
     assert tokenizer("what at?z")["input_ids"] == [0, 4, 5, 7, 8, 3, 2]
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id, len(tokenizer)) == (1, 10, 11)
+
+
+SIZES = {"base": (768, 12, 12), "large": (1024, 24, 16)}
+"""Width, layers and heads as published, beside neurons four times as wide."""
+
+
+@pytest.mark.parametrize(
+    ("size", "make", "pixels", "labels", "published"),
+    [
+        ("base", BEiT3ForImageClassification, 224, 1000, 87),
+        ("base", BEiT3ForVisualQuestionAnswering, 480, 3129, 228),
+        ("base", BEiT3ForVisualReasoning, 224, 2, 226),
+        ("large", BEiT3ForImageClassification, 224, 1000, 305),
+        ("large", BEiT3ForVisualQuestionAnswering, 480, 3129, 683),
+        ("large", BEiT3ForVisualReasoning, 224, 2, 681),
+    ],
+)
+def test_published_sizes_have_a_place_for_every_tensor(
+    size: str, make: Callable[..., Any], pixels: int, labels: int, published: int
+) -> None:
+    """Millions of parameters: https://github.com/microsoft/unilm/tree/master/beit3, README.md."""
+    width, layers, heads = SIZES[size]
+    alone = make is BEiT3ForImageClassification
+    sizes = {
+        "encoder_embed_dim": width, "encoder_layers": layers, "encoder_attention_heads": heads,
+        "encoder_ffn_embed_dim": 4 * width, "img_size": pixels, "patch_size": 16,
+        "vocab_size": 0 if alone else 64010, "max_source_positions": 1024, "num_labels": labels,
+    }  # fmt: skip
+    with torch.device("meta"):
+        theirs = make(in_their_words(**sizes)).state_dict()
+        assert round(sum(tensor.numel() for tensor in theirs.values()) / 1e6) == published
+        assert HUGGING_FACE.bare is not None
+        own = HUGGING_FACE.bare.sizes(theirs, {})
+        assert isinstance(own, Beit3Config)
+        network = supernet(own, labels)
+    assert (own.embed_dim, own.depth, own.num_heads) == SIZES[size]
+    assert own.image_size == pixels
+    ready = HUGGING_FACE.prepare(
+        {name.removeprefix("beit3."): tensor for name, tensor in theirs.items()}, own, own
+    )
+    ours = network.state_dict()
+    renamed = HUGGING_FACE.renaming(name for name in ours if not name.startswith("head."))
+    assert {ours[name].shape == ready[other].shape for name, other in renamed.items()} == {True}
+    last = HUGGING_FACE.variant_of(own).heads[0]
+    assert ours.keys() - renamed == {"head.weight", "head.bias"}
+    assert ready.keys() - renamed.values() == {f"{last}.weight", f"{last}.bias"}
 
 
 @pytest.mark.parametrize(

@@ -79,12 +79,13 @@ def test_a_published_pickle_opens_as_the_page_says(
     assert "no names" in start.notes[0]
 
 
-def test_the_pages_two_files_of_settings_are_read(tmp_path: Path) -> None:
-    preparation, config = blocks("json")
-    (tmp_path / "preprocessor_config.json").write_text(preparation)
+def test_the_pages_files_of_settings_are_read(tmp_path: Path) -> None:
+    *preparations, config = blocks("json")
+    for preparation, size in zip(preparations, (224, 480), strict=True):
+        (tmp_path / "preprocessor_config.json").write_text(preparation)
+        preprocessor = read_preprocessor(tmp_path, None)
+        assert (preprocessor.image_size, preprocessor.notes) == (size, ())
     (tmp_path / "config.json").write_text(config)
-    preprocessor = read_preprocessor(tmp_path, None)
-    assert (preprocessor.image_size, preprocessor.notes) == (224, ())
     sizes = checkpoint_sizes(open_checkpoint(str(tmp_path)))
     assert (sizes.family, json.loads(config)["img_size"]) == ("beit3", 224)
     (tmp_path / "config.json").write_text('{"model_type": "beit3"}')

@@ -217,7 +217,8 @@ class DataSettings(Settings):
     join_column: str | None = Field(
         None,
         description="Column by which rows of one table find their image in another table of a "
-        "local folder, such as image_id; null: images stand beside the labels.",
+        "local folder, or among its files by their names, such as image_id; null: images stand "
+        "beside the labels.",
     )
     label_column: str | Columns | None = Field(
         None,

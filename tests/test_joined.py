@@ -81,6 +81,39 @@ def test_one_table_of_images_serves_all_splits(folder: Path) -> None:
     write_images(folder / "images.parquet", range(1, 81))
     data = load(folder)
     assert [len(split.labels) for split in (data.train, data.validation, data.test)] == [40] * 3
+    assert data.source.unused == {
+        "images that no row names (image_id 21, image_id 22, image_id 23, ...)": 20
+    }
+
+
+def write_files(folder: Path, names: Sequence[int]) -> None:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / f"{name}.png").write_bytes(png(name))
+
+
+@pytest.mark.parametrize("ending", ["", ".png"])
+def test_rows_find_files_that_are_called_as_they_say(ending: str, folder: Path) -> None:
+    """Images of all splits in one folder, but for those of test, which has one of its own."""
+    for split, first in (("train", 0), ("validation", 40), ("test", 60)):
+        (folder / f"{split}-images.parquet").unlink()
+        (folder / f"{split}-questions.parquet").unlink()
+        rows = [
+            f"{n}{ending},question {n},{'even' if n % 2 == 0 else 'odd'}"
+            for n in range(first + 1, first + 21)
+        ]
+        (folder / f"{split}.csv").write_text("\n".join(["image_id,question,label", *rows]))
+    write_files(folder / "images", [*range(2, 21), *range(41, 61), 90])
+    write_files(folder / "test" / "images", range(61, 81))
+    data = load(folder)
+    for part, first in ((data.train, 2), (data.validation, 41), (data.test, 61)):
+        (batch,) = part.batches(40)
+        values = (batch.inputs["pixel_values"][:, 0, 0, 0] * 0.5 + 0.5) * 255
+        assert values.round().int().tolist() == list(range(first, first + 21 - first % 20))
+    assert data.source.unused == {
+        f"rows of the train split whose image is absent (image_id 1{ending})": 1,
+        f"images that no row names (image_id 90{ending})": 1,
+    }
 
 
 def test_absent_images_and_idle_ones_are_counted_and_named(folder: Path) -> None:

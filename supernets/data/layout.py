@@ -104,11 +104,8 @@ def table_splits(files: Files, asked: Collection[str], train: str) -> dict[str, 
 
     Raises ValueError for a table that lies there in two formats.
     """
-    told: dict[str, list[Path]] = defaultdict(list)
-    for path in files.tables:
-        names = (stem(path), *reversed(path.relative_to(files.root).parts[:-1]))
-        told[next((s for name in names if (s := split_of(name, asked))), "")].append(path)
-    plain, splits = told.pop("", []), _with_eval(told)
+    splits = told_splits(files.root, {path: stem(path) for path in files.tables}, asked)
+    plain = splits.pop("", [])
     described = [path for path in plain if table_suffix(path) == ".json"]
     if splits or len(described) < len(plain):  # a JSON file beside tables is about them
         files.leave_out("files not understood", described)
@@ -120,6 +117,17 @@ def table_splits(files: Files, asked: Collection[str], train: str) -> dict[str, 
     for paths in splits.values():
         _refuse_twins(paths)
     return splits
+
+
+def told_splits(
+    root: Path, names: Mapping[Path, str], asked: Collection[str]
+) -> dict[str, list[Path]]:
+    """Split -> the files whose own name, or that of a folder above, tells it; "" for the others."""
+    told: dict[str, list[Path]] = defaultdict(list)
+    for path, own in names.items():
+        above = reversed(path.relative_to(root).parts[:-1])
+        told[next((s for name in (own, *above) if (s := split_of(name, asked))), "")].append(path)
+    return _with_eval(told)
 
 
 def _with_eval(told: Mapping[str, list[Path]]) -> dict[str, list[Path]]:

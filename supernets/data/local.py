@@ -11,7 +11,7 @@ import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_from_disk
 
 from hardware.files import writable_folder
-from supernets.data.joined import join_images
+from supernets.data.joined import count, image_columns, images_by_name, join_images
 from supernets.data.layout import (
     METADATA,
     NO_SPLIT,
@@ -22,6 +22,7 @@ from supernets.data.layout import (
     stem,
     table_splits,
     table_suffix,
+    told_splits,
 )
 from supernets.data.read_table import Columns, join, read_columns
 from supernets.settings import DataSettings
@@ -59,7 +60,8 @@ def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
         )
     asked = [getattr(settings, f"{name}_split") for name in ("train", "validation", "test")]
     asked, train = [name for name in asked if name is not None], settings.train_split or "train"
-    about = _has_metadata(files) or settings.text_column is not None
+    about = settings.text_column is not None or settings.join_column is not None
+    about = about or _has_metadata(files)
     if kind == "image" and files.images and not about:
         files.leave_out("tables beside images", files.tables)
         return _open_images(files, asked, train)
@@ -69,7 +71,7 @@ def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
         files.leave_out("images", files.images)
     parts = {"train": [path]} if path.is_file() else table_splits(files, asked, train)
     if settings.join_column is not None:
-        return _joined(files, parts, settings, kind)
+        return _joined(files, parts, settings, asked)
     splits = {name: read_tables(paths, path, settings, kind) for name, paths in parts.items()}
     if kind == "image":
         _count_unnamed(files, splits)
@@ -77,22 +79,44 @@ def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
 
 
 def _joined(
-    files: Files, parts: Mapping[str, list[Path]], settings: DataSettings, kind: str
+    files: Files, parts: Mapping[str, list[Path]], settings: DataSettings, asked: list[str]
 ) -> Opened:
-    """The splits, with images from tables of their own; one of no split is for all of them."""
+    """The splits, with images from tables of their own, or from files that are called as rows name
+    them; a table or a folder of no split is for all of them."""
+    key = settings.join_column
+    assert key is not None
 
     def tables(paths: Iterable[Path]) -> dict[str, Dataset]:
-        return {path.name: read_tables([path], files.root, settings, kind) for path in paths}
+        return {path.name: read_tables([path], files.root, settings, "image") for path in paths}
 
-    assert settings.join_column is not None
     common = tables(files.root / name for name in files.unused.pop(NO_SPLIT, []))
-    splits, pictures = {}, {}
-    for split, paths in parts.items():
-        given = tables(paths) | common
-        splits[split], pictures[split] = join_images(
-            given, settings.join_column, split, files.unused
+    given = {split: tables(paths) for split, paths in parts.items()}
+    rows = [data for named in (common, *given.values()) for data in named.values()]
+    if not any(map(image_columns, rows)):
+        found = told_splits(files.root, dict.fromkeys(files.images, ""), asked)
+        for split, paths in found.items():
+            named = given.get(split, {}) if split else common  # of no split with rows: not used
+            named[f"files of images {split}".strip()] = images_by_name(paths, key, rows)
+    splits, pictures, idle = {}, {}, {}
+    for split, own in given.items():
+        splits[split], pictures[split], idle[split] = join_images(
+            common | own, key, split, files.unused
         )
+    _count_idle(files, key, common, idle)
+    _count_unnamed(files, pictures)
     return Opened(splits, files.unused, pictures)
+
+
+def _count_idle(
+    files: Files, key: str, common: Mapping[str, Dataset], idle: Mapping[str, list[str]]
+) -> None:
+    """Count images that no row names, those for all splits once."""
+    shared = {str(n) for data in common.values() if image_columns(data) for n in data[key][:]}
+    for split, names in idle.items():
+        own = [f"{key} {name}" for name in names if name not in shared]
+        count(files.unused, f"images of the {split} split that no row names", own)
+    nobodys = shared.intersection(*idle.values())
+    count(files.unused, "images that no row names", [f"{key} {n}" for n in sorted(nobodys)])
 
 
 def _has_metadata(files: Files) -> bool:

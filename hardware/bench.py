@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 from rich.table import Table
 
-from hardware.bench_inputs import random_inputs, refuse_unknown
+from hardware.bench_inputs import options_for, random_inputs, refuse_unknown
 from hardware.latency import DISTURBED_NOTE, Latency, Ratio, run_times
 from hardware.run_watch import RunWatch
 from hardware.session import Arrays, one_line_errors, open_session
@@ -108,7 +108,9 @@ def _open(path: Path, target: Target) -> onnxruntime.InferenceSession:
 def _try(path: Path, session: onnxruntime.InferenceSession, inputs: Arrays) -> None:
     """Run once. Raises ValueError where the sizes do not go together, or a kernel refuses."""
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-    with one_line_errors(f"{path}: ONNX Runtime cannot run it on {shapes} (--size sets others)"):
+    options = options_for(session)
+    others = f" (set others with {options})" if options else ""
+    with one_line_errors(f"{path}: ONNX Runtime cannot run it on {shapes}{others}"):
         session.run(None, dict(inputs))
 
 

@@ -27,6 +27,12 @@ TYPES: Mapping[str, type[np.generic]] = {
     "tensor(string)": np.object_,
 }
 TEXT = "a text"
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "--batch": ("batch", "batch_size"),
+    "--sequence": ("sequence", "sequence_length"),
+    "--image-size": ("height", "width"),
+}
+"""Option of the command -> names in use for the axes that it sets."""
 
 
 def parse_sizes(options: Iterable[str]) -> dict[str, int]:
@@ -105,7 +111,7 @@ def _shapes(
         if size is None
     }
     if unknown:
-        options = " ".join(f"--size '{axis}=N'" for axis in unknown)
+        options = " ".join(dict.fromkeys(map(_option, unknown)))
         raise ValueError(f"axes of unknown size: {', '.join(unknown)}; give {options}")
     return {name: [s for s in shape if s is not None] for name, shape in shapes.items()}
 
@@ -113,11 +119,25 @@ def _shapes(
 def _sizes_of(target: Target) -> dict[str, int]:
     """Sizes that a target gives to the names in use for its axes."""
     length = target.sequence_length or DEFAULT_SEQUENCE_LENGTH
-    sizes = dict.fromkeys(("batch", "batch_size"), target.batch_size)
-    sizes |= dict.fromkeys(("sequence", "sequence_length"), length)
-    if target.image_size is not None:
-        sizes |= dict.fromkeys(("height", "width"), target.image_size)
-    return sizes
+    given = {"--batch": target.batch_size, "--sequence": length, "--image-size": target.image_size}
+    return {
+        name: size
+        for option, names in OPTIONS.items()
+        for name in names
+        if (size := given[option]) is not None
+    }
+
+
+def options_for(session: onnxruntime.InferenceSession) -> str:
+    """The options that set the axes which a model leaves open; empty where it leaves none."""
+    axes = [axis for value in session.get_inputs() for axis in _axes(value)]
+    return " ".join(dict.fromkeys(_option(axis) for axis in axes if isinstance(axis, str)))
+
+
+def _option(axis: str) -> str:
+    """The option that sets an axis."""
+    known = (option for option, names in OPTIONS.items() if axis in names)
+    return f"{option} N" if (option := next(known, None)) else f"--size '{axis}=N'"
 
 
 def _axes(value: onnxruntime.NodeArg) -> list[int | str]:

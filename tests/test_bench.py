@@ -204,7 +204,7 @@ def test_sizes_of_a_target_fill_the_axes_that_exporters_name(
     names = [("batch", "batch_size"), ("sequence", "sequence_length"), ("height", "width")]
     for number, (a, b) in enumerate(names):
         measure(added(tmp_path / f"{number}.onnx", [a], [b]), target=target)
-    assert "give --size 'height=N'" in command.refuses(tmp_path / "2.onnx")
+    assert "give --image-size N" in command.refuses(tmp_path / "2.onnx")
 
 
 def test_axes_called_after_sums_follow_from_their_terms(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_axes_called_after_sums_follow_from_their_terms(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--size", "a=2", "--size", "b=3"], "(--size sets others)"),
+        (["--size", "a=2", "--size", "b=3"], "(set others with --size 'a=N' --size 'b=N')"),
         (["--size", "a=2", "--size", "b=2", "--size", "c=1"], "open are a, b"),
         (["--size", "a=x"], "whole number"),
         (["--size", "a"], "whole number"),
@@ -249,6 +249,17 @@ def damaged(folder: Path) -> Path:
     path = write_model(folder / "model.onnx", {"x": (TensorProto.FLOAT, [4])})
     path.write_bytes(path.read_bytes()[:-20])
     return path
+
+
+def test_a_text_model_of_few_positions_names_the_option_for_its_length(
+    tmp_path: Path, command: Command
+) -> None:
+    table = helper.make_node("Add", ["ids", "positions"], ["y"])
+    inputs = {"ids": (TensorProto.FLOAT, ["batch_size", "sequence_length"])}
+    path = write_model(tmp_path / "m.onnx", inputs, [table], [floats("positions", 32)])
+    line = command.refuses(path)
+    assert "ids [1, 128] (set others with --batch N --sequence N)" in line
+    command.shows(path, "--sequence", "32")
 
 
 def no_model(folder: Path) -> Path:

@@ -382,7 +382,7 @@ def test_unreadable_images_are_counted_by_reason(
     table = table_of(entries, ImageFeature())
     with pytest.raises(
         ValueError,
-        match=r"row 2 .* of the train split is no image that can be used: missing; repair",
+        match=r"row 3 .* of the train split is no image that can be used: missing; repair",
     ):
         load_images(table, "image", TO_16, skip_broken=False)
     for memory in (decoding.MEMORY_BYTES, 0):
@@ -465,7 +465,7 @@ def test_a_broken_image_is_named_when_it_is_found(
     monkeypatch.setattr(decoding, "MEMORY_BYTES", 0)
     file = image_folder / "test" / "dog" / "1.png"
     file.write_bytes(file.read_bytes()[: cut and -cut])
-    settings, message = DataSettings(name=str(image_folder)), r"row 4 of .* \(.*dog/1\.png\)"
+    settings, message = DataSettings(name=str(image_folder)), r"row 5 of .* \(.*dog/1\.png\)"
     if cut:
         data = load_data(settings, VIT)
         with pytest.raises(ValueError, match=message):
@@ -479,7 +479,7 @@ def test_a_broken_image_is_named_when_it_is_found(
 
 def test_a_broken_image_is_named_or_left_out(image_folder: Path) -> None:
     (image_folder / "test" / "dog" / "1.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"row 4 of column 'image' \(.*dog/1\.png\)"):
+    with pytest.raises(ValueError, match=r"row 5 of column 'image' \(.*dog/1\.png\)"):
         load_data(DataSettings(name=str(image_folder)), VIT)
     data = load_data(DataSettings(name=str(image_folder), skip_broken=True), VIT)
     assert len(data.test) == 5

@@ -149,7 +149,7 @@ def test_rows_of_an_image_that_cannot_be_read_are_counted_each(folder: Path) -> 
     pictures = [{"bytes": png(name)[: 20 if name == 7 else None], "path": None} for name in IDS]
     table = pa.table({"image_id": IDS, "image": pictures})
     pq.write_table(table, folder / "train-images.parquet")
-    with pytest.raises(ValueError, match=r"row 6 of column 'image' .* of the train split is no"):
+    with pytest.raises(ValueError, match=r"row 7 of column 'image' .* of the train split is no"):
         load(folder)
     data = load(folder, skip_broken=True)
     assert len(data.train.labels) == 38

@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
 from PIL import Image
 
 from supernets.data.hf_datasets import Tables, open_tables
 from supernets.data.layout import split_of
+from supernets.data.targets.targets import counts
 from supernets.settings import DataSettings
 
 SPLITS = ("train", "validation", "test")
@@ -112,6 +114,38 @@ def test_missing_labels_are_left_out_and_counted(
     assert tables.label_names == names
     assert sum(sizes(tables)) == 30 - missing
     assert tables.train.left_out == ({"without a label": missing} if missing else {})
+
+
+SPELLED = [" cat", "cat ", "caf\u00e9", "cafe\u0301"]
+"""Two classes, each spelled in two ways."""
+
+
+@pytest.mark.parametrize("source", ["csv", "folders", "classes", "lists", "lists of classes"])
+def test_blanks_and_accents_part_no_classes_wherever_labels_stand(
+    source: str, tmp_path: Path
+) -> None:
+    task, kind = ("multi-label" if "lists" in source else None), "text"
+    texts = [f"words {i}" for i in range(40)]
+    labels: list[Any] = [SPELLED[i % 4] for i in range(40)]
+    if source == "csv":
+        (tmp_path / "train.csv").write_text(csv_of(SPELLED, n=40), encoding="utf-8")
+    elif source == "folders":
+        kind = "image"
+        for name in SPELLED:
+            draw(tmp_path / "train" / name / "0.png", 10)
+    else:
+        feature: Any = ClassLabel(names=SPELLED) if "classes" in source else Value("string")
+        if "lists" in source:
+            labels, feature = [[label, ""] for label in labels], List(feature)
+            labels = [one[:1] for one in labels] if "classes" in source else labels
+        rows = {"text": texts, "label": labels}
+        features = Features({"text": Value("string"), "label": feature})
+        Dataset.from_dict(rows, features=features).save_to_disk(tmp_path)
+    tables = open_tables(DataSettings(name=str(tmp_path)), kind, task)
+    assert sorted(tables.label_names) == ["caf\u00e9", "cat"]
+    labels_of = [getattr(tables, split).labels for split in SPLITS]
+    counted = counts(np.concatenate(labels_of), tables.label_names)
+    assert counted == {"caf\u00e9": 20, "cat": 20}
 
 
 def test_numbers_and_texts_in_one_column_are_labels(tmp_path: Path) -> None:

@@ -201,9 +201,9 @@ class ImageFiles:
         path = entry.get("path") if isinstance(entry, Mapping) else None
         path = entry if isinstance(entry, str) else path
         return ValueError(
-            f"data: row {self.rows[position]} of column {self.column!r} ({path or 'no file name'}) "
-            f"of the {self.split} split is no image that can be used: {reason}; repair or remove "
-            "it, or set data.skip_broken: true"
+            f"data: row {self.rows[position] + 1} of column {self.column!r} "
+            f"({path or 'no file name'}) of the {self.split} split is no image that can be used: "
+            f"{reason}; repair or remove it, or set data.skip_broken: true"
         )
 
 

@@ -54,7 +54,7 @@ def _names(data: Dataset, column: str) -> list[str | None]:
         return [None] * len(data)
     feature, given = data.features[column], data[column][:]
     if isinstance(feature, ClassLabel):
-        known = dict(enumerate(feature.names))
+        known = dict(enumerate(map(label_name, feature.names)))
         odd = next((v for v in given if v is not None and v != NO_LABEL and v not in known), None)
         if odd is not None:
             raise ValueError(
@@ -66,7 +66,7 @@ def _names(data: Dataset, column: str) -> list[str | None]:
             f"data.label_column: {column!r} holds {_kind(feature)}, but a label must be one text "
             "or one number a row; name another column, or write one class a row"
         )
-    names = [_name(value) for value in given]
+    names = [label_name(value) for value in given]
     return [None] * len(names) if set(names) <= {None, UNLABELLED} else names
 
 
@@ -76,13 +76,18 @@ def _kind(feature: object) -> str:
     return "bytes" if isinstance(feature, Value) else "lists (several labels a row)"
 
 
-def _name(value: Any) -> str | None:
+def label_name(value: Any) -> str | None:
     """Whole floats are integers, blanks around a name are none of it, an empty name is none."""
     if value is None or value != value:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return unicodedata.normalize("NFC", str(value)).strip() or None
+
+
+def class_names(feature: ClassLabel) -> tuple[str, ...]:
+    """The names of classes that a column knows, spelled as those of a column of texts are."""
+    return tuple(dict.fromkeys(filter(None, map(label_name, feature.names))))
 
 
 def _whole(name: str | None) -> str | None:
@@ -97,7 +102,7 @@ def _all_whole(names: Iterable[str | None]) -> bool:
 def _classes(train: Dataset, column: str, given: list[str | None]) -> tuple[str, ...]:
     feature, rows = train.features[column], [name for name in given if name is not None]
     if isinstance(feature, ClassLabel):
-        return tuple(feature.names)
+        return class_names(feature)
     names = set(rows)
     if not names:
         raise ValueError(f"data.label_column: {column!r} has no label in train")

@@ -6,6 +6,8 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, LargeList, List, Sequence, Value
 
+from supernets.data.targets.labels import label_name
+
 
 def is_list(feature: object) -> bool:
     """Whether a column holds a list a row."""
@@ -17,8 +19,10 @@ def inner(feature: Any) -> Any:
     return feature[0] if isinstance(feature, list) else feature.feature
 
 
-def read_lists(data: Dataset, column: str, split: str, expected: str) -> list[list[Any] | None]:
-    """The lists of a column, classes by their names; None in every row if the split lacks it.
+def read_lists(
+    data: Dataset, column: str, split: str, expected: str
+) -> list[list[str | None] | None]:
+    """The lists of a column by the names of labels; None in every row if the split lacks it.
 
     Raises ValueError for a column without lists. expected: what to give instead.
     """
@@ -31,8 +35,8 @@ def read_lists(data: Dataset, column: str, split: str, expected: str) -> list[li
         )
     content, rows = inner(feature), list(data[column][:])
     if not isinstance(content, ClassLabel):
-        return rows
-    known = dict(enumerate(content.names))
+        return [row and [label_name(label) for label in row] for row in rows]
+    known = dict(enumerate(map(label_name, content.names)))
     odd = next((tag for row in rows for tag in row or () if tag not in known), None)
     if odd is not None:
         raise ValueError(

@@ -9,6 +9,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 from numpy.typing import NDArray
 
+from supernets.data.targets.labels import class_names
 from supernets.data.targets.lists import inner, read_lists
 from supernets.data.targets.targets import Targets, Values
 
@@ -61,8 +62,8 @@ def _mark(value: Any, column: str) -> float:
 def _names(train: Dataset, column: str, rows: Sequence[list[Any] | None]) -> tuple[str, ...]:
     feature = inner(train.features[column])
     if isinstance(feature, ClassLabel):
-        return tuple(feature.names)
-    found = {str(label) for row in rows for label in row or ()}
+        return class_names(feature)
+    found = {label for row in rows for label in row or () if label}
     if not found:
         raise ValueError(f"data.label_column: {column!r} has no label in train")
     return tuple(sorted(found))
@@ -76,11 +77,11 @@ def _placed(
     for marked, row in zip(marks, rows, strict=True):
         if row is None:
             marked[:] = np.nan
-        for label in row or ():
-            if str(label) not in places:
+        for label in filter(None, row or ()):
+            if label not in places:
                 raise ValueError(
                     f"data: label {label!r} of the {split} split does not occur in train; train "
                     f"has {list(names[:20])}; rename it, or leave those rows out"
                 )
-            marked[places[str(label)]] = 1
+            marked[places[label]] = 1
     return marks

@@ -8,6 +8,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 from numpy.typing import NDArray
 
+from supernets.data.targets.labels import class_names
 from supernets.data.targets.lists import inner, read_lists
 from supernets.data.targets.targets import Targets
 
@@ -19,7 +20,7 @@ def read_tags(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Targets:
     column = columns[0]
     named = {name: _tags(data, column, name) for name, data in splits.items()}
     feature = inner(splits["train"].features[column])
-    names = tuple(feature.names) if isinstance(feature, ClassLabel) else _found(named["train"])
+    names = class_names(feature) if isinstance(feature, ClassLabel) else _found(named["train"])
     places = {name: place for place, name in enumerate(names)}
     values = {name: _numbered(rows, places, name) for name, rows in named.items()}
     given = {name: np.array([row is not None for row in rows]) for name, rows in named.items()}
@@ -27,8 +28,16 @@ def read_tags(splits: Mapping[str, Dataset], columns: Sequence[str]) -> Targets:
 
 
 def _tags(data: Dataset, column: str, split: str) -> list[list[str] | None]:
-    rows = read_lists(data, column, split, LISTS)
-    return [row and [str(tag) for tag in row] for row in rows]
+    found: list[list[str] | None] = []
+    for number, row in enumerate(read_lists(data, column, split, LISTS), 1):
+        tags = [tag for tag in row or () if tag is not None]
+        if row is not None and len(tags) < len(row):
+            raise ValueError(
+                f"data: row {number} of the {split} split has a word without a tag in {column!r}; "
+                "give every word one"
+            )
+        found.append(None if row is None else tags)
+    return found
 
 
 def _found(rows: Sequence[list[str] | None]) -> tuple[str, ...]:

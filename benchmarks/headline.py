@@ -44,7 +44,7 @@ from benchmarks.headline_table import write_tables
 from benchmarks.low_precision import export_anew
 from hardware.latency import run_times
 from hardware.session import open_session
-from nas.delivery.results import Front
+from nas.delivery.results import Front, read_front
 from nas.delivery.selection import costs_of, resolved_constraints
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references
 from nas.evaluation.record import Evaluation, searched
@@ -54,6 +54,7 @@ from nas.experiment.objectives import FloatArray, parse_constraint
 from nas.experiment.schema import Experiment
 from nas.ledger.study import open_ledger
 from nas.pipeline import run as run_experiment
+from nas.reporting.halves import halves
 from nas.run.progress import Reporter, rich_reporter
 from nas.run.run_folder import RunFolder, read_json, write_json
 from nas.run_session import RunSession
@@ -340,9 +341,14 @@ def run(
 
 
 def keep_results(out: Path) -> None:
-    """Take the results of `run` over into this repository, in place of older ones."""
+    """Take the results of `run` over into this repository, in place of older ones.
+
+    With what the search gave each half of networks that have two, as the run's front says.
+    """
     for path in out.glob("*/*/result.json"):
-        result = read_json(path)
+        result, found = read_json(path), read_front(RunFolder(path.parent / "run"))
+        if found is not None and (rows := halves(found)):
+            result["halves"] = rows
         write_json(RESULTS / f"{result['task']}-{result['seed']}.json", result)
 
 

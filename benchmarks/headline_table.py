@@ -11,6 +11,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from nas.reporting.halves import COLUMNS
+
 Row = Mapping[str, Any]
 README = Path(__file__).parent / "README.md"
 ASKED = 2.0
@@ -162,7 +164,7 @@ def _task(task: str, trials: Sequence[Row]) -> list[str]:
         f"| {row['smaller']:.2f}x |"
         for row in first["models"]
     ]
-    lines += ["", f"![{task}](headline/{task}.svg)", "", *_strategies(trials)]
+    lines += ["", f"![{task}](headline/{task}.svg)", "", *_strategies(trials), *_halves(trials)]
     return lines
 
 
@@ -185,6 +187,22 @@ def _strategies(trials: Iterable[Row]) -> list[str]:
         each = ", ".join(f"{share:.3f}" for share in shares)
         lines.append(f"| {name} | {statistics.median(shares):.3f} | {each} |")
     return lines
+
+
+def _halves(trials: Sequence[Row]) -> list[str]:
+    """What the search gave each half of networks that have two, beside the full network."""
+    given = [trial for trial in trials if "halves" in trial]
+    if not given:
+        return []
+    rows = [
+        (str(trial["seed"]), *row)
+        for trial in given
+        for row in trial["halves"]
+        if row[0] not in ("fp32", "int8")
+    ]
+    whole = [("all", "full network", *row[1:]) for row in given[0]["halves"] if row[0] == "int8"]
+    lines = [("seed", *COLUMNS), ("---",) * (1 + len(COLUMNS)), *whole, *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
 def _plot(trials: Sequence[Row], path: Path) -> None:

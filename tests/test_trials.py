@@ -19,9 +19,10 @@ from nas.pipeline import run
 from nas.recipe.defaults import derive
 from nas.recipe.facts import Facts
 from nas.recipe.found import with_found
+from nas.recipe.short_steps import LEAST_STEPS, MOST_STEPS, short_steps
 from nas.recipe.short_training import ShortPolish, ShortTuning, drawn
 from nas.recipe.trials import MOST_TRIALS, Answers, Options, TrialStudy
-from nas.recipe.tried import LEAST_STEPS, MOST_STEPS, options_of, short_steps, tried_steps
+from nas.recipe.tried import options_of, tried_steps
 from nas.run.run_folder import RunFolder
 from nas.run.trial_record import Trial, Trials, read_trials
 from supernets.data.data import TaskData
@@ -184,11 +185,24 @@ def test_only_what_is_open_is_tried() -> None:
 
 def test_short_trainings_are_long_enough_to_tell_or_not_done() -> None:
     long = derive(experiment(), replace(TEXTS, samples=10**5))
-    assert short_steps(long.experiment, "polish", 10**5) == MOST_STEPS
-    assert short_steps(derive(experiment(), TEXTS).experiment, "tune", 3000) >= LEAST_STEPS
-    assert not short_steps(derive(experiment(tune={"epochs": 3}), TEXTS).experiment, "tune", 3000)
+    assert short_steps(long.experiment.polish, "polish", 10**5) == MOST_STEPS
+    assert short_steps(derive(experiment(), TEXTS).experiment.tune, "tune", 3000) >= LEAST_STEPS
+    short = derive(experiment(tune={"epochs": 3}), TEXTS).experiment
+    assert not short_steps(short.tune, "tune", 3000)
     assert not derive(experiment(effort="quick"), TEXTS).experiment.trials
     assert not tried_steps(derive(experiment(trials=False), TEXTS), "tune", 3000)
+
+
+def test_too_few_steps_to_try_settings_in_are_told() -> None:
+    few = replace(TEXTS, samples=200)  # four steps an epoch, at most twenty epochs
+    recipe = derive(experiment(), few)
+    assert not recipe.experiment.trials
+    assert "too few steps to try settings in (13 of tune, 8 of polish; 60 tell)" in "".join(
+        line for line in recipe.lines() if line.startswith("derived: trials: False")
+    )
+    asked = derive(experiment(trials=True), few)
+    assert asked.experiment.trials
+    assert any("trials: true tries nothing: there are too few" in note for note in asked.notes)
 
 
 def test_what_is_found_replaces_what_was_derived_and_is_explained(tmp_path: Path) -> None:

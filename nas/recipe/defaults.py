@@ -15,6 +15,7 @@ from nas.evaluation.baselines import low_reference
 from nas.experiment.given import is_given, with_values
 from nas.experiment.schema import Experiment
 from nas.recipe.facts import Facts
+from nas.recipe.short_steps import LEAST_STEPS, SHARES, part_steps, short_steps
 from supernets.settings import PolishSettings, TeacherSettings, TrainSettings
 
 EFFORTS: dict[str, float] = {"quick": 0.25, "standard": 1.0, "thorough": 3.0}
@@ -86,6 +87,8 @@ def derive(experiment: Experiment, facts: Facts, factor: float | None = None) ->
             if not is_given(experiment, derived.where):
                 experiment = with_values(experiment, {derived.where: derived.value})
                 reasons[derived.where] = derived.reason
+            elif derived.where == "trials" and experiment.trials and not derived.value:
+                stated.append(f"stated: trials: true tries nothing: {derived.reason}")
             elif derived.where in EXTENTS.values() and asked:
                 own = value_at(experiment, derived.where)
                 if own != derived.value:
@@ -241,8 +244,14 @@ def _trained_less_rate(experiment: Experiment, facts: Facts, factor: float) -> I
 
 
 def _trials(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
-    if factor > EFFORTS["quick"]:
+    if factor <= EFFORTS["quick"]:
+        return
+    if any(short_steps(value_at(experiment, s), s, facts.samples) for s in SHARES):
         yield Derived("trials", True, "part of a long training says what the data wants")
+        return
+    steps = (f"{part_steps(value_at(experiment, s), s, facts.samples)} of {s}" for s in SHARES)
+    reason = f"there are too few steps to try settings in ({', '.join(steps)}; {LEAST_STEPS} tell)"
+    yield Derived("trials", False, reason)
 
 
 def _export(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:

@@ -14,9 +14,10 @@ from nas.experiment.given import with_values
 from nas.ledger.storage import open_storage
 from nas.recipe.defaults import Recipe, value_at
 from nas.recipe.resolution import keep
+from nas.recipe.short_steps import Section
 from nas.recipe.short_training import ShortPolish, ShortTuning
 from nas.recipe.trials import TrialStudy
-from nas.recipe.tried import MOST, STAGES, Section, options_of, tried_steps
+from nas.recipe.tried import MOST, STAGES, options_of, tried_steps
 from nas.run.pace import Pace
 from nas.run.progress import Reporter
 from nas.run.run_folder import RunFolder, read_json, write_json

@@ -1,22 +1,15 @@
-"""Which settings are tried in short trainings, in which ranges, and how long those are."""
+"""Which settings are tried in short trainings, and in which ranges."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-from nas.experiment.schema import Experiment
 from nas.recipe.defaults import Recipe, value_at
+from nas.recipe.short_steps import Section, short_steps
 from nas.recipe.trials import Options
 
-Section = Literal["tune", "polish"]
 STAGES: dict[Section, str] = {"tune": "tuning trials", "polish": "polish trials"}
 """Section of the experiment -> the stage in which its settings are tried."""
-SHARES: dict[Section, int] = {"tune": 6, "polish": 10}
-"""A short training has this part of the steps of what it stands for."""
 MOST: dict[Section, int] = {"tune": 3, "polish": 6}
 """So many whole short trainings may be done; as most are given up early, more are tried."""
-LEAST_STEPS, MOST_STEPS = 60, 200
-"""Of a short training: fewer tell nothing, more are not needed to tell."""
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Times the derived learning rate."""
 WEIGHTS = (0.0, 1.0, 3.0)
@@ -47,15 +40,8 @@ def options_of(recipe: Recipe, section: Section) -> dict[str, Options]:
     }
 
 
-def short_steps(experiment: Experiment, section: Section, samples: int) -> int:
-    """Steps of a section's short trainings; 0 where there are none. samples: of training."""
-    settings = value_at(experiment, section)
-    if settings is None or not experiment.trials:
-        return 0
-    steps = int(settings.epochs * max(1, -(-samples // settings.batch_size))) // SHARES[section]
-    return 0 if steps < LEAST_STEPS else min(steps, MOST_STEPS)
-
-
 def tried_steps(recipe: Recipe, section: Section, samples: int) -> int:
-    """The same, 0 also where every setting is stated."""
-    return short_steps(recipe.experiment, section, samples) if options_of(recipe, section) else 0
+    """Steps of a section's short trainings; 0 where there are none. samples: of training."""
+    if not (recipe.experiment.trials and options_of(recipe, section)):
+        return 0
+    return short_steps(value_at(recipe.experiment, section), section, samples)

@@ -157,6 +157,14 @@ def test_label_names_may_differ_in_case_blanks_and_underscores(
         torch.testing.assert_close(network(**inputs), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("given", [True, "cat", ["a", "b"], {"a": "1"}, 5])
+@pytest.mark.parametrize("model_type", ["beit3", "vit"])
+def test_label_names_that_are_no_table_are_refused(model_type: str, given: object) -> None:
+    """In a family that transformers has not, too."""
+    with pytest.raises(CheckpointError, match="transformers cannot read"):
+        read_config({"model_type": model_type, "id2label": given})
+
+
 def test_labels_without_names_are_taken_in_order_and_said_so(tmp_path: Path) -> None:
     model = make("vit")
     model.config.id2label = {i: f"LABEL_{i}" for i in range(5)}

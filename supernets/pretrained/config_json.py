@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from pydantic import ValidationError
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from supernets.families.hugging_face import CheckpointError, Field, HuggingFace
 from supernets.families.registry import family, model_types
@@ -49,11 +49,13 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
             "be a list of class names"
         )
     defaults = hugging_face(model_types()[kind]).defaults
-    if defaults is not None:
-        return {**defaults, **config}
     given = {name: value for name, value in config.items() if name != "model_type"}
     try:
-        read = AutoConfig.for_model(kind, **given).to_dict()
+        if defaults is None:
+            read = AutoConfig.for_model(kind, **given).to_dict()
+        else:  # a family that it does not have; fields of all are read alike
+            given = {**defaults, **given}
+            read = PreTrainedConfig(**given).to_dict()
     except Exception as error:  # its checks raise errors of many kinds
         reason = " ".join(str(error).split())
         raise CheckpointError(

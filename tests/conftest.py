@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from tests.once import share_work
+from tests.once import SHELF, share_work
 
 LONGEST = (
     "test_pipeline.py",
@@ -68,6 +70,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage: it is not looked through again and again."""
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Tests share the machine: more threads only wait for each other."""
@@ -84,9 +92,12 @@ def impatient() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_work() -> Iterator[None]:
+def shared_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is the same for many tests is done once."""
+    base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
+        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        patch.setenv(SHELF, str(shared / "templates"))
         share_work(patch)
         yield
 

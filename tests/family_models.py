@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +338,7 @@ def described(folder: Path) -> Any:
     return getattr(transformers, config["architectures"][0])(read).eval()
 
 
+@cache
 def config_of(name: str) -> Sizes:
     """Our sizes of one of the models."""
     model = MODELS[name]()

@@ -10,9 +10,9 @@ from torch import nn
 
 from hardware.formats.policy import QuantPolicy
 from hardware.formats.registry import find_format
-from hardware.graph.export import export_template
 from hardware.graph.template import Template
 from hardware.writing.materialize import Weights, arrays
+from nas.evaluation.candidate_builder import template_of
 from supernets.families.beit3.config import Beit3Config
 from supernets.families.bert.config import BertConfig
 from supernets.families.image_transformer import ImageSuperNetwork
@@ -23,6 +23,7 @@ from supernets.families.texts.sizes import TextTransformerSizes
 from supernets.families.texts.transformer import TextSuperNetwork
 from supernets.families.vit.config import VitConfig
 from supernets.layers.batch_norm import fold
+from supernets.settings import SpaceSettings
 
 VIT = VitConfig(
     image_size=16, patch_size=4, channels=1, embed_dim=48, depth=3, num_heads=4, hidden_dim=96
@@ -58,10 +59,7 @@ def vit() -> tuple[ImageSuperNetwork, Template]:
     """A ViT super-network with random weights, and its template."""
     network = ImageSuperNetwork(VIT, num_labels=10)
     randomised(network)
-    largest = network.extract()
-    return network, export_template(
-        largest, network.example_inputs(), dynamic_axes=network.dynamic_axes
-    )
+    return network, template_of(network, network.space(SpaceSettings()))
 
 
 @cache
@@ -69,9 +67,7 @@ def bert(config: TextTransformerSizes = BERT) -> tuple[nn.Module, Template]:
     """A plain BERT, or another family of texts, with random weights, and its template."""
     network = TextSuperNetwork(config, num_labels=3)
     randomised(network)
-    plain = network.extract()
-    template = export_template(plain, network.example_inputs(), dynamic_axes=network.dynamic_axes)
-    return plain, template
+    return network.extract(), template_of(network, network.space(SpaceSettings()))
 
 
 @cache
@@ -88,9 +84,7 @@ def resnet() -> tuple[nn.Module, Template]:
                 assert tensor is not None
                 nn.init.uniform_(tensor, 0.5, 1.5, generator=generator)
             nn.init.normal_(module.bias, 0, 0.3, generator=generator)
-    plain = fold(network.extract())
-    template = export_template(plain, network.example_inputs(), dynamic_axes=network.dynamic_axes)
-    return plain, template
+    return fold(network.extract()), template_of(network, network.space(SpaceSettings()))
 
 
 def pictures(count: int, seed: int = 1) -> torch.Tensor:

@@ -56,7 +56,7 @@ def unmarked(template: Template) -> Template:
 def test_whichever_block_is_last_computes_the_read_tokens_alone(
     config: Sizes, settings: SpaceSettings
 ) -> None:
-    network = families.build(config)
+    network = families.build(families.with_two_blocks(config))
     assert isinstance(network, TransformerSuperNetwork)
     space = network.space(settings)
     template = template_of(network, space)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,7 @@ def module_name(source: Path) -> str:
     return ".".join(source.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
 def module_graph() -> dict[str, set[str]]:
     """Module -> our modules it imports, those named in `from package import module` included."""
     names = {module_name(source): source for source in SOURCES}

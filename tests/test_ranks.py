@@ -24,6 +24,7 @@ from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, SpaceSettings, TuneSettings
 from supernets.training.distributed import Ranks
 from supernets.training.tune import InstaTuner
+from tests.faults.victim import FORKED
 
 STEPS = 4
 MODEL = ModelSettings.from_scratch(
@@ -87,9 +88,8 @@ def in_two_processes() -> list[list[Losses]]:
         for probe in (first, second):
             probe.bind(("127.0.0.1", 0))
         ports = [probe.getsockname()[1] for probe in (first, second)]
-    context = multiprocessing.get_context("spawn")
-    found = context.Queue()
-    processes = [context.Process(target=one_of_two, args=(rank, ports, found)) for rank in (0, 1)]
+    found = FORKED.Queue()
+    processes = [FORKED.Process(target=one_of_two, args=(rank, ports, found)) for rank in (0, 1)]
     for process in processes:
         process.start()
     results = dict(found.get(timeout=240) for _ in processes)

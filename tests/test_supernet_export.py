@@ -62,14 +62,9 @@ APPLIED = config_of("deberta-own-projections")
 CASES.append(pytest.param(APPLIED, SpaceSettings(), id="deberta-own-projections"))
 
 
-def with_two_blocks(config: Sizes) -> Sizes:
-    """Of a transformer; a third would only be exported as the second is."""
-    return config.model_copy(update={"depth": 2}) if hasattr(config, "depth") else config
-
-
 @pytest.mark.parametrize(("config", "settings"), CASES)
 def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettings) -> None:
-    network = families.build(with_two_blocks(config))
+    network = families.build(families.with_two_blocks(config))
     order_by_importance(network, [families.batch(network)])
     space = network.space(settings)
     template = template_of(network, space)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nas.run.run_folder import RunFolder
-from tests.faults.victim import EXPERIMENT, finish, known, write_experiment
-
-ROOT = Path(__file__).parents[2]
+from tests.faults.victim import EXPERIMENT, Ended, finish, known, simqnas, write_experiment
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +31,9 @@ def copy(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(shutil.copytree(done / "out", tmp_path / "out"))
 
 
-def simqnas(*arguments: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, no file larger than `limit` bytes."""
-
-    def limited() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    command = [sys.executable, "-m", "cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, preexec_fn=limited)
-
-
-def assert_one_message(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+def assert_one_message(result: Ended, *parts: str) -> None:
     """Exit 2, an error that names the parts, no traceback."""
-    assert result.returncode == 2, result.stderr
+    assert result.code == 2, result.stderr
     assert "Traceback" not in result.stderr
     for part in parts:
         assert part in result.stderr
@@ -92,7 +77,7 @@ def test_corrupted_weights_are_named_with_the_way_out(done: Path, copy: Path) ->
     before = known(done / "victim.yaml", copy)
     weights.unlink()
     (copy / "front.json").unlink()
-    assert simqnas(*run).returncode == 0
+    assert simqnas(*run).code == 0
     assert known(done / "victim.yaml", copy) == before
 
 

@@ -26,9 +26,9 @@ from nas.ledger.storage import open_storage
 from nas.ledger.study import read_evaluations
 from nas.run.interrupts import StopRequest
 from nas.run.run_folder import RunFolder
-from nas.workers.executors import DRIVER_VARIABLE, ExecutorError, InProcess, WorkerPool, serve
+from nas.workers.executors import ExecutorError, InProcess, WorkerPool, serve
 from supernets.space.space import Gene, SearchSpace
-from tests.faults.victim import EXPERIMENT, write_experiment
+from tests.faults.victim import EXPERIMENT, FORKED, write_experiment
 
 ROOT = Path(__file__).parents[2]
 SPACE = SearchSpace((Gene("depth", tuple(range(1, 9))),))
@@ -115,24 +115,33 @@ def test_a_failed_allocation_costs_one_candidate(tmp_path: Path) -> None:
     assert_only_the_unlucky_failed(by_depth(ledger), depths)
 
 
-def hire(script: str) -> Callable[[WorkerPool], subprocess.Popen[bytes]]:
-    """A stand-in for `WorkerPool._start_worker` that starts a worker of this file."""
+class Hired:
+    """A process that does `work` in a folder, as `WorkerPool` holds its workers."""
 
-    def hired(pool: WorkerPool) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, DRIVER_VARIABLE: str(os.getpid())}
-        command = [sys.executable, "-c", script, str(pool.folder)]
-        return subprocess.Popen(command, env=environment, cwd=ROOT)
+    def __init__(self, work: Callable[[Path], None], folder: Path) -> None:
+        self.process = FORKED.Process(target=work, args=(folder,))
+        self.process.start()
 
-    return hired
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    returncode = property(poll)
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+    def wait(self) -> None:
+        self.process.join()
 
 
 def work(folder: Path) -> None:
-    """A hired worker."""
-    serve(open_ledger(folder), evaluate, StopRequest(), os.environ[DRIVER_VARIABLE])
+    """What a worker does."""
+    serve(open_ledger(folder), evaluate, StopRequest(), driver=str(os.getppid()))
 
 
-WORKER = "import sys, pathlib; from tests.faults import test_out_of_memory as t; "
-WORKER += "t.work(pathlib.Path(sys.argv[1]))"
+def die(_: Path) -> None:
+    """What a worker does that never gets to work."""
+    killed()
 
 
 def test_a_killed_worker_is_replaced_and_its_candidate_alone_fails(
@@ -141,7 +150,7 @@ def test_a_killed_worker_is_replaced_and_its_candidate_alone_fails(
     depths = tuple(range(1, 9))
     ledger = open_ledger(tmp_path, depths)
     ledger.note(open=False)  # left by an earlier driver of remote workers; own ones do not mind
-    monkeypatch.setattr(WorkerPool, "_start_worker", hire(WORKER))
+    monkeypatch.setattr(WorkerPool, "_start_worker", lambda pool: Hired(work, pool.folder))
     with WorkerPool(tmp_path, 1) as pool:
         pool.work_off(ledger, lambda: None)
     known = by_depth(ledger)
@@ -154,7 +163,7 @@ def test_workers_that_never_get_to_a_candidate_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = open_ledger(tmp_path, (1,))
-    monkeypatch.setattr(WorkerPool, "_start_worker", hire("import os; os.kill(os.getpid(), 9)"))
+    monkeypatch.setattr(WorkerPool, "_start_worker", lambda pool: Hired(die, pool.folder))
     with WorkerPool(tmp_path, 2) as pool, pytest.raises(ExecutorError, match="signal 9"):
         pool.work_off(ledger, lambda: None)
     assert ledger.unfinished == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from nas.run.interrupts import StopRequest
 from nas.workers.executors import WorkerPool, serve
 from supernets.space.space import Gene, SearchSpace
 from tests.faults.postgres import PASSWORD, server
+from tests.faults.victim import FORKED
 
 CANDIDATES = 200
 SPACE = SearchSpace(
@@ -69,9 +69,8 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(
     genomes = np.unique(SPACE.sample(2000, np.random.default_rng(0)), axis=0)[:CANDIDATES]
     candidates = [Candidate.from_genome(SPACE, genome) for genome in genomes]
     ledger.enqueue(candidates, "search", 1)
-    context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=work, args=(database, tmp_path, number)) for number in range(3)
+        FORKED.Process(target=work, args=(database, tmp_path, number)) for number in range(3)
     ]
     for worker in workers:
         worker.start()

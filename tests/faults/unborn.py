@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 
@@ -21,3 +23,5 @@ _experiment = Experiment.model_validate(EXPERIMENT)
 _data = load_data(_experiment.data, _experiment.model)
 _network = load_supernet(_experiment.model, _data, 0).network
 template_of(_network, _network.space(_experiment.space))
+gc.freeze()
+gc.enable()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import sys
+import tempfile
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -40,8 +43,8 @@ EXPERIMENT = {
 }
 WRITING = os.O_WRONLY | os.O_RDWR
 
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["tests.faults.unborn"])
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["tests.faults.unborn"])
 """Every victim is forked from a process that has imported the frameworks, and done once what all
 of them begin with."""
 
@@ -68,7 +71,7 @@ def write_experiment(folder: Path, **sections: object) -> Path:
 
 def start(file: Path, out: Path, kill_at: int | None = None) -> ForkServerProcess:
     """Run the experiment in a new process, killed at its change number `kill_at`."""
-    process = _server.Process(target=_run, args=(file, out, kill_at, dict(os.environ)))
+    process = FORKED.Process(target=_run, args=(file, out, kill_at, dict(os.environ)))
     process.start()
     return process
 
@@ -79,6 +82,36 @@ def finish(file: Path, out: Path, kill_at: int | None = None) -> bool:
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
     return process.exitcode != 0
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it said."""
+
+    code: int | None
+    stderr: str
+
+
+def simqnas(*arguments: object, limit: int | None = None) -> Ended:
+    """The command in a process of its own, no file larger than `limit` bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "stderr"
+        words = [str(argument) for argument in arguments]
+        process = FORKED.Process(target=_call, args=(words, said, limit, dict(os.environ)))
+        process.start()
+        process.join()
+        return Ended(process.exitcode, said.read_text())
+
+
+def _call(words: list[str], said: Path, limit: int | None, environment: dict[str, str]) -> None:
+    from cli import main
+
+    os.environ.update(environment)
+    for stream, place in ((sys.stdout, os.devnull), (sys.stderr, said)):
+        os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), stream.fileno())
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    sys.argv = ["simqnas", *words]
+    main()
 
 
 def known(file: Path, out: Path) -> dict[str, Evaluation]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+from weakref import WeakSet
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,6 +10,7 @@ from numpy.typing import NDArray
 from hardware.formats.registry import ordered
 from hardware.formats.scheme import QuantScheme
 from hardware.graph.static_activations import Ranges
+from hardware.graph.template import within
 from hardware.writing import size
 from hardware.writing.materialize import materialize
 from hardware.writing.size import SizeModel
@@ -69,3 +73,32 @@ def test_a_graph_is_weighed_once_for_all_generations(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(size, name, None)
     assert np.array_equal(counted(0), first)
     assert not np.array_equal(counted(1), first)
+
+
+def test_few_graphs_are_kept_however_many_blocks_can_be_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(size, "GRAPHS_KEPT", 2)
+    network, template = vit()
+    names = [layer.name for layer in network.layers]
+    paths = list(template.bypasses)
+    drops = [[path for path in paths if number >> paths.index(path) & 1] for number in range(8)]
+    present = [[not any(within(name, path) for path in gone) for name in names] for gone in drops]
+    shapes = np.array([layer.shape[:2] for layer in network.layers])
+    out, inputs = (np.where(present, shapes[:, side], 0) for side in (0, 1))
+    formats = np.zeros_like(out)
+    alive: WeakSet[object] = WeakSet()
+    made = size._Shortened
+
+    def watched(*given: Any) -> object:
+        alive.add(graph := made(*given))
+        return graph
+
+    monkeypatch.setattr(size, "_Shortened", watched)
+    sizes = SizeModel(template, QuantScheme())
+    whole = sizes.file_bytes(names, out, inputs, formats)
+    assert len(alive) <= 3  # and the one that was counted last
+    one = (slice(i, i + 1) for i in range(8))
+    alone = [sizes.file_bytes(names, out[i], inputs[i], formats[i]) for i in one]
+    assert np.array_equal(whole, np.concatenate(alone))
+    assert len(set(whole.tolist())) == 8

@@ -15,12 +15,16 @@ from onnx.numpy_helper import from_array, to_array
 from hardware.graph.first_tokens import narrow, scope
 from hardware.graph.layer import Layer, LayerKind
 from hardware.graph.lowering import constant, lower
+from hardware.graph.recent import Recent
 
 DOMAIN = "simqnas"
 """Operator domain of the template's `Linear` (x, weight[, bias]), which materialize expands."""
 
 DROPPED = "dropped"
 """The choice of leaving a module out: what it puts out is what it was given."""
+
+DEPTHS_KEPT = 16
+"""Sets of dropped modules whose nodes are kept; the next candidate often drops the same."""
 
 
 class Alternative(NamedTuple):
@@ -58,13 +62,15 @@ class Template:
     `parameters` maps those names to the largest shapes. `alternatives` are choices for modules:
     a transformer block or residual block may be dropped, which a candidate's weights tell; modules
     that stand side by side in the graph (`open`) are told apart by `chosen`. What is written for a
-    candidate has operators of `opset`, or of the oldest possible without a number.
+    candidate has operators of `opset`, or of the oldest possible without a number. lowered: whether
+    the model's nodes are so already.
     """
 
     model: onnx.ModelProto
     parameters: Mapping[str, tuple[int, ...]]
     alternatives: Alternatives
     opset: int | None = None
+    lowered: bool = False
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -137,19 +143,20 @@ class Template:
 
         Of what then is the last block, only the tokens that are read are computed.
         """
-        key = tuple(paths)
-        if key not in self._lowered:
-            left = self._left(dict.fromkeys(paths, DROPPED))
-            narrowed = narrow(left, self.bypasses, self.constants, self._shapes, self._stands_in)
-            self._lowered[key] = lower(
-                narrowed, self.opset, self.head_size, self._shapes, self.parameters
-            )
-        return [_copy(node) for node in self._lowered[key]]
+        return [_copy(node) for node in self._kept.of(tuple(paths), self._lowered)]
 
     @cached_property
-    def _lowered(self) -> dict[tuple[str, ...], list[onnx.NodeProto]]:
+    def _kept(self) -> Recent[tuple[str, ...], list[onnx.NodeProto]]:
         """Modules that are left out -> the nodes without them; few depths serve many candidates."""
-        return {}
+        return Recent(DEPTHS_KEPT)
+
+    def _lowered(self, paths: tuple[str, ...]) -> list[onnx.NodeProto]:
+        """The nodes without these modules."""
+        if self.lowered and not paths:
+            return list(self.model.graph.node)
+        left = self._left(dict.fromkeys(paths, DROPPED))
+        narrowed = narrow(left, self.bypasses, self.constants, self._shapes, self._stands_in)
+        return lower(narrowed, self.opset, self.head_size, self._shapes, self.parameters)
 
     @cached_property
     def _shapes(self) -> dict[str, list[int]]:
@@ -209,9 +216,8 @@ class Template:
         """The template of a network that never had these droppable modules."""
         gone = dict.fromkeys(paths, DROPPED)
         left = {path: a for path, a in self.alternatives.items() if not _is_cut(path, gone)}
-        found = replace(self, model=self._with_nodes(self.without(paths)), alternatives=left)
-        found._lowered[()] = list(found.model.graph.node)  # narrowed and lowered already
-        return found
+        model = self._with_nodes(self._lowered(tuple(paths)))
+        return replace(self, model=model, alternatives=left, lowered=True)
 
     def _with_nodes(self, nodes: Iterable[onnx.NodeProto]) -> onnx.ModelProto:
         model = onnx.ModelProto()

@@ -25,6 +25,7 @@ from hardware.graph.first_tokens import scope
 from hardware.graph.graph_writer import MICROSOFT, AnyArray, GraphWriter
 from hardware.graph.layer import Layer, LayerKind
 from hardware.graph.lowering import drop_name
+from hardware.graph.recent import Recent
 from hardware.graph.static_activations import ROUNDED, Plan, Ranges, StaticActivations, Step, plan
 from hardware.graph.template import Template, within
 from hardware.writing.materialize import assemble, can_be_static, with_groups
@@ -33,6 +34,8 @@ Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Choices = Mapping[str, NDArray[np.str_]]
 
+GRAPHS_KEPT = 128
+"""Graphs of genomes that drop the same blocks: more than one generation has."""
 NO_LAYER = "\0"
 """Prefix of no name: everything counted is shared."""
 
@@ -55,8 +58,8 @@ class SizeModel:
 
     def __init__(self, template: Template, scheme: QuantScheme) -> None:
         self._template, self._scheme = template, scheme
-        self._shortened: dict[tuple[str, ...], _Shortened] = {}
         self._layers: LayerSizes = {}
+        self._kept = Recent[tuple[str, ...], _Shortened](GRAPHS_KEPT)
 
     def file_bytes(
         self,
@@ -74,7 +77,7 @@ class SizeModel:
         """
         result = np.zeros(len(out_features), np.int64)
         for dropped, rows in self._by_dropped(layers, out_features > 0):
-            left = self._without(dropped)
+            left = self._kept.of(dropped, self._shortened)
             columns = [i for i, name in enumerate(layers) if name in left.layers]
             tables = [table[rows][:, columns] for table in (out_features, in_features, formats)]
             taken = {path: names[rows] for path, names in (choices or {}).items()}
@@ -95,11 +98,8 @@ class SizeModel:
             dropped = tuple(path for path, there in zip(paths, row, strict=True) if not there)
             yield dropped, number.ravel() == index
 
-    def _without(self, dropped: tuple[str, ...]) -> _Shortened:
-        if dropped not in self._shortened:
-            template = self._template.shortened(dropped)
-            self._shortened[dropped] = _Shortened(template, self._scheme, self._layers)
-        return self._shortened[dropped]
+    def _shortened(self, dropped: tuple[str, ...]) -> _Shortened:
+        return _Shortened(self._template.shortened(dropped), self._scheme, self._layers)
 
 
 class _Shortened:

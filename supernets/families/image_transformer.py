@@ -17,6 +17,7 @@ from supernets.families.sizes import ImageTransformerSizes
 from supernets.families.transformer import ElasticBlock, TransformerSuperNetwork, reading
 from supernets.layers.activations import ACTIVATIONS
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
+from supernets.layers.composed import extracted
 from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
@@ -80,15 +81,6 @@ class ElasticPreNormBlock(ElasticBlock, Block):
     def norms(self) -> tuple[ElasticLayerNorm, ElasticLayerNorm]:
         """The norms before attention and feed-forward part."""
         return self.norm1, self.norm2
-
-    def extract(self) -> Block:
-        """Copy the active part into a plain block."""
-        return Block(
-            self.norm1.extract(),
-            self.attention.extract(),
-            self.norm2.extract(),
-            self.mlp.extract(),
-        )
 
 
 class ImageTransformer(nn.Module):
@@ -263,16 +255,15 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
 
     def extract(self) -> ImageTransformer:
         """Copy the active sub-network into a plain one, in evaluation mode."""
-        blocks = {index: self.block(index).extract() for index in self.active_blocks}
         prefix, positions = self.prefix(), self.positions()
         return ImageTransformer(
             self.config,
             self.patch_embed.extract(),
             None if prefix is None else prefix.detach().clone(),
             None if positions is None else positions.detach().clone(),
-            None if self.first_norm is None else self.first_norm.extract(),
-            {index: block for index, block in blocks.items() if isinstance(block, Block)},
-            None if self.norm is None else self.norm.extract(),
+            extracted(self.first_norm),
+            {index: self.block(index).extract() for index in self.active_blocks},
+            extracted(self.norm),
             self.head.extract(),
         ).eval()
 

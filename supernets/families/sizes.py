@@ -86,6 +86,15 @@ class StagedSizes(ImageSizes):
         """Number of stages."""
         return len(self.depths)
 
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Module path of every block -> its stage."""
+        return {path: stage for stage in range(self.stages) for path in self.blocks_of(stage)}
+
+    def blocks_of(self, stage: int) -> list[str]:
+        """Module paths of a stage's blocks."""
+        return [f"stages.{stage}.{index}" for index in range(self.depths[stage])]
+
     def shrunk(self, architecture: Architecture) -> Self:
         """Blocks and widths of the stages are the sub-network's."""
 

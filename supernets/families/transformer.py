@@ -20,6 +20,7 @@ from supernets.layers.attention import (
     head_units,
     neuron_units,
 )
+from supernets.layers.composed import Composed
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticLayerNorm
 from supernets.space.cost import Counts, Extent, Values
@@ -38,7 +39,7 @@ def reading(blocks: Sequence[BlockT], tokens: int | None) -> Iterator[tuple[Bloc
         yield block, tokens if number == len(blocks) and not whole else None
 
 
-class ElasticBlock(nn.Module):
+class ElasticBlock(Composed):
     """A transformer block of elastic layers; families differ in where the norms are."""
 
     attention: ElasticAttention
@@ -48,10 +49,6 @@ class ElasticBlock(nn.Module):
     @abstractmethod
     def norms(self) -> Sequence[ElasticLayerNorm]:
         """The norms of attention and feed-forward part."""
-
-    @abstractmethod
-    def extract(self) -> nn.Module:
-        """Copy the active part into a plain block."""
 
 
 class TransformerSuperNetwork(SuperNetwork):

@@ -5,14 +5,13 @@ B batch, T tokens, D embed_dim, N heads, H head_dim
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from supernets.layers.composed import Composed
 from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.disentangled import Disentangled, ElasticDisentangled, Pairs
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
@@ -112,7 +111,7 @@ def _products(
     return y_BNTH
 
 
-class ElasticAttention(Attention):
+class ElasticAttention(Composed, Attention):
     """Attention that can use its first heads only."""
 
     query: ElasticLinear
@@ -151,19 +150,6 @@ class ElasticAttention(Attention):
         places = [] if self.disentangled is None else self.disentangled.layers.values()
         return [self.query, self.key, self.value, *places]
 
-    def extract(self) -> Attention:
-        """Copy the active part into a plain module."""
-        return Attention(
-            self.query.extract(),
-            self.key.extract(),
-            self.value.extract(),
-            self.out.extract(),
-            self.head_dim,
-            None if self.bias is None else self.bias.extract(),
-            None if self.disentangled is None else self.disentangled.extract(),
-            None if self.norm is None else self.norm.extract(),
-        )
-
 
 class FeedForward(nn.Module):
     """Two linear layers with an activation between them, GELU if none is given.
@@ -194,7 +180,7 @@ class FeedForward(nn.Module):
         return out
 
 
-class ElasticFeedForward(FeedForward):
+class ElasticFeedForward(Composed, FeedForward):
     """Feed-forward part that can use its first neurons only."""
 
     fc1: ElasticLinear
@@ -224,13 +210,6 @@ class ElasticFeedForward(FeedForward):
     def into_neurons(self) -> list[ElasticLinear]:
         """The layers whose outputs are the neurons."""
         return [self.fc1] if self.gate is None else [self.fc1, self.gate]
-
-    def extract(self) -> FeedForward:
-        """Copy the active part into a plain module."""
-        gate = None if self.gate is None else self.gate.extract()
-        norm = None if self.norm is None else self.norm.extract()
-        activation = deepcopy(self.activation)
-        return FeedForward(self.fc1.extract(), self.fc2.extract(), activation, gate, norm)
 
 
 def head_units(path: str, attention: ElasticAttention) -> Units:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
+from supernets.layers.composed import Composed
+from supernets.layers.elastic import ElasticLinear
 
 
 class RelativePlaces(nn.Module):
@@ -24,11 +25,6 @@ class RelativePlaces(nn.Module):
         """All vectors, `(R, D)`."""
         out: Tensor = self.table if self.norm is None else self.norm(self.table)
         return out
-
-    def extract(self) -> RelativePlaces:
-        """Copy into a plain module."""
-        norm = self.norm.extract() if isinstance(self.norm, ElasticLayerNorm) else None
-        return RelativePlaces(self.table.detach().clone(), norm)
 
 
 class Pairs(NamedTuple):
@@ -86,7 +82,7 @@ class Disentangled(nn.Module):
         return out
 
 
-class ElasticDisentangled(Disentangled):
+class ElasticDisentangled(Composed, Disentangled):
     """Summands of the first heads alone."""
 
     key: ElasticLinear | None
@@ -107,8 +103,3 @@ class ElasticDisentangled(Disentangled):
         """The projections that there are, by name."""
         found = {"key": self.key, "query": self.query}
         return {name: layer for name, layer in found.items() if layer is not None}
-
-    def extract(self) -> Disentangled:
-        """Copy the active part into a plain module."""
-        key, query = (layer and layer.extract() for layer in (self.key, self.query))
-        return Disentangled(key, query, self.head_dim)

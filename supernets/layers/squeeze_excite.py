@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from supernets.layers.composed import Composed
 from supernets.layers.coupled_units import Part, read_by, written_by
 from supernets.layers.elastic import ElasticConv2d
 
@@ -26,7 +27,7 @@ class SqueezeExcite(nn.Module):
         return x_BCHW * weights_BC11
 
 
-class ElasticSqueezeExcite(SqueezeExcite):
+class ElasticSqueezeExcite(Composed, SqueezeExcite):
     """Squeeze-and-excitation of the first channels; to how many they are squeezed is fixed."""
 
     reduce: ElasticConv2d
@@ -35,11 +36,6 @@ class ElasticSqueezeExcite(SqueezeExcite):
     def __init__(self, channels: int, squeezed: int, activation: type[nn.Module]) -> None:
         reduce = ElasticConv2d(channels, squeezed, 1, bias=True)
         super().__init__(reduce, ElasticConv2d(squeezed, channels, 1, bias=True), activation())
-
-    def extract(self) -> SqueezeExcite:
-        """Copy the active part into a plain module."""
-        reduce, expand = self.reduce.extract(), self.expand.extract()
-        return SqueezeExcite(reduce, expand, type(self.activation)())
 
     def parts(self) -> list[Part]:
         """What it holds of each channel."""

@@ -9,7 +9,6 @@ FAMILY = Family(
     sizes=BeitConfig,
     model_types=("beit", "data2vec-vision"),
     network="supernets.families.image_transformer:ImageSuperNetwork",
-    hugging_face="supernets.families.beit.hugging_face:HUGGING_FACE",
     title="A BEiT",
     dimensions=(EMBED_DIM, *TRANSFORMER_DIMENSIONS),
 )

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=Beit3Config,
     model_types=("beit3",),
     network="supernets.families.beit3.network:network",
-    hugging_face="supernets.families.beit3.hugging_face:HUGGING_FACE",
     title="A BEiT-3 of images, or of images and texts",
     dimensions=DIMENSIONS,
 )

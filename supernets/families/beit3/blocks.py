@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from supernets.families.beit3.config import Beit3Config
 from supernets.families.image_transformer import Block, ElasticPreNormBlock
 from supernets.families.transformer import ElasticBlock
+from supernets.layers.composed import Composed
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 
 
@@ -65,7 +66,7 @@ def _layer(way: nn.Module, name: str) -> nn.Module:
     return way.get_submodule(f"attention.{name}")
 
 
-class ElasticLookedAt(LookedAt):
+class ElasticLookedAt(Composed, LookedAt):
     """The same of elastic layers."""
 
     norm1: ElasticLayerNorm
@@ -74,13 +75,6 @@ class ElasticLookedAt(LookedAt):
         width = config.embed_dim
         norm = ElasticLayerNorm(width, config.layer_norm_eps)
         super().__init__(norm, ElasticLinear(width, width), ElasticLinear(width, width))
-
-    def extract(self) -> LookedAt:
-        """Copy the active part into a plain module."""
-        key, value = (_layer(self, name) for name in ("key", "value"))
-        assert isinstance(key, ElasticLinear)
-        assert isinstance(value, ElasticLinear)
-        return LookedAt(self.norm1.extract(), key.extract(), value.extract())
 
 
 class ElasticMultiwayBlock(ElasticBlock, MultiwayBlock):
@@ -122,7 +116,3 @@ class ElasticMultiwayBlock(ElasticBlock, MultiwayBlock):
         most = max(way.attention.query.active_out for _, way in self.ways)
         for layer in self.keys_and_values:
             layer.active_out = most
-
-    def extract(self) -> MultiwayBlock:
-        """Copy the active part into a plain block."""
-        return MultiwayBlock(self.image.extract(), self.text.extract(), self.read)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supernets.families.beit3.config import Beit3Config
+from supernets.layers.composed import Composed
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 
 
@@ -39,7 +40,7 @@ class JointReader(nn.Module):
         return joint
 
 
-class ElasticPooler(Pooler):
+class ElasticPooler(Composed, Pooler):
     """The same of elastic layers."""
 
     norm: ElasticLayerNorm
@@ -55,12 +56,8 @@ class ElasticPooler(Pooler):
         """All of it."""
         return [self.norm]
 
-    def extract(self) -> Pooler:
-        """Copy into a plain module."""
-        return Pooler(self.norm.extract(), self.dense.extract())
 
-
-class ElasticJointReader(JointReader):
+class ElasticJointReader(Composed, JointReader):
     """The same of elastic layers."""
 
     image: ElasticLayerNorm
@@ -76,10 +73,6 @@ class ElasticJointReader(JointReader):
     def norms(self) -> list[ElasticLayerNorm]:
         """All of them."""
         return [self.image, self.text, self.joint]
-
-    def extract(self) -> JointReader:
-        """Copy into a plain module."""
-        return JointReader(*(norm.extract() for norm in self.norms))
 
 
 ElasticReader = ElasticPooler | ElasticJointReader

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=BertConfig,
     model_types=("bert",),
     network="supernets.families.texts.transformer:TextSuperNetwork",
-    hugging_face="supernets.families.bert.hugging_face:HUGGING_FACE",
     title="A BERT",
     dimensions=TEXT_DIMENSIONS,
 )

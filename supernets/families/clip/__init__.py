@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=ClipConfig,
     model_types=("clip", "clip_vision_model"),
     network="supernets.families.image_transformer:ImageSuperNetwork",
-    hugging_face="supernets.families.clip.hugging_face:HUGGING_FACE",
     title="The image tower of a CLIP",
     dimensions=IMAGE_DIMENSIONS,
 )

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=ConvNextConfig,
     model_types=("convnext", "convnextv2"),
     network="supernets.families.convnext.network:ConvNextSuperNetwork",
-    hugging_face="supernets.families.convnext.hugging_face:HUGGING_FACE",
     title="A ConvNeXt",
     dimensions=(DROPPED_BLOCKS, INNER_WIDTH),
 )

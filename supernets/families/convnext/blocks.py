@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from supernets.families.staged.plain import StagedNetwork
+from supernets.layers.composed import Composed
 from supernets.layers.elastic import ElasticConv2d, ElasticLayerNorm, ElasticLinear
 from supernets.layers.response_norm import ElasticResponseNorm
 
@@ -74,7 +75,7 @@ class Block(nn.Module):
         return added
 
 
-class ElasticConvNextBlock(Block):
+class ElasticConvNextBlock(Composed, Block):
     """Block of elastic layers; its neurons can be left out."""
 
     conv: ElasticConv2d
@@ -90,16 +91,6 @@ class ElasticConvNextBlock(Block):
             ElasticLinear(width, inner_width),
             ElasticResponseNorm(inner_width) if response_norm else None,
             ElasticLinear(inner_width, width),
-        )
-
-    def extract(self) -> Block:
-        """Copy the active part into a plain block."""
-        return Block(
-            self.conv.extract(),
-            self.norm.extract(),
-            self.fc1.extract(),
-            None if self.response_norm is None else self.response_norm.extract(),
-            self.fc2.extract(),
         )
 
 

@@ -27,11 +27,8 @@ class ConvNextConfig(StagedSizes):
     @property
     def elastic_inner_widths(self) -> dict[str, int]:
         """Block -> neurons inside it."""
-        return {
-            f"stages.{stage}.{index}": EXPANSION * self.stage_widths[stage]
-            for stage, depth in enumerate(self.depths)
-            for index in range(depth)
-        }
+        widths = self.stage_widths
+        return {path: EXPANSION * widths[stage] for path, stage in self.blocks.items()}
 
     @property
     def sides(self) -> list[int]:

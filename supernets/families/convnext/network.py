@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
-from typing import cast
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from supernets.families.convnext.blocks import (
     EPS,
@@ -18,13 +16,14 @@ from supernets.families.convnext.blocks import (
 )
 from supernets.families.convnext.config import EXPANSION, ConvNextConfig
 from supernets.families.staged.network import StagedSuperNetwork
+from supernets.layers.composed import extracted
 from supernets.layers.coupled_units import Units, read_by, written_by
 from supernets.layers.elastic import ElasticConv2d, ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 
 
-class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
+class ConvNextSuperNetwork(StagedSuperNetwork[ElasticConvNextBlock], ConvNext):
     """ConvNeXt with elastic blocks per stage and neurons per block."""
 
     config: ConvNextConfig
@@ -59,18 +58,11 @@ class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
         )
         self.start(config, num_labels)
 
-    def block(self, path: str) -> ElasticConvNextBlock:
-        """One block by its module path."""
-        block = self.get_submodule(path)
-        assert isinstance(block, ElasticConvNextBlock)
-        return block
-
     def extract(self) -> ConvNext:
         """Copy the active sub-network into a plain ConvNeXt, in evaluation mode."""
-        stem, downsamples = self.stem, cast("Iterable[Downsample]", self.downsamples.values())
         return ConvNext(
-            Stem(_plain(stem.conv), _plain(stem.norm)),
-            [Downsample(_plain(module.norm), _plain(module.conv)) for module in downsamples],
+            extracted(self.stem),
+            [extracted(module) for module in self.downsamples.values()],
             self.extracted_stages(),
             self.norm.extract(),
             self.head.extract(),
@@ -91,16 +83,14 @@ class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
         config, values = self.config, Values(space, genomes)
         once, always = np.ones(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
         extents, parameters = {}, 2 * once * config.stage_widths[-1]
-        narrowed = 0 * once
-        before = config.channels
+        narrowed, before, present = 0 * once, config.channels, self.kept_blocks(values)
         for stage, (width, side) in enumerate(zip(config.stage_widths, config.sides, strict=True)):
             name = f"downsamples.{stage}.conv" if stage else "stem.conv"
-            wide, pixels, gene = once * width, once * side**2, f"stages.{stage}.depth"
+            wide, pixels = once * width, once * side**2
             extents[name] = Extent(once * before, wide, pixels, always)
             parameters = parameters + 2 * (before if stage else width)
-            depth = values.sizes(gene, config.depths[stage])
-            for index in range(config.depths[stage]):
-                path, kept = self.block_path(gene, index), depth >= self.rank(gene, index)
+            for path in config.blocks_of(stage):
+                kept = present[path]
                 inner = values.sizes(f"{path}.inner_width", EXPANSION * width)
                 extents[f"{path}.conv"] = Extent(once, wide, pixels, kept)
                 extents[f"{path}.fc1"] = Extent(wide, inner, pixels, kept)
@@ -110,11 +100,6 @@ class ConvNextSuperNetwork(StagedSuperNetwork, ConvNext):
             before = width
         extents["head"] = Extent(once * before, once * self.num_labels, once, always)
         return collect(self.layers, extents, values, parameters, 0 * once, narrowed)
-
-
-def _plain(layer: nn.Module) -> nn.Module:
-    assert isinstance(layer, (ElasticConv2d, ElasticLayerNorm))
-    return layer.extract()
 
 
 def _neurons(path: str, block: ElasticConvNextBlock) -> Units:

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=DebertaConfig,
     model_types=("deberta-v2",),
     network="supernets.families.texts.transformer:TextSuperNetwork",
-    hugging_face="supernets.families.deberta.hugging_face:HUGGING_FACE",
     title="A DeBERTa",
     dimensions=TEXT_DIMENSIONS,
 )

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=Dinov2Config,
     model_types=("dinov2", "dinov2_with_registers"),
     network="supernets.families.image_transformer:ImageSuperNetwork",
-    hugging_face="supernets.families.dinov2.hugging_face:HUGGING_FACE",
     title="A DINOv2",
     dimensions=IMAGE_DIMENSIONS,
 )

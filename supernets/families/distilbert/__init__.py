@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=DistilBertConfig,
     model_types=("distilbert",),
     network="supernets.families.texts.transformer:TextSuperNetwork",
-    hugging_face="supernets.families.distilbert.hugging_face:HUGGING_FACE",
     title="A DistilBERT",
     dimensions=TEXT_DIMENSIONS,
 )

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=EfficientNetConfig,
     model_types=("efficientnet",),
     network="supernets.families.efficientnet.network:EfficientNetSuperNetwork",
-    hugging_face="supernets.families.efficientnet.hugging_face:HUGGING_FACE",
     title="An EfficientNet",
     dimensions=(DROPPED_BLOCKS, INNER_WIDTH),
     least_opset=13,

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=ElectraConfig,
     model_types=("electra",),
     network="supernets.families.texts.transformer:TextSuperNetwork",
-    hugging_face="supernets.families.electra.hugging_face:HUGGING_FACE",
     title="An ELECTRA",
     dimensions=TEXT_DIMENSIONS,
 )

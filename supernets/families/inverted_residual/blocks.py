@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from supernets.families.inverted_residual.sizes import BlockPlan, Convolution
 from supernets.families.staged.plain import PooledNetwork
+from supernets.layers.composed import Composed
 from supernets.layers.coupled_units import Units, read_by, written_by
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d
 from supernets.layers.squeeze_excite import ElasticSqueezeExcite, SqueezeExcite
@@ -80,7 +81,7 @@ class Block(nn.Module):
         return added
 
 
-class ElasticInvertedResidual(Block):
+class ElasticInvertedResidual(Composed, Block):
     """Block of elastic layers; its inner channels can be left out."""
 
     expand_conv: ElasticConv2d | None
@@ -103,21 +104,6 @@ class ElasticInvertedResidual(Block):
             (ElasticConv2d(inner, plan.out_width, 1), ElasticBatchNorm2d(plan.out_width, eps)),
             activation,
             plan.residual,
-        )
-
-    def extract(self) -> Block:
-        """Copy the active part into a plain block."""
-        expand = None
-        if self.expand_conv is not None and self.expand_norm is not None:
-            expand = (self.expand_conv.extract(), self.expand_norm.extract())
-        return Block(
-            expand,
-            self.pad,
-            (self.depthwise_conv.extract(), self.depthwise_norm.extract()),
-            None if self.squeeze is None else self.squeeze.extract(),
-            (self.project_conv.extract(), self.project_norm.extract()),
-            type(self.depthwise_activation),
-            self.residual,
         )
 
     def inner_units(self, path: str) -> Units:

@@ -16,13 +16,16 @@ from supernets.families.inverted_residual.blocks import (
 )
 from supernets.families.inverted_residual.sizes import Convolution, InvertedResidualSizes
 from supernets.families.staged.network import StagedSuperNetwork
+from supernets.layers.composed import extracted
 from supernets.layers.coupled_units import Units
-from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from supernets.layers.elastic import ElasticBatchNorm2d, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 
 
-class InvertedResidualSuperNetwork(StagedSuperNetwork, InvertedResidualNet):
+class InvertedResidualSuperNetwork(
+    StagedSuperNetwork[ElasticInvertedResidual], InvertedResidualNet
+):
     """Network of inverted residual blocks with elastic depth per stage and inner widths.
 
     Stages have blocks with consecutive numbers; a block with a name of its own always runs first.
@@ -59,12 +62,6 @@ class InvertedResidualSuperNetwork(StagedSuperNetwork, InvertedResidualNet):
         )
         self.start(config, num_labels)
 
-    def block(self, path: str) -> ElasticInvertedResidual:
-        """One block by its module path."""
-        block = self.get_submodule(path)
-        assert isinstance(block, ElasticInvertedResidual)
-        return block
-
     def block_path(self, depth_gene: str, index: int) -> str:
         """Module path of one block."""
         earlier = takewhile(lambda gene: gene != depth_gene, self.block_order)
@@ -84,7 +81,7 @@ class InvertedResidualSuperNetwork(StagedSuperNetwork, InvertedResidualNet):
             for plan in self.config.plan
             if self.block(plan.path) in active
         }
-        stem, top = _plain(self.stem), _plain(self.top)
+        stem, top = extracted(self.stem), extracted(self.top)
         return InvertedResidualNet(stem, blocks, top, self.head.extract()).eval()
 
     def indispensable(self, block: str) -> bool:
@@ -105,12 +102,7 @@ class InvertedResidualSuperNetwork(StagedSuperNetwork, InvertedResidualNet):
         """Sizes, MACs and parameters of the sub-networks, BatchNorm folded into biases."""
         config, values = self.config, Values(space, genomes)
         once, always = np.ones(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
-        kept = {
-            self.block_path(gene, index): values.sizes(gene, len(order)) >= self.rank(gene, index)
-            for gene, order in self.block_order.items()
-            for index in order
-        }
-        pixels = once * config.stem.out_side**2
+        kept, pixels = self.kept_blocks(values), once * config.stem.out_side**2
         extents = {
             "stem.conv": Extent(once * config.channels, once * config.stem_width, pixels, always)
         }
@@ -131,10 +123,3 @@ class InvertedResidualSuperNetwork(StagedSuperNetwork, InvertedResidualNet):
         extents["top.conv"] = Extent(narrow, top, pixels, always)
         extents["head"] = Extent(top, once * self.num_labels, once, always)
         return collect(self.layers, extents, values, 0 * once, 0 * once)
-
-
-def _plain(stem: Stem) -> Stem:
-    conv, norm = stem.conv, stem.norm
-    assert isinstance(conv, ElasticConv2d)
-    assert isinstance(norm, ElasticBatchNorm2d)
-    return Stem(stem.pad, conv.extract(), norm.extract(), stem.activation)

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=MobileNetV2Config,
     model_types=("mobilenet_v2",),
     network="supernets.families.mobilenet_v2.network:MobileNetV2SuperNetwork",
-    hugging_face="supernets.families.mobilenet_v2.hugging_face:HUGGING_FACE",
     title="A MobileNetV2",
     dimensions=(DROPPED_BLOCKS, INNER_WIDTH),
     least_opset=13,

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=ModernBertConfig,
     model_types=("modernbert",),
     network="supernets.families.texts.transformer:TextSuperNetwork",
-    hugging_face="supernets.families.modernbert.hugging_face:HUGGING_FACE",
     title="A ModernBERT",
     dimensions=TEXT_DIMENSIONS,
 )

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=MPNetConfig,
     model_types=("mpnet",),
     network="supernets.families.texts.transformer:TextSuperNetwork",
-    hugging_face="supernets.families.mpnet.hugging_face:HUGGING_FACE",
     title="An MPNet",
     dimensions=TEXT_DIMENSIONS,
 )

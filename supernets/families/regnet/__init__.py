@@ -16,7 +16,6 @@ FAMILY = Family(
     sizes=RegNetConfig,
     model_types=("regnet",),
     network="supernets.families.regnet.network:RegNetSuperNetwork",
-    hugging_face="supernets.families.regnet.hugging_face:HUGGING_FACE",
     title="A RegNet",
     dimensions=(DROPPED_BLOCKS, GROUPS),
     least_opset=13,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from supernets.layers.composed import Composed
 from supernets.layers.coupled_units import Units, read_by, written_by
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d
 from supernets.layers.squeeze_excite import ElasticSqueezeExcite, SqueezeExcite
@@ -48,7 +49,7 @@ class Block(nn.Module):
         return added
 
 
-class ElasticRegNetBlock(Block):
+class ElasticRegNetBlock(Composed, Block):
     """Block of elastic layers; its groups can be left out."""
 
     conv1: ElasticConv2d
@@ -72,19 +73,6 @@ class ElasticRegNetBlock(Block):
             ElasticSqueezeExcite(width, round(before / 4), nn.ReLU) if squeeze else None,
             normed(ElasticConv2d(width, width, 1)),
             normed(ElasticConv2d(before, width, 1, stride)) if narrowed else None,
-        )
-
-    def extract(self) -> Block:
-        """Copy the active part into a plain block."""
-        shortcut = None
-        if self.shortcut is not None and self.shortcut_norm is not None:
-            shortcut = (self.shortcut.extract(), self.shortcut_norm.extract())
-        return Block(
-            (self.conv1.extract(), self.norm1.extract()),
-            (self.conv2.extract(), self.norm2.extract()),
-            None if self.squeeze is None else self.squeeze.extract(),
-            (self.conv3.extract(), self.norm3.extract()),
-            shortcut,
         )
 
     def group_units(self, gene: str) -> Units:

@@ -25,11 +25,7 @@ class RegNetConfig(StagedSizes):
     @property
     def elastic_groups(self) -> dict[str, int]:
         """Gene -> groups inside its block."""
-        return {
-            f"stages.{stage}.{index}.groups": self.groups(stage)
-            for stage, depth in enumerate(self.depths)
-            for index in range(depth)
-        }
+        return {f"{path}.groups": self.groups(stage) for path, stage in self.blocks.items()}
 
     def stride(self, stage: int, index: int) -> int:
         """Stride of a block."""

@@ -10,13 +10,14 @@ from supernets.families.regnet.config import RegNetConfig
 from supernets.families.resnet.blocks import Stem
 from supernets.families.staged.network import StagedSuperNetwork
 from supernets.families.staged.plain import StagedNetwork
+from supernets.layers.composed import extracted
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 
 
-class RegNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
+class RegNetSuperNetwork(StagedSuperNetwork[ElasticRegNetBlock], StagedNetwork):
     """RegNet with elastic blocks per stage and groups per block."""
 
     config: RegNetConfig
@@ -45,19 +46,10 @@ class RegNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
         )
         self.start(config, num_labels)
 
-    def block(self, path: str) -> ElasticRegNetBlock:
-        """One block by its module path."""
-        block = self.get_submodule(path)
-        assert isinstance(block, ElasticRegNetBlock)
-        return block
-
     def extract(self) -> StagedNetwork:
         """Copy the active sub-network into a plain RegNet, in evaluation mode."""
-        conv, norm = self.stem.conv, self.stem.norm
-        assert isinstance(conv, ElasticConv2d)
-        assert isinstance(norm, ElasticBatchNorm2d)
-        stem = Stem(conv.extract(), norm.extract(), pool=False)
-        return StagedNetwork(stem, self.extracted_stages(), self.head.extract()).eval()
+        stages, head = self.extracted_stages(), self.head.extract()
+        return StagedNetwork(extracted(self.stem), stages, head).eval()
 
     def indispensable(self, block: str) -> bool:
         """Whether a block changes width or resolution."""
@@ -80,14 +72,13 @@ class RegNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
         """Sizes, MACs and parameters of the sub-networks, BatchNorm folded into biases."""
         config, values = self.config, Values(space, genomes)
         once, always = np.ones(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
-        side = -(-config.image_size // 2)
+        side, present = -(-config.image_size // 2), self.kept_blocks(values)
         channels, stem = once * config.channels, once * config.stem_width
         extents = {"stem.conv": Extent(channels, stem, once * side**2, always)}
         for stage, width in enumerate(config.stage_widths):
-            gene, wide = f"stages.{stage}.depth", once * width
-            depth, group = values.sizes(gene, config.depths[stage]), width // config.groups(stage)
-            for index in range(config.depths[stage]):
-                path, kept = self.block_path(gene, index), depth >= self.rank(gene, index)
+            wide, group = once * width, width // config.groups(stage)
+            for index, path in enumerate(config.blocks_of(stage)):
+                kept = present[path]
                 inner = values.sizes(f"{path}.groups", config.groups(stage)) * group
                 before = once * config.width_before(stage, index)
                 pixels = once * side**2

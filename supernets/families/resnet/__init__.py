@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=ResNetConfig,
     model_types=("resnet",),
     network="supernets.families.resnet.network:ResNetSuperNetwork",
-    hugging_face="supernets.families.resnet.hugging_face:HUGGING_FACE",
     title="A ResNet",
     dimensions=DIMENSIONS,
     least_opset=13,

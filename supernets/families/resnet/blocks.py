@@ -11,6 +11,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from supernets.layers.composed import Composed
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d
 
 
@@ -59,7 +60,7 @@ class ResidualBlock(nn.Module):
         return F.relu(y_BCHW + x_BCHW)
 
 
-class ElasticResidualBlock(ResidualBlock):
+class ElasticResidualBlock(Composed, ResidualBlock):
     """Residual block of elastic layers."""
 
     shortcut: ElasticConv2d | None
@@ -82,13 +83,3 @@ class ElasticResidualBlock(ResidualBlock):
     def elastic_pairs(self) -> list[tuple[ElasticConv2d, ElasticBatchNorm2d]]:
         """Each convolution of the branch with its norm, in order."""
         return cast("list[tuple[ElasticConv2d, ElasticBatchNorm2d]]", self.pairs())
-
-    def extract(self) -> ResidualBlock:
-        """Copy the active part into a plain block."""
-        pairs = self.elastic_pairs()
-        return ResidualBlock(
-            [conv.extract() for conv, _ in pairs],
-            [norm.extract() for _, norm in pairs],
-            None if self.shortcut is None else self.shortcut.extract(),
-            None if self.shortcut_norm is None else self.shortcut_norm.extract(),
-        )

@@ -67,8 +67,4 @@ class ResNetConfig(StagedSizes):
     @property
     def elastic_inner_widths(self) -> dict[str, int]:
         """Block -> channels inside it."""
-        return {
-            f"stages.{stage}.{index}": self.inner_widths[stage]
-            for stage, depth in enumerate(self.depths)
-            for index in range(depth)
-        }
+        return {path: self.inner_widths[stage] for path, stage in self.blocks.items()}

@@ -12,13 +12,14 @@ from supernets.families.resnet.blocks import ElasticResidualBlock, Stem
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.staged.network import StagedSuperNetwork
 from supernets.families.staged.plain import StagedNetwork
+from supernets.layers.composed import extracted
 from supernets.layers.coupled_units import Part, Units, read_by, written_by
 from supernets.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
 from supernets.space.space import Genomes, SearchSpace
 
 
-class ResNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
+class ResNetSuperNetwork(StagedSuperNetwork[ElasticResidualBlock], StagedNetwork):
     """ResNet with elastic blocks per stage, stage widths and inner widths."""
 
     config: ResNetConfig
@@ -48,24 +49,10 @@ class ResNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
         StagedNetwork.__init__(self, stem, stages, head)
         self.start(config, num_labels)
 
-    def block(self, stage: int, index: int) -> ElasticResidualBlock:
-        """One block."""
-        block = self.get_submodule(f"stages.{stage}.{index}")
-        assert isinstance(block, ElasticResidualBlock)
-        return block
-
-    def stem_layers(self) -> tuple[ElasticConv2d, ElasticBatchNorm2d]:
-        """Convolution and norm of the stem."""
-        conv, norm = self.stem.conv, self.stem.norm
-        assert isinstance(conv, ElasticConv2d)
-        assert isinstance(norm, ElasticBatchNorm2d)
-        return conv, norm
-
     def extract(self) -> StagedNetwork:
         """Copy the active sub-network into a plain ResNet, in evaluation mode."""
-        conv, norm = self.stem_layers()
-        stem = Stem(conv.extract(), norm.extract(), self.config.stem_pool)
-        return StagedNetwork(stem, self.extracted_stages(), self.head.extract()).eval()
+        stages, head = self.extracted_stages(), self.head.extract()
+        return StagedNetwork(extracted(self.stem), stages, head).eval()
 
     def indispensable(self, block: str) -> bool:
         """The first block of a stage changes width and resolution."""
@@ -73,45 +60,42 @@ class ResNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
 
     def branch_outputs(self, block: str) -> list[Tensor]:
         """Scale and shift of the branch's last norm."""
-        module = self.get_submodule(block)
-        assert isinstance(module, ElasticResidualBlock)
-        return list(module.pairs()[-1][1].parameters())
+        return list(self.block(block).pairs()[-1][1].parameters())
 
     @property
     def stem_tied(self) -> bool:
         """Whether the first stage adds to the stem's channels, so that they have one width."""
-        return self.block(0, 0).shortcut is None
+        return self.block("stages.0.0").shortcut is None
 
     def units(self) -> list[Units]:
         """Channels of every stage, and inner channels of every block."""
-        config, groups = self.config, []
-        for stage, depth in enumerate(config.depths):
+        groups = []
+        for stage in range(self.config.stages):
             groups.append(self._stage_units(stage))
-            for index in range(depth):
-                groups += _inner_units(f"stages.{stage}.{index}", self.block(stage, index))
+            for path in self.config.blocks_of(stage):
+                groups += _inner_units(path, self.block(path))
         return groups
 
     def _stage_units(self, stage: int) -> Units:
         parts: list[Part] = []
-        blocks = [self.block(stage, index) for index in range(self.config.depths[stage])]
-        for block in blocks:
+        for block in map(self.block, self.config.blocks_of(stage)):
             parts += written_by(*block.pairs()[-1])
             if block.shortcut is not None and block.shortcut_norm is not None:
                 parts += written_by(block.shortcut, block.shortcut_norm)
         if stage == 0 and self.stem_tied:
-            parts += written_by(*self.stem_layers())
+            parts += written_by(self.stem.conv, self.stem.norm)
         parts += [read_by(reader) for reader in self._stage_readers(stage)]
         return Units(f"stages.{stage}.width", self.config.stage_widths[stage], tuple(parts))
 
     def _stage_readers(self, stage: int) -> Iterator[ElasticConv2d | nn.Linear]:
         """Layers that read the stage's channels."""
         first = 0 if stage == 0 and self.stem_tied else 1
-        for index in range(first, self.config.depths[stage]):
-            yield self.block(stage, index).elastic_pairs()[0][0]
+        for path in self.config.blocks_of(stage)[first:]:
+            yield self.block(path).elastic_pairs()[0][0]
         if stage + 1 == self.config.stages:
             yield self.head
             return
-        following = self.block(stage + 1, 0)
+        following = self.block(f"stages.{stage + 1}.0")
         yield following.elastic_pairs()[0][0]
         assert following.shortcut is not None, "a stage begins by changing width or resolution"
         yield following.shortcut
@@ -121,8 +105,8 @@ class ResNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
     ) -> Cost:
         """Sizes, MACs and parameters of the sub-networks, BatchNorm folded into biases."""
         config, values = self.config, Values(space, genomes)
-        once = np.ones(len(values), dtype=np.int64)
-        always = np.ones(len(values), dtype=bool)
+        once, always = np.ones(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
+        present = self.kept_blocks(values)
         widths = [
             values.sizes(f"stages.{stage}.width", full)
             for stage, full in enumerate(config.stage_widths)
@@ -132,19 +116,17 @@ class ResNetSuperNetwork(StagedSuperNetwork, StagedNetwork):
         extents = {"stem.conv": Extent(once * config.channels, before, once * side**2, always)}
         side = -(-side // 2) if config.stem_pool else side
         for stage, width in enumerate(widths):
-            gene = f"stages.{stage}.depth"
-            depth = values.sizes(gene, config.depths[stage])
-            for index in range(config.depths[stage]):
-                path, kept = f"stages.{stage}.{index}", depth >= self.rank(gene, index)
+            for index, path in enumerate(config.blocks_of(stage)):
+                block, kept = self.block(path), present[path]
                 inner = values.sizes(f"{path}.inner_width", config.inner_widths[stage])
-                sizes = [before, *[inner] * (self.block(stage, index).n_convs - 1), width]
+                sizes = [before, *[inner] * (block.n_convs - 1), width]
                 sides = [side]
                 for stride in config.block_strides(stage, index):
                     sides.append(-(-sides[-1] // stride))
                 for number, after in enumerate(sizes[1:], start=1):
                     uses: Counts = once * sides[number] ** 2
                     extents[f"{path}.conv{number}"] = Extent(sizes[number - 1], after, uses, kept)
-                if self.block(stage, index).shortcut is not None:
+                if block.shortcut is not None:
                     extents[f"{path}.shortcut"] = Extent(before, width, once * sides[-1] ** 2, kept)
                 before, side = width, sides[-1]
         extents["head"] = Extent(before, once * self.num_labels, once, always)

@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=RobertaConfig,
     model_types=("roberta", "xlm-roberta", "camembert", "data2vec-text"),
     network="supernets.families.texts.transformer:TextSuperNetwork",
-    hugging_face="supernets.families.roberta.hugging_face:HUGGING_FACE",
     title="A RoBERTa",
     dimensions=TEXT_DIMENSIONS,
 )

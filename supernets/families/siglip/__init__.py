@@ -8,7 +8,6 @@ FAMILY = Family(
     sizes=SiglipConfig,
     model_types=("siglip", "siglip_vision_model"),
     network="supernets.families.image_transformer:ImageSuperNetwork",
-    hugging_face="supernets.families.siglip.hugging_face:HUGGING_FACE",
     title="The image tower of a SigLIP",
     dimensions=IMAGE_DIMENSIONS,
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from supernets.data.data import Batch
@@ -13,10 +15,13 @@ from supernets.families.sizes import ImageSizes
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.batch_norm import fold, recalibrate
 from supernets.layers.elastic import ElasticBatchNorm2d
+from supernets.space.cost import Values
 from supernets.space.space import Architecture
 
+BlockT = TypeVar("BlockT", bound=nn.Module)
 
-class StagedSuperNetwork(SuperNetwork):
+
+class StagedSuperNetwork(SuperNetwork, Generic[BlockT]):
     """A convolutional network of stages."""
 
     config: ImageSizes
@@ -33,9 +38,21 @@ class StagedSuperNetwork(SuperNetwork):
         size = self.config.image_size
         return {"pixel_values": torch.zeros(batch_size, self.config.channels, size, size)}
 
+    def block(self, path: str) -> BlockT:
+        """One block by its module path."""
+        return cast("BlockT", self.get_submodule(path))
+
     def block_path(self, depth_gene: str, index: int) -> str:
         """Module path of one block."""
         return depth_gene.removesuffix("depth") + str(index)
+
+    def kept_blocks(self, values: Values) -> dict[str, NDArray[np.bool_]]:
+        """Module path of every block that can be dropped -> which genomes keep it, `(n,)`."""
+        return {
+            self.block_path(gene, index): values.sizes(gene, len(order)) >= self.rank(gene, index)
+            for gene, order in self.block_order.items()
+            for index in order
+        }
 
     def stage_paths(self) -> list[list[nn.Module]]:
         """The active blocks of every stage, in order."""

@@ -9,7 +9,6 @@ FAMILY = Family(
     sizes=SwinConfig,
     model_types=("swin",),
     network="supernets.families.swin.network:SwinSuperNetwork",
-    hugging_face="supernets.families.swin.hugging_face:HUGGING_FACE",
     title="A Swin",
     dimensions=(DROPPED_BLOCKS, NUM_HEADS, HIDDEN_DIM),
 )

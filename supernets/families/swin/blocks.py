@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from supernets.layers.attention import Attention, ElasticAttention, ElasticFeedForward, FeedForward
+from supernets.layers.composed import Composed
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 
 FAR = -100.0
@@ -91,7 +92,7 @@ class Merge(nn.Module):
         return out
 
 
-class ElasticWindowBlock(WindowBlock):
+class ElasticWindowBlock(Composed, WindowBlock):
     """Block of elastic layers."""
 
     attention: ElasticAttention
@@ -119,19 +120,8 @@ class ElasticWindowBlock(WindowBlock):
             shift,
         )
 
-    def extract(self) -> WindowBlock:
-        """Copy the active part into a plain block."""
-        return WindowBlock(
-            self.norm1.extract(),
-            self.attention.extract(),
-            self.norm2.extract(),
-            self.mlp.extract(),
-            self.window,
-            self.shift,
-        )
 
-
-class ElasticMerge(Merge):
+class ElasticMerge(Composed, Merge):
     """Merge of elastic layers."""
 
     norm: ElasticLayerNorm
@@ -141,7 +131,3 @@ class ElasticMerge(Merge):
         # transformers gives this norm the usual epsilon, whatever config.json says.
         norm = ElasticLayerNorm(4 * width, 1e-5)
         super().__init__(norm, ElasticLinear(4 * width, 2 * width, bias=False))
-
-    def extract(self) -> Merge:
-        """Copy into a plain module."""
-        return Merge(self.norm.extract(), self.reduction.extract())

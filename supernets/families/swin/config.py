@@ -25,15 +25,6 @@ class SwinConfig(StagedSizes):
     layer_norm_eps: float = Field(1e-5, gt=0, description="Added to the variance in LayerNorm.")
 
     @property
-    def blocks(self) -> dict[str, int]:
-        """Module path of every block -> its stage."""
-        return {
-            f"stages.{stage}.{index}": stage
-            for stage, depth in enumerate(self.depths)
-            for index in range(depth)
-        }
-
-    @property
     def neurons(self) -> list[int]:
         """Neurons between the two MLP layers of each stage's blocks."""
         return [int(self.mlp_ratio * width) for width in self.stage_widths]

@@ -15,6 +15,7 @@ from supernets.families.staged.network import StagedSuperNetwork
 from supernets.families.swin.blocks import ElasticMerge, ElasticWindowBlock, Merge, WindowBlock
 from supernets.families.swin.config import SwinConfig
 from supernets.layers.attention import block_cost, head_units, neuron_units
+from supernets.layers.composed import extracted
 from supernets.layers.coupled_units import Units
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Extent, Values, collect
@@ -71,7 +72,7 @@ class Swin(nn.Module):
         return cut.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
 
-class SwinSuperNetwork(StagedSuperNetwork, Swin):
+class SwinSuperNetwork(StagedSuperNetwork[ElasticWindowBlock], Swin):
     """Swin with elastic blocks per stage, and heads and neurons per block."""
 
     config: SwinConfig
@@ -95,19 +96,13 @@ class SwinSuperNetwork(StagedSuperNetwork, Swin):
         )
         self.start(config, num_labels)
 
-    def block(self, path: str) -> ElasticWindowBlock:
-        """One block by its module path."""
-        block = self.get_submodule(path)
-        assert isinstance(block, ElasticWindowBlock)
-        return block
-
     def extract(self) -> Swin:
         """Copy the active sub-network into a plain Swin, in evaluation mode."""
         return Swin(
             self.patch_embed.extract(),
             self.patch_norm.extract(),
             self.extracted_stages(),
-            [merge.extract() for merge in self.merges if isinstance(merge, ElasticMerge)],
+            [extracted(merge) for merge in self.merges],
             self.norm.extract(),
             self.head.extract(),
             self.patch_size,
@@ -154,10 +149,9 @@ class SwinSuperNetwork(StagedSuperNetwork, Swin):
             )
         extents["head"] = Extent(once * widths[-1], once * self.num_labels, once, always)
         parameters = once * (2 * widths[0] + 8 * sum(widths[:-1]) + 2 * widths[-1])
-        macs, narrowed = 0 * once, 0 * once
+        macs, narrowed, present = 0 * once, 0 * once, self.kept_blocks(values)
         for path, stage in config.blocks.items():
-            gene, index = f"stages.{stage}.depth", int(path.rpartition(".")[2])
-            kept = values.sizes(gene, config.depths[stage]) >= self.rank(gene, index)
+            kept = present[path]
             heads = values.sizes(f"{path}.attention.num_heads", config.num_heads[stage])
             hidden = values.sizes(f"{path}.mlp.hidden_dim", config.neurons[stage])
             inner, wide = heads * (widths[stage] // config.num_heads[stage]), once * widths[stage]

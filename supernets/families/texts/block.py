@@ -109,18 +109,6 @@ class ElasticTextBlock(ElasticBlock, TextBlock):
         """The norms of attention and feed-forward part."""
         return [norm for norm in (self.attention_norm, self.mlp_norm) if norm is not None]
 
-    def extract(self) -> TextBlock:
-        """Copy the active part into a plain block."""
-        return TextBlock(
-            self.attention.extract(),
-            None if self.attention_norm is None else self.attention_norm.extract(),
-            self.mlp.extract(),
-            self.mlp_norm.extract(),
-            norm_first=self.norm_first,
-            window=self.window,
-            theta=self.theta,
-        )
-
 
 def _disentangled(config: TextTransformerSizes) -> ElasticDisentangled | None:
     key, query = ("c2p" in config.relative_terms), ("p2c" in config.relative_terms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from supernets.layers.composed import Composed
 from supernets.layers.elastic import ElasticEmbedding, ElasticLayerNorm, ElasticLinear
 
 
@@ -51,7 +52,7 @@ class TextEmbeddings(nn.Module):
         return real.cumsum(dim=1) * real + self.padding
 
 
-class ElasticTextEmbeddings(TextEmbeddings):
+class ElasticTextEmbeddings(Composed, TextEmbeddings):
     """Embeddings of elastic layers; of the words' rows some can be left out."""
 
     word: ElasticEmbedding
@@ -75,21 +76,4 @@ class ElasticTextEmbeddings(TextEmbeddings):
             ElasticEmbedding(token_types, word_dim) if token_types else None,
             ElasticLinear(word_dim, embed_dim) if word_dim != embed_dim else None,
             padding,
-        )
-
-    def extract(self) -> TextEmbeddings:
-        """Copy into a plain module."""
-        norm = self.norm
-        position, token_type, projection = self.position, self.token_type, self.projection
-        assert isinstance(norm, ElasticLayerNorm)
-        assert isinstance(position, ElasticEmbedding | None)
-        assert isinstance(token_type, ElasticEmbedding | None)
-        assert isinstance(projection, ElasticLinear | None)
-        return TextEmbeddings(
-            self.word.extract(),
-            norm.extract(),
-            position and position.extract(),
-            token_type and token_type.extract(),
-            projection and projection.extract(),
-            self.padding,
         )

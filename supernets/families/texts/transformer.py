@@ -20,6 +20,7 @@ from supernets.families.texts.sizes import TextTransformerSizes
 from supernets.families.texts.surroundings import Surroundings, place_rows
 from supernets.families.transformer import TransformerSuperNetwork, reading
 from supernets.layers.activations import ACTIVATIONS
+from supernets.layers.composed import extracted
 from supernets.layers.disentangled import RelativePlaces
 from supernets.layers.elastic import ElasticLayerNorm, ElasticLinear
 from supernets.space.cost import Cost, Counts, Extent, Values, collect
@@ -195,16 +196,15 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
 
     def extract(self) -> TextTransformer:
         """Copy the active sub-network into a plain network, in evaluation mode."""
-        blocks = {index: self.block(index).extract() for index in self.active_blocks}
         return TextTransformer(
             self.config,
             self.embeddings.extract(),
-            None if self.places is None else self.places.extract(),
-            {index: block for index, block in blocks.items() if isinstance(block, TextBlock)},
-            None if self.norm is None else self.norm.extract(),
-            _extracted(self.pooler),
-            None if self.pooler_norm is None else self.pooler_norm.extract(),
-            _extracted(self.head),
+            extracted(self.places),
+            {index: self.block(index).extract() for index in self.active_blocks},
+            extracted(self.norm),
+            extracted(self.pooler),
+            extracted(self.pooler_norm),
+            extracted(self.head),
             self.reads,
         ).eval()
 
@@ -322,11 +322,6 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
             kept = depth >= self.rank("depth", index)
             count += _parameters(self.block(index).norms) * kept
         return count
-
-
-def _extracted(module: nn.Module) -> nn.Module:
-    """An elastic layer as a plain one; others have no sizes."""
-    return module.extract() if isinstance(module, ElasticLinear) else module
 
 
 def _parameters(modules: Iterable[nn.Module]) -> int:

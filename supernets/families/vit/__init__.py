@@ -9,7 +9,6 @@ FAMILY = Family(
     sizes=VitConfig,
     model_types=("vit", "deit", "vit_msn", "ijepa", "vit_mae"),
     network="supernets.families.image_transformer:ImageSuperNetwork",
-    hugging_face="supernets.families.vit.hugging_face:HUGGING_FACE",
     title="A vision transformer",
     dimensions=(*IMAGE_DIMENSIONS, ACTIVATION),
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -15,7 +17,14 @@ import yaml
 import cli
 from docs import reference_pages
 from docs.draw_architecture import PAGE, imports, reduced, rewritten
+from hardware.latency import run_times
+from hardware.providers import find_provider
+from hardware.writing.materialize import materialize
+from nas.command_line import runs
+from nas.evaluation.candidate_builder import CandidateBuilder
+from nas.evaluation.latency_meter import LocalLatency
 from nas.experiment.load import load_experiment
+from nas.search_loop import SearchLoop
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -38,11 +47,29 @@ def test_left_out_arrows_follow_from_those_that_are_drawn() -> None:
     assert all(used <= reach(name) for name, used in graph.items())
 
 
+@pytest.mark.parametrize(
+    ("question", "answers"),
+    [
+        ("Where is a candidate turned into ONNX?", [CandidateBuilder.build, materialize]),
+        ("Where is latency measured?", [LocalLatency, run_times]),
+        ("Where would a new accelerator go?", [find_provider]),
+        ("Where is the search loop?", [SearchLoop]),
+        ("Where does the command line begin?", [cli.main, runs.show]),
+    ],
+)
+def test_a_newcomers_question_names_the_files_that_do_it(question: str, answers: list[Any]) -> None:
+    (row,) = (line for line in PAGE.read_text().splitlines() if line.startswith(f"| {question}"))
+    named = re.findall(r"`([^`]+)`", row)
+    for answer in answers:
+        file = Path(inspect.getfile(answer)).relative_to(ROOT)
+        assert {file.as_posix(), f"{file.parent.as_posix()}/"} & {*named}, file
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_paths_that_a_page_names_exist(page: str) -> None:
     ours = "nas|supernets|predictors|hardware|tests|docs|benchmarks"
-    for name in re.findall(rf"`((?:{ours})/[\w./]*)`", TEXTS[page]):
-        assert (ROOT / name).exists(), name
+    for name in re.findall(rf"`((?:{ours})/[\w./<>]*)`", TEXTS[page]):
+        assert list(ROOT.glob(re.sub("<[a-z]+>", "*", name))), name
     for name in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", TEXTS[page]):
         place = (ROOT / page).parent / name
         assert place.exists() or place.stem in reference_pages.pages(), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("nas", "supernets", "predictors", "hardware")
@@ -40,6 +42,18 @@ def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     }
     assert shipped == expected | {"cli.py"}
     assert {f"{name}/py.typed" for name in PACKAGES} < shipped
+
+
+def test_the_hosted_checks_run_on_every_python_that_is_promised() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    begin = "Programming Language :: Python :: 3."
+    promised = [name.rpartition(" ")[2] for name in project["classifiers"] if begin in name]
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    job = workflow["jobs"]["run"]
+    assert job["strategy"]["matrix"]["python"] == promised
+    assert project["requires-python"] == f">={promised[0]}"
+    for step in (step for step in job["steps"] if "run" in step):
+        assert os.access(ROOT / step["run"], os.X_OK)
 
 
 IMPORTED_AS = {"onnx-ir": "onnx_ir", "pillow": "PIL", "scikit-learn": "sklearn"}

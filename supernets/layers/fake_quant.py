@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hardware.formats.format import Format
 from hardware.formats.scheme import QuantScheme
 from supernets.layers.twins.rounding import Range
-from supernets.layers.twins.twin import twin_of
+from supernets.layers.twins.twin import Rounding, twin_of
 
 Stride = int | tuple[int, int]
 
@@ -26,12 +26,9 @@ def linear(
     x_range: Range | None = None,
     served: int | None = None,
 ) -> Tensor:
-    """x @ weight.T + bias as the exported layer computes it.
-
-    `x_range` is the calibrated range of static activations; without it the range is that of every
-    `served` batch entries together (all of them by default), as dynamic quantization takes it.
-    """
-    return F.linear(*twin_of(precision).linear_operands(x, weight, scheme, x_range, served), bias)
+    """x @ weight.T + bias as the exported layer computes it; see `Rounding`."""
+    how = Rounding(scheme, x_range, served)
+    return F.linear(*twin_of(precision).linear_operands(x, weight, how), bias)
 
 
 def conv2d(
@@ -48,10 +45,10 @@ def conv2d(
 ) -> Tensor:
     """Two-dimensional convolution as the exported layer computes it; INT4 multipliers are shared
     along the flattened input channels and kernel positions of an output channel."""
-    twin, matrix = twin_of(precision), weight.flatten(1)
+    twin, matrix, how = twin_of(precision), weight.flatten(1), Rounding(scheme, x_range)
     if bias is not None:
-        bias = twin.conv_bias(bias, x, matrix, scheme, x_range)
-    x, matrix = twin.operands(x, matrix, scheme, x_range, None)
+        bias = twin.conv_bias(bias, x, matrix, how)
+    x, matrix = twin.operands(x, matrix, how)
     return F.conv2d(x, matrix.view_as(weight), bias, stride, padding, groups=groups)
 
 

@@ -11,14 +11,13 @@ from hardware.formats.int4_weights import INT4_MAX, INT4_MIN, SHRINKS, Int4Quant
 from hardware.formats.integer import INT8_MAX
 from hardware.formats.scheme import QuantScheme
 from supernets.layers.twins.rounding import (
-    Range,
     groups_of,
     nonzero,
     peaks,
     row_scale,
     straight_through,
 )
-from supernets.layers.twins.twin import IntegerTwin
+from supernets.layers.twins.twin import IntegerTwin, Rounding
 
 
 class _Int4(IntegerTwin):
@@ -34,18 +33,11 @@ class _Int4(IntegerTwin):
         decoded = _least_error(scaled, tried) * scale
         return decoded.flatten(1)[:, : weight.shape[1]]
 
-    def linear_operands(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        scheme: QuantScheme,
-        x_range: Range | None,
-        served: int | None,
-    ) -> tuple[Tensor, Tensor]:
-        if not scheme.blocks:
-            return self.operands(x, weight, scheme, x_range, served)
-        blocks = block_weight(weight.detach(), scheme.group_size)
-        return block_activation(x, scheme.group_size), straight_through(weight, blocks)
+    def linear_operands(self, x: Tensor, weight: Tensor, how: Rounding) -> tuple[Tensor, Tensor]:
+        if not how.scheme.blocks:
+            return self.operands(x, weight, how)
+        blocks = block_weight(weight.detach(), how.scheme.group_size)
+        return block_activation(x, how.scheme.group_size), straight_through(weight, blocks)
 
 
 def block_weight(weight: Tensor, group_size: int | None) -> Tensor:

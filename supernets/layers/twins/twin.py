@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from importlib import import_module
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -11,6 +12,23 @@ from hardware.formats.format import Format
 from hardware.formats.int8 import Int8Quantizer
 from hardware.formats.scheme import QuantScheme
 from supernets.layers.twins.rounding import Range, activation, row_scale, steps, straight_through
+
+
+class Rounding(NamedTuple):
+    """How a layer's kernel rounds.
+
+    x_range: the calibrated range of its input; None: that of every `served` batch entries together,
+    of all if that is None, as dynamic quantization takes it.
+    """
+
+    scheme: QuantScheme
+    x_range: Range | None = None
+    served: int | None = None
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether activations are rounded to signed steps around zero."""
+        return self.scheme.linear == "qdq"
 
 
 class Twin:
@@ -24,31 +42,15 @@ class Twin:
         """The same, with a gradient."""
         return straight_through(weight, self.rounded(weight.detach(), scheme))
 
-    def operands(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        scheme: QuantScheme,
-        x_range: Range | None,
-        served: int | None,
-    ) -> tuple[Tensor, Tensor]:
+    def operands(self, x: Tensor, weight: Tensor, how: Rounding) -> tuple[Tensor, Tensor]:
         """Input and weight matrix as the kernel multiplies them; see `fake_quant.linear`."""
-        return x, self.weight(weight, scheme)
+        return x, self.weight(weight, how.scheme)
 
-    def linear_operands(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        scheme: QuantScheme,
-        x_range: Range | None,
-        served: int | None,
-    ) -> tuple[Tensor, Tensor]:
+    def linear_operands(self, x: Tensor, weight: Tensor, how: Rounding) -> tuple[Tensor, Tensor]:
         """The same of a linear layer, where it differs from a convolution's."""
-        return self.operands(x, weight, scheme, x_range, served)
+        return self.operands(x, weight, how)
 
-    def conv_bias(
-        self, bias: Tensor, x: Tensor, weight: Tensor, scheme: QuantScheme, x_range: Range | None
-    ) -> Tensor:
+    def conv_bias(self, bias: Tensor, x: Tensor, weight: Tensor, how: Rounding) -> Tensor:
         """A convolution's bias as the kernel adds it."""
         return bias
 
@@ -60,23 +62,14 @@ class IntegerTwin(Twin):
         """Integer that a row's largest weight becomes."""
         return Int8Quantizer(scheme.reduce_range).largest
 
-    def operands(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        scheme: QuantScheme,
-        x_range: Range | None,
-        served: int | None,
-    ) -> tuple[Tensor, Tensor]:
-        x = activation(x, x_range, symmetric=scheme.linear == "qdq", served=served)
-        return x, self.weight(weight, scheme)
+    def operands(self, x: Tensor, weight: Tensor, how: Rounding) -> tuple[Tensor, Tensor]:
+        x = activation(x, how.x_range, symmetric=how.symmetric, served=how.served)
+        return x, self.weight(weight, how.scheme)
 
-    def conv_bias(
-        self, bias: Tensor, x: Tensor, weight: Tensor, scheme: QuantScheme, x_range: Range | None
-    ) -> Tensor:
+    def conv_bias(self, bias: Tensor, x: Tensor, weight: Tensor, how: Rounding) -> Tensor:
         """The kernel adds the bias to integer sums, so it is rounded to their step."""
-        step, _ = steps(x.detach(), x_range, scheme.linear == "qdq")
-        step = step * row_scale(weight.detach(), self.largest(scheme))[:, 0]
+        step, _ = steps(x.detach(), how.x_range, how.symmetric)
+        step = step * row_scale(weight.detach(), self.largest(how.scheme))[:, 0]
         return straight_through(bias, (bias.detach() / step).round() * step)
 
 

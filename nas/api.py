@@ -162,7 +162,7 @@ def _experiment(given: Experiment | Mapping[str, Any] | Path | str) -> Experimen
         given = experiment_of(_copied(given), Path.cwd(), "experiment")
     elif not isinstance(given, Experiment):
         given = load_experiment(Path(given))
-    return at_storage(given, None)
+    return at_storage(given)
 
 
 def _copied(sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def test_a_run_is_done_by_workers_elsewhere(
             process.kill()
     said = "".join(process.stderr.read() for process in everyone if process.stderr)
     assert codes == [0, 0, 0, 0], said
-    experiment = at_storage(load_experiment(files[0]), None)
+    experiment = at_storage(load_experiment(files[0]))
     known = read_evaluations(experiment, RunFolder(here / "out"))
     assert len(known) == 22
     assert all(e.failure is None for e in known)

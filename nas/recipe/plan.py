@@ -171,7 +171,7 @@ def plan(experiment: Experiment, facts: Facts, costs: Costs, sizes: Sizes, spent
         tries.append(with_values(experiment, {"polish": None}))
     made = [of(given, float(f)) for given in tries for f in factors]
     fitting = (p for p in made if p.total_s <= budget_s * (1 - KEPT_BACK))
-    found = next(fitting, None) or _too_long(made[-1], experiment, budget_s)
+    found = next(fitting, None) or _too_long(made[-1], experiment)
     if found.recipe.experiment.polish is None and not is_given(experiment, "polish"):
         note = f"plan: {experiment.budget} is too short for a polish; none is done"
         found = replace(found, over=found.over or note)
@@ -188,7 +188,7 @@ def _room(found: Plan, most: Recipe) -> dict[str, float]:
     return room
 
 
-def _too_long(shortest: Plan, experiment: Experiment, budget_s: float) -> Plan:
+def _too_long(shortest: Plan, experiment: Experiment) -> Plan:
     """The shortest plan if stated numbers make it too long, else raises BudgetError."""
     stated = [w for w in (*EXTENTS.values(), "export.models") if is_given(experiment, w)]
     needed_s = shortest.total_s / (1 - KEPT_BACK)

@@ -44,12 +44,12 @@ def read_experiment(folder: RunFolder) -> Experiment:
     """The experiment of a run folder. Raises RunFolderError where there is none."""
     if not folder.experiment.exists():
         raise RunFolderError(f"{folder.path}: holds no run; `simqnas run FILE` starts one")
-    return at_storage(kept_in(folder), None)
+    return at_storage(kept_in(folder))
 
 
-def at_storage(experiment: Experiment, url: str | None) -> Experiment:
-    """The experiment with its ledger at `url`, or where $SIMQNAS_STORAGE says, if one is given."""
-    given = url or os.environ.get(STORAGE_VARIABLE) or experiment.storage
+def at_storage(experiment: Experiment) -> Experiment:
+    """The experiment with its ledger where $SIMQNAS_STORAGE says, if it says anything."""
+    given = os.environ.get(STORAGE_VARIABLE) or experiment.storage
     return experiment.model_copy(update={"storage": given})
 
 

@@ -23,7 +23,7 @@ def locate(place: Path) -> tuple[Experiment, RunFolder]:
     """The experiment of a run folder or file, and the folder that this machine has for it."""
     if place.is_dir():
         return read_experiment(RunFolder(place)), RunFolder(place)
-    experiment = at_storage(load_experiment(place), None)
+    experiment = at_storage(load_experiment(place))
     return experiment, RunFolder(cache_folder() / "workers" / experiment.name)
 
 

@@ -90,8 +90,8 @@ def fold_scales(ready: Tensors, scale: str, layer: str) -> None:
             ready[f"{before}.{kind}"] = tensor.float() * per_output
 
 
-def alternating(ready: Tensors, classifier: str = "classifier.weight") -> None:
+def alternating(ready: Tensors) -> None:
     """Columns of a classifier of two vectors, feature by feature instead of one after the other."""
-    weight = ready.get(classifier)
+    weight = ready.get("classifier.weight")
     if weight is not None and weight.ndim == 2 and weight.shape[1] % 2 == 0:
-        ready[classifier] = torch.stack(weight.chunk(2, dim=1), dim=2).flatten(1)
+        ready["classifier.weight"] = torch.stack(weight.chunk(2, dim=1), dim=2).flatten(1)

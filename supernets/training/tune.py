@@ -112,9 +112,8 @@ class Distiller(Trainer):
         """
         if self.teacher is None:
             return None
-        if self.split.augmented or not self.task.once_per_sample:
-            return self._answer(self.teacher, batch.inputs, self.compared)
-        if self.compared and self.whole is None:
+        anew = self.split.augmented or not self.task.once_per_sample
+        if anew or (self.compared and self.whole is None):
             return self._answer(self.teacher, batch.inputs, self.compared)
         if self._known is None:
             self._known = self._answer_all(self.teacher, self.whole or self.split)

@@ -37,7 +37,7 @@ from hardware.formats.policy import QuantPolicy
 from hardware.formats.registry import find_format
 from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import WeightMemo
-from hardware.graph import graph_rewrites as normalize
+from hardware.graph import module_choices
 from hardware.graph.export import export_template
 from hardware.graph.template import Template
 from hardware.latency import Latency, Ratio, run_times
@@ -304,7 +304,7 @@ def last_block(threads: int, repeats: int) -> None:
     """MiniLM's sizes in INT8: the last block narrowed to what is read, and whole."""
     network = mini_lm()
     narrowed = template_of(network, network.extract())
-    with patch.object(normalize, "mark_read_tokens"):
+    with patch.object(module_choices, "mark_read_tokens"):
         whole = template_of(network, network.extract())
     thirds = [-(-MINI_LM.depth * part // 3) for part in (3, 2, 1)]
     for depth, tokens in product(thirds, (16, 128)):

@@ -14,8 +14,10 @@ from onnx_ir.passes import common as passes
 from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
-from hardware.graph import graph_rewrites as normalize
+from hardware.graph import graph_rewrites, module_choices
+from hardware.graph.attention_rewrite import attention
 from hardware.graph.constants import share_constants
+from hardware.graph.nodes import scope
 from hardware.graph.template import DROPPED, Template
 
 __all__ = ["OPSET", "Template", "export_template"]
@@ -44,23 +46,23 @@ def export_template(
     cannot be told from its projections.
     """
     model = _export(network, inputs, dynamic_axes, outputs)
-    normalize.linears(model.graph)
-    normalize.shapes(model.graph)
+    graph_rewrites.linears(model.graph)
+    graph_rewrites.shapes(model.graph)
     parameters = _parameters(model.graph, network.state_dict())
     fold_constants(model, should_fold=lambda node: not _reads_parameter(node, parameters))
     passes.IdentityEliminationPass()(model)
-    normalize.slices(model.graph)
-    normalize.pooling(model.graph)
-    normalize.convolutions(model.graph, parameters)
-    normalize.attention(model.graph)
+    graph_rewrites.slices(model.graph)
+    graph_rewrites.pooling(model.graph)
+    graph_rewrites.convolutions(model.graph, parameters)
+    attention(model.graph)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
     share_constants(model.graph, parameters)
     parameters = {name: shape for name, shape in parameters.items() if name in _used(model.graph)}
-    side_by_side = normalize.side_by_side(model.graph, choices or {})
-    normalize.part_outputs(model.graph)
-    bypasses = normalize.bypasses(model.graph)
-    normalize.mark_read_tokens(model.graph, bypasses)
+    side_by_side = module_choices.side_by_side(model.graph, choices or {})
+    module_choices.part_outputs(model.graph)
+    bypasses = module_choices.bypasses(model.graph)
+    module_choices.mark_read_tokens(model.graph, bypasses)
     for name in parameters:
         del model.graph.initializers[name]
     proto = _proto(model)
@@ -153,11 +155,11 @@ def _used(graph: ir.Graph) -> set[str]:
 def _proto(model: ir.Model) -> onnx.ModelProto:
     """Serialise without shapes, traces and doc strings; every node named, its scope kept."""
     for position, node in enumerate(model.graph):
-        scope = normalize.scope(node)
+        path = scope(node)
         node.metadata_props.clear()
-        node.metadata_props["scope"] = scope
+        node.metadata_props["scope"] = path
         node.doc_string = None
-        node.name = f"{scope or 'network'}/{node.op_type}_{position}"
+        node.name = f"{path or 'network'}/{node.op_type}_{position}"
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.metadata_props.clear()
     model.graph.metadata_props.clear()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class SideBySide(nn.ModuleDict):
     """Modules by the names of the choices they are; the sum holds all of them in the graph.
 
-    `hardware.graph.graph_rewrites.side_by_side` takes the sum away.
+    `hardware.graph.module_choices.side_by_side` takes the sum away.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from supernets.families.texts.kept_pieces import KeptPieces
 from supernets.families.texts.transformer import TextSuperNetwork
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
-from supernets.pretrained.weights import draw_missing, initialise, model_config, read_weights
+from supernets.pretrained.weights import initialise, model_config, read_weights, scale_new_head
 from supernets.settings import DataSettings
 from supernets.space.space import VOCABULARY, SearchSpace
 from supernets.tasks.task import Reading
@@ -100,15 +100,14 @@ def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
     outline = _outline(config, size, task.reads)
     tensors: Mapping[str, Tensor] = {}
     notes: list[str] = []
-    checkpoint = None if settings.checkpoint is None else open_checkpoint(settings.checkpoint)
-    if checkpoint is not None:
+    if settings.checkpoint is not None:
+        checkpoint = open_checkpoint(settings.checkpoint)
         tensors, notes = read_weights(outline, checkpoint, task, settings.head)
     network = supernet(config, size, task.reads)
-    generator = torch.Generator().manual_seed(seed)
-    initialise(network, generator)
-    if checkpoint is not None:
-        draw_missing(network, tensors, checkpoint, generator)
+    initialise(network, torch.Generator().manual_seed(seed))
     network.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
+    if settings.checkpoint is not None and "head.weight" not in tensors:
+        scale_new_head(network)
     return Start(network.eval(), tuple(notes))
 
 

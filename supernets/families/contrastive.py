@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from supernets.families.hugging_face import Field, HuggingFace, Tensors, Variant, std_by_inputs
+from supernets.families.hugging_face import Field, HuggingFace, Tensors, Variant
 from supernets.families.image_checkpoints import IMAGE_FIELDS, patches_as_matrix, positions_resized
 from supernets.families.sizes import ImageTransformerSizes
 
@@ -74,5 +74,4 @@ def tower(name: str, classes: str) -> HuggingFace:
         fixed={},
         ignored=CAPTIONS,
         prepare=prepare,
-        new_std=std_by_inputs,
     )

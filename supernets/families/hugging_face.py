@@ -93,21 +93,6 @@ class Bare:
     renamed: Callable[[str], str]
 
 
-def usual_std(inputs: int, usual: float) -> float:
-    """Standard deviation of a new linear's weights, whatever its inputs."""
-    return usual
-
-
-def std_by_inputs(inputs: int, usual: float) -> float:
-    """The same where transformers lets it follow from the inputs alone (LeCun)."""
-    return float(inputs**-0.5)
-
-
-def std_of_torch(inputs: int, usual: float) -> float:
-    """The same where transformers draws as torch does, evenly up to `inputs ** -0.5`."""
-    return float((3 * inputs) ** -0.5)
-
-
 @dataclass(frozen=True)
 class HuggingFace:
     """Names and sizes of transformers in terms of ours.
@@ -120,8 +105,7 @@ class HuggingFace:
     ignored: patterns of their tensors that no classifier computes with. left_out: parts of theirs,
     in words, that ours are without -> patterns of their tensors. defaults: fields of config.json,
     for a model_type that transformers does not have. prepare: changes their
-    tensors, given the checkpoint's sizes and the wanted ones, so that `names` hold. new_std: of the
-    weights of linears that a checkpoint lacks, from their inputs and its `initializer_range`.
+    tensors, given the checkpoint's sizes and the wanted ones, so that `names` hold.
     """
 
     names: Mapping[str, str]
@@ -135,7 +119,6 @@ class HuggingFace:
     defaults: Mapping[str, Any] | None = None
     prepare: Prepare = _unprepared
     bare: Bare | None = None
-    new_std: Callable[[int, float], float] = usual_std
 
     def theirs(self, ours: str) -> str | None:
         """Their name of one of our tensors, None for one of ours alone."""

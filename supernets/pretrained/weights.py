@@ -15,13 +15,7 @@ from supernets.families.super_network import SuperNetwork
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import Checkpoint, open_checkpoint
 from supernets.pretrained.classifier import classifier
-from supernets.pretrained.config_json import (
-    complete,
-    hugging_face,
-    network_fields,
-    read_config,
-    reasons,
-)
+from supernets.pretrained.config_json import hugging_face, read_config, reasons
 from supernets.pretrained.tensors import FLOATS, Given, fits, read_tensors, unwrapped
 from supernets.tasks.task import Reading, Task
 
@@ -83,31 +77,18 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
                 nn.init.trunc_normal_(parameter, std=INITIAL_STD, generator=generator)
 
 
-def draw_missing(
-    network: SuperNetwork,
-    given: Collection[str],
-    checkpoint: Checkpoint,
-    generator: torch.Generator,
-) -> None:
-    """Draw the linears that a checkpoint lacks, such as a new classifier, as transformers would.
+def scale_new_head(network: SuperNetwork) -> None:
+    """Let a new classifier's answers vary as Xavier means them to, whatever the last norm's gains.
 
-    Xavier's are larger, and trained norms scale up what they read: answers then begin sure and
-    wrong, and gradients of that go into what was trained. given: names of the tensors there are.
-
-    What differs: all are normal where transformers' are cut off at many deviations (DINOv2) or
-    even (ResNet, RegNet, whose biases it draws too), and a new pooler of ModernBERT, behind which
-    is a norm, is larger.
+    Those of DINOv2-small are 3.3: its first losses of 10 classes were 4.4, and after 76 steps it
+    knew 40 % of 400 images, where it knew 45 % with a classifier that began at 0.02. That
+    deviation, which transformers draws, is not for all: what MiniLM's pooler puts out is small and
+    then counts too little (73 against 83 % of 600 texts, 150 classes, 141 steps).
     """
-    known, config = hugging_face(network.config.family), checkpoint.config
-    fields = network_fields(complete(config)) if "model_type" in config else {}
-    usual = fields.get("initializer_range") or INITIAL_STD
-    with torch.no_grad():
-        for name, module in network.named_modules():
-            if isinstance(module, nn.Linear) and f"{name}.weight" not in given:
-                std = known.new_std(module.in_features, usual)
-                if module is network.head:  # one or, averaged, two
-                    std /= len(known.variant_of(network.config).heads)
-                module.weight.normal_(std=std, generator=generator)
+    norm, between = getattr(network, "norm", None), getattr(network, "pooler", None)
+    if isinstance(norm, nn.LayerNorm) and between is None and isinstance(network.head, nn.Linear):
+        with torch.no_grad():
+            network.head.weight.div_(norm.weight.square().mean().sqrt().clamp_min(1))
 
 
 def read_weights(

@@ -7,14 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from supernets.families.hugging_face import (
-    CheckpointError,
-    Field,
-    HuggingFace,
-    Tensors,
-    Variant,
-    std_by_inputs,
-)
+from supernets.families.hugging_face import CheckpointError, Field, HuggingFace, Tensors, Variant
 from supernets.families.modernbert.config import ModernBertConfig
 from supernets.families.sizes import Sizes
 
@@ -79,9 +72,6 @@ def prepare(
     return ready
 
 
-CUT_OFF = 0.88
-"""Deviation of a normal distribution without what lies beyond two, of what it was."""
-
 HUGGING_FACE = HuggingFace(
     names={
         "embeddings.word": "embeddings.tok_embeddings",
@@ -129,5 +119,4 @@ HUGGING_FACE = HuggingFace(
     optional=("pooler", "pooler_norm"),
     ignored=("decoder.*", "qa_outputs.*", "classifier.*"),
     prepare=prepare,
-    new_std=lambda inputs, usual: CUT_OFF * std_by_inputs(inputs, usual),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supernets.families.hugging_face import Field, HuggingFace, Variant, std_of_torch
+from supernets.families.hugging_face import Field, HuggingFace, Variant
 from supernets.families.resnet.hugging_face import BLOCK, RESIDUAL_FIELDS, residual_names
 
 HUGGING_FACE = HuggingFace(
@@ -21,5 +21,4 @@ HUGGING_FACE = HuggingFace(
     # Without squeeze-and-excitation before it, the last convolution has its number.
     older=((r"\.layer\.2\.(convolution|normalization)\.", r".layer.3.\1."),),
     ignored=("classifier.*",),
-    new_std=std_of_torch,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from supernets.families.hugging_face import Bare, Field, HuggingFace, Variant, square, std_of_torch
+from supernets.families.hugging_face import Bare, Field, HuggingFace, Variant, square
 from supernets.families.resnet import torchvision
 
 STEM, BLOCK = "embedder.embedder", "encoder.stages.{}.layers.{}"
@@ -54,5 +54,4 @@ HUGGING_FACE = HuggingFace(
     fixed={"hidden_act": ("relu",)},
     ignored=("classifier.*", "fc.*"),
     bare=Bare(torchvision.is_torchvision, torchvision.sizes, torchvision.transformers_name),
-    new_std=std_of_torch,
 )

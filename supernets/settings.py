@@ -59,6 +59,11 @@ class TrainSettings(Settings):
     epochs: PositiveInt = Field(10, description="Passes over the training split.")
     batch_size: PositiveInt = Field(64, description="Training samples per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of the schedule.")
+    relative_rates: bool = Field(
+        False,
+        description="Weights that are small beside 0.05 learn slower in proportion, so that a "
+        "checkpoint's small ones are not overwritten.",
+    )
     weight_decay: float = Field(
         0.05, ge=0, description="AdamW's decay; norms and biases are spared."
     )

@@ -48,6 +48,24 @@ def test_a_checkpoint_learns_at_another_rate_than_random_weights() -> None:
 
 
 @pytest.mark.parametrize(
+    ("facts", "stated", "expected"),
+    [
+        (TEXTS, {}, (True, True)),
+        (TEXTS, {"tune": {"learning_rate": 1e-4}}, (False, False)),
+        (TEXTS, {"polish": {"learning_rate": 1e-4}}, (True, False)),
+        (replace(TEXTS, pretrained=False), {}, (False, False)),
+        (replace(TEXTS, width=None), {}, (False, False)),
+    ],
+)
+def test_small_weights_of_a_checkpoint_learn_slower_unless_a_rate_is_stated(
+    facts: Facts, stated: dict[str, object], expected: tuple[bool, bool]
+) -> None:
+    derived = derive(experiment(**stated), facts).experiment
+    assert derived.polish is not None
+    assert (derived.tune.relative_rates, derived.polish.relative_rates) == expected
+
+
+@pytest.mark.parametrize(
     ("tokens", "length"), [((12, 512), 16), ((16, 512), 16), ((19, 20), 20), ((100, 512), 104)]
 )
 def test_latency_is_measured_where_texts_usually_end(tokens: tuple[int, int], length: int) -> None:

@@ -133,7 +133,9 @@ def test_teacher_is_the_network_before_tuning() -> None:
 def test_resuming_at_any_step_ends_in_the_same_network(kind: str) -> None:
     def start() -> Trainer:
         network = fresh(RESNET if kind == "tune-resnet" else MODEL)
-        return Trainer(network, DATA.train, TRAIN, 5) if kind == "plain" else tuner(network)
+        if kind == "plain":
+            return Trainer(network, DATA.train, TRAIN, 5)
+        return tuner(network, relative_rates=kind == "tune")
 
     whole = start()
     states = []
@@ -383,6 +385,36 @@ def test_norms_biases_and_tokens_are_not_decayed() -> None:
         if name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed")
     }
     assert names == expected
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_small_weights_move_less_where_rates_are_relative(relative: bool) -> None:
+    """Adam's first step is the rate itself."""
+    network, rate = fresh(), 1e-3
+    blocks = network.blocks["0"]
+    with torch.no_grad():
+        blocks.mlp.fc2.weight.mul_(0.05 / 16 / blocks.mlp.fc2.weight.square().mean().sqrt())
+        blocks.attention.out.weight.mul_(
+            0.05 / 3 / blocks.attention.out.weight.square().mean().sqrt()
+        )
+        network.head.weight.mul_(0.01)
+    settings = TRAIN.model_copy(
+        update={"relative_rates": relative, "learning_rate": rate, "weight_decay": 0.0}
+    )
+    trainer = Trainer(network, DATA.train, settings, 0)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    trainer.step()
+    first = rate * schedule(0, trainer.total_steps, settings.warmup_fraction)
+    shares = {
+        name: float((p.detach() - before[name]).abs().max()) / first
+        for name, p in network.named_parameters()
+    }
+    small = {"blocks.0.mlp.fc2.weight": 1 / 16, "blocks.0.attention.out.weight": 1 / 4}
+    for name, share in shares.items():
+        if name in small or name.endswith(("out.bias", "head.weight", "fc1.weight")):
+            assert share == pytest.approx(small.get(name, 1.0) if relative else 1.0, rel=0.01), name
+    if not relative:
+        assert len(trainer.optimizer.param_groups) == 2
 
 
 def test_training_learns() -> None:

@@ -34,7 +34,8 @@ MOST_EPOCHS = {"pretrained": 20, "scratch": 40}
 """At standard effort, however few the samples."""
 RATE_AT_384 = 2e-4
 """Of tuning a pretrained transformer whose stream is 384 wide: 2e-4 left its full network at 90.8 %
-where training from scratch's 1e-3 left it at 87.3 % (validation; 3,000 texts of 77 classes)."""
+where training from scratch's 1e-3 left it at 87.3 % (validation; 3,000 texts of 77 classes). Small
+weights have a part of it (`relative_rates`)."""
 LARGE_BATCH_FROM = 20_000
 """Samples from which batches of 256 still give every epoch enough steps."""
 BF16_FROM = 5_000_000
@@ -162,6 +163,9 @@ def _trained(
     epochs, reason = _epochs(facts, batch, steps, factor)
     yield Derived(f"{where}.epochs", epochs, reason)
     yield Derived(f"{where}.learning_rate", *_learning_rate(facts))
+    if _small_weights_learn_slower(experiment, where, facts):
+        reason = "small weights of a checkpoint would be overwritten at the rate of large ones"
+        yield Derived(f"{where}.relative_rates", True, reason)
     if facts.pretrained:
         yield Derived(f"{where}.weight_decay", 0.01, "a checkpoint's weights are not shrunk much")
     if facts.bf16 and facts.parameters >= BF16_FROM:
@@ -189,6 +193,18 @@ def _learning_rate(facts: Facts) -> tuple[float, str]:
         return 5e-4, "a checkpoint that is no transformer"
     rate = float(f"{RATE_AT_384 * 384 / facts.width:.1g}")
     return rate, f"a checkpoint {facts.width} wide: {RATE_AT_384:g} at 384, less if wider"
+
+
+def _small_weights_learn_slower(experiment: Experiment, where: str, facts: Facts) -> bool:
+    """Where the rate is not stated: who states one means it for all weights.
+
+    The polish goes on as the tuning was, from whose rate its own follows.
+    """
+    if is_given(experiment, f"{where}.learning_rate"):
+        return False
+    if where == "polish":
+        return experiment.tune.relative_rates
+    return facts.pretrained and facts.width is not None
 
 
 def _search(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:

@@ -289,7 +289,7 @@ def test_a_run_tries_settings_and_reports_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once: another start takes what was found."""
-    monkeypatch.setattr("nas.recipe.tried.LEAST_STEPS", 4)
+    monkeypatch.setattr("nas.recipe.short_steps.LEAST_STEPS", 4)
     folder, reporter = RunFolder(tmp_path / "run"), Silent()
     tune = {"epochs": 5, "batch_size": 128}
     search = {"evaluations": 4, "round_size": 4, "patience": None}

@@ -27,6 +27,7 @@ class ModelSettings(FromScratch):
 
     checkpoint: str | None = Field(
         None,
+        pattern=r"\S",
         description="Hugging Face id, local folder with config.json and safetensors (model_type "
         f"{', '.join(model_types())}), or a safetensors file of a ResNet in torchvision's or "
         "timm's naming, or of a BEiT-3 as it was published.",

@@ -185,6 +185,7 @@ class DataSettings(Settings):
     """The data set."""
 
     name: str = Field(
+        pattern=r"\S",
         description="Built in: `digits`, `pydoc`. Else a local folder or file (csv, tsv, json, "
         "jsonl, parquet), images in one folder per label, or a Hugging Face data set id.",
     )

@@ -326,7 +326,7 @@ def test_jsonl_and_named_columns(tmp_path: Path) -> None:
         ("text,kind", {}, r"data.label_column: cannot tell .* \(fitting: none\)"),
         ("text,label", {"test_split": "exam"}, "'exam' is not in .* it has train"),
         ("text,label", {"test_split": "train", "train_split": "train"}, "given for two splits"),
-        ("text,label", {"name": "/nowhere/at/all"}, "could not be opened"),
+        ("text,label", {"name": "/nowhere/at/all"}, "there is no file or folder"),
     ],
 )
 def test_unusable_tables_are_one_clear_message(

@@ -80,6 +80,8 @@ def test_the_kinds_of_value_that_a_place_takes_stand_in_one_line(experiment_file
         ("search.patience", True, "a number, not true or false"),
         ("tune.learning_rate", float("inf"), "a finite number"),
         ("objectives.0", ["speed"], "latency_ms, "),
+        ("data.name", "", "must not be empty (given: '')"),
+        ("model.checkpoint", " ", "must not be empty (given: ' ')"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -116,6 +116,22 @@ def test_missing_labels_are_left_out_and_counted(
     assert tables.train.left_out == ({"without a label": missing} if missing else {})
 
 
+@pytest.mark.parametrize("place", ["/no/where", "a/b/c", "data/train.csv", "rows.jsonl.gz"])
+def test_a_path_that_is_not_there_is_not_looked_for_elsewhere(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supernets.data.hf_datasets.load_dataset", None)  # nothing is asked of it
+    with pytest.raises(ValueError, match="there is no file or folder"):
+        opened(Path(place))
+
+
+def test_an_empty_split_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(csv_of(["a", "b"]))
+    (tmp_path / "validation.csv").write_text("text,label\n")
+    with pytest.raises(ValueError, match=r"the validation split is empty; give it rows, or leave"):
+        opened(tmp_path)
+
+
 SPELLED = [" cat", "cat ", "caf\u00e9", "cafe\u0301"]
 """Two classes, each spelled in two ways."""
 

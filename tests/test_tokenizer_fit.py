@@ -126,6 +126,13 @@ def most(data: TaskData) -> int:
     return int(data.train.lengths.max())
 
 
+def test_a_file_out_of_a_folder_names_the_folder(folder: Path) -> None:
+    opened(folder)
+    file = folder / "model" / "model.safetensors"
+    with pytest.raises(ValueError, match=r"lies beside a config.json: give their folder, .*model"):
+        load_data(DataSettings(name=str(folder / "data")), ModelSettings(checkpoint=str(file)))
+
+
 def limited(folder: Path, limit: object) -> None:
     """Give the tokenizer a longest text of its own."""
     file = folder / "model" / "tokenizer_config.json"

@@ -185,6 +185,8 @@ def _explain(detail: Any, data: Any) -> tuple[str, str, str]:
         return where, f"unknown key; {hint}allowed are {', '.join(allowed)}", ""
     if detail["type"] == "missing":
         return where, "missing; add it (`simqnas schema` describes it)", ""
+    if detail["type"] == "string_pattern_mismatch" and not str(detail.get("input")).strip():
+        return where, "must not be empty", f" (given: {detail.get('input')!r})"
     message = detail["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
     given = detail.get("input")
     hidden = isinstance(given, dict | BaseModel) or where == "storage"  # it may hold a password

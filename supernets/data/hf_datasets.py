@@ -18,6 +18,7 @@ from supernets.data.columns import (
     text_about_images,
     with_columns_of,
 )
+from supernets.data.layout import table_suffix
 from supernets.data.local import Opened, open_local, table_cache
 from supernets.data.read_table import texts
 from supernets.data.targets.labels import Rows
@@ -151,6 +152,8 @@ def open_tables(
             raise ValueError(
                 f"data.name {settings.name!r}: the {name} split is empty"
                 + (f" (of {table.found} rows left out: {why})" if why else "")
+                + "; give it rows, or leave it out and data.holdout takes its part of enough rows "
+                "of train"
             )
     return Tables(
         **capped,
@@ -203,6 +206,11 @@ def _open(settings: DataSettings, kind: str) -> Opened:
     if settings.join_column is not None:
         raise ValueError(
             f"data.join_column: only tables of a local folder are joined, {settings.name!r} is none"
+        )
+    if not path.exists() and (path.is_absolute() or len(path.parts) > 2 or table_suffix(path)):
+        raise ValueError(
+            f"data.name: there is no file or folder {settings.name!r} (looked for in "
+            f"{Path.cwd()}), and it is no id of a Hugging Face data set either; check the path"
         )
     try:
         loaded = load_dataset(str(path), settings.config, cache_dir=table_cache())

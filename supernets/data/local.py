@@ -48,6 +48,7 @@ def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
 
     None if nothing in it is a table or an image. Raises ValueError for one that cannot be read.
     """
+    datasets.disable_progress_bars()  # of reading a local file there is nothing to wait for
     path = path.absolute()  # so that paths in tables stay right wherever they are read from
     if any((path / name).is_file() for name in SAVED):
         saved = load_from_disk(str(path))

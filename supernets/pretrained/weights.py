@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from pydantic import ValidationError
@@ -56,7 +57,15 @@ def checkpoint_sizes(checkpoint: Checkpoint) -> Sizes:
         "model.checkpoint: without a model_type in config.json only ordinary ResNets in "
         "torchvision's or timm's naming (conv1, layer1.0.conv1, ..., no groups) and BEiT-3 in its "
         "published naming (beit3.encoder.layers.0.self_attn.q_proj.A.weight, ...) are known"
+        f"{_folder_hint(checkpoint.path)}"
     )
+
+
+def _folder_hint(path: Path) -> str:
+    """What to give in place of a file out of a folder in the Hugging Face format."""
+    if not (path.is_file() and (path.parent / "config.json").is_file()):
+        return ""
+    return f"; {path.name} lies beside a config.json: give their folder, {path.parent}"
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

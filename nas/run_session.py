@@ -21,6 +21,7 @@ from nas.delivery.validator import VALIDATION_REPEATS, Validator
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references, reference_candidates
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
+from nas.evaluation.error_feedback import ErrorFeedback
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.fake_quant_score import FakeQuantScore
 from nas.evaluation.latency_cache import LatencyCache
@@ -69,8 +70,9 @@ def candidate_builder(
     scheme, target = experiment.quantization, experiment.target
     calibration = calibration_batches(data.train, calibration_samples)
     template = replace(template, opset=experiment.export.opset)
+    feedback = ErrorFeedback(supernet, calibration) if scheme.rounding == "feedback" else None
     return CandidateBuilder(
-        supernet, space, template, scheme, calibration, target, train=data.train
+        supernet, space, template, scheme, calibration, target, train=data.train, feedback=feedback
     )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import onnx
 
+from hardware.formats.error_feedback import GroupQuantizer
 from hardware.formats.scheme import Arithmetic, Int4Kernel, Linear, QuantScheme
 from hardware.formats.weight_memo import Floats, Quantizer, WeightMemo, WeightT
 from hardware.graph.graph_writer import GraphWriter
@@ -161,6 +162,10 @@ class Format(ABC):
     def is_static(self, kind: LayerKind, scheme: QuantScheme) -> bool:
         """Whether such a layer's input is rounded to a calibrated range."""
         return False
+
+    def in_groups(self, kind: LayerKind, scheme: QuantScheme) -> GroupQuantizer | None:
+        """What rounds such a layer's weights in groups, where they have so few bits."""
+        return None
 
     def reads_back(self, stored: StoredLayer) -> bool:
         """Whether a written layer has this format; a lookup takes no product to tell it by."""

@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto
 from onnx.helper import make_node
 
+from hardware.formats.error_feedback import GroupQuantizer
 from hardware.formats.format import LayerValues, LayerWriter, StoredLayer, Variant
 from hardware.formats.int4_weights import (
     MULTIPLIER_MAX,
@@ -108,6 +109,11 @@ class _Int4(IntegerFormat):
     def is_static(self, kind: LayerKind, scheme: QuantScheme) -> bool:
         return super().is_static(kind, scheme) and not (kind == "linear" and scheme.blocks)
 
+    def in_groups(self, kind: LayerKind, scheme: QuantScheme) -> GroupQuantizer:
+        if kind == "linear" and scheme.blocks:
+            return BlockInt4Quantizer(block_size(scheme))
+        return _quantizer(scheme)
+
     def reads_back(self, stored: StoredLayer) -> bool:
         return stored.operator == BLOCK_KERNEL or super().reads_back(stored)
 
@@ -166,7 +172,11 @@ class _Int4(IntegerFormat):
 
 
 def _quantized(layer: LayerValues, to: LayerWriter) -> Int4Weight:
-    return to.quantized(layer, Int4Quantizer(to.scheme.group_size, to.scheme.reduce_range))
+    return to.quantized(layer, _quantizer(to.scheme))
+
+
+def _quantizer(scheme: QuantScheme) -> Int4Quantizer:
+    return Int4Quantizer(scheme.group_size, scheme.reduce_range)
 
 
 def _stored(layer: LayerValues, to: LayerWriter) -> tuple[list[str], list[str]]:

@@ -18,6 +18,7 @@ from hardware.formats.weight_memo import (
     no_integers,
     nonzero,
     output_last,
+    tried_shrinks,
 )
 from hardware.graph.graph_writer import Int8s
 
@@ -80,6 +81,17 @@ class Int4Quantizer:
             packed[rows] = pack(values)
         return Int4Weight(packed, multiplier, scale)
 
+    def decoded(self, matrix: Floats) -> Floats:
+        """What a quantized matrix (out, in) computes with."""
+        weight = self.quantize(matrix)
+        return weight.integers[:, : matrix.shape[1]] * weight.scale[:, None]
+
+    def levels(self, matrix: Floats) -> Floats:
+        """See `error_feedback.GroupQuantizer`."""
+        rows = grouped(matrix, *groups_of(matrix, self.group_size))
+        _, multiplier, scale = _int4_rows(rows, self.multiplier_max, last=True)
+        return _values(nonzero(multiplier.astype(np.float32)) * scale[:, None])
+
     def like(self, matrix: Floats) -> Int4Weight:
         """Shapes only."""
         out, (groups, group) = len(matrix), groups_of(matrix, self.group_size)
@@ -114,6 +126,17 @@ class BlockInt4Quantizer:
             values[rows], scale[rows] = _block_int4_rows(grouped(matrix[rows], groups, group))
         return BlockInt4Weight(values, scale)
 
+    def decoded(self, matrix: Floats) -> Floats:
+        """What a quantized matrix (out, in) computes with."""
+        values, scale = self.quantize(matrix)
+        whole = (values * scale[..., None]).reshape(len(matrix), -1)
+        return whole[:, : matrix.shape[1]]
+
+    def levels(self, matrix: Floats) -> Floats:
+        """See `error_feedback.GroupQuantizer`."""
+        rows = grouped(matrix, self._blocks(matrix), self.group_size)
+        return _values(_block_int4_rows(rows, last=True).scale)
+
     def like(self, matrix: Floats) -> BlockInt4Weight:
         """Shapes only."""
         out, groups = len(matrix), self._blocks(matrix)
@@ -124,22 +147,29 @@ class BlockInt4Quantizer:
         return -(-columns // self.group_size)
 
 
-def _int4_rows(weight: Floats, most: int) -> tuple[Int8s, Int8s, Floats]:
+def _int4_rows(weight: Floats, most: int, last: bool = False) -> tuple[Int8s, Int8s, Floats]:
     """`Int4Quantizer` for (rows, groups, group), multipliers up to `most`: values, multipliers,
-    scales."""
+    scales. last: see `tried_shrinks`."""
     peak = np.take_along_axis(weight, np.abs(weight).argmax(-1)[..., None], -1)
     scale = nonzero(np.abs(peak).max(axis=1)[:, 0]) / np.float32(-INT4_MIN * most)
     scaled = weight / scale[:, None, None]
     ideal = peak / scale[:, None, None] / np.float32(INT4_MIN)
-    tried = (np.clip(np.rint(ideal * np.float32(shrink)), -most, most) for shrink in SHRINKS)
+    shrinks = tried_shrinks(peak, SHRINKS, last)
+    tried = (np.clip(np.rint(ideal * shrink.astype(np.float32)), -most, most) for shrink in shrinks)
     values, multiplier = _least_error(scaled, tried)
     return values, multiplier.astype(np.int8), scale
 
 
-def _block_int4_rows(weight: Floats) -> BlockInt4Weight:
+def _block_int4_rows(weight: Floats, last: bool = False) -> BlockInt4Weight:
     peak = np.take_along_axis(weight, np.abs(weight).argmax(-1)[..., None], -1)
-    steps = (peak * np.float32(shrink) / np.float32(INT4_MIN) for shrink in SHRINKS)
+    shrinks = tried_shrinks(peak, SHRINKS, last)
+    steps = (peak * shrink.astype(np.float32) / np.float32(INT4_MIN) for shrink in shrinks)
     return BlockInt4Weight(*_least_error(weight, steps))
+
+
+def _values(steps: Floats) -> Floats:
+    """What INT4 stands for under steps (rows, groups), ascending, (rows, groups, 16)."""
+    return np.sort(steps[..., None] * np.arange(INT4_MIN, INT4_MAX + 1, dtype=np.float32))
 
 
 def _least_error(weight: Floats, steps: Iterable[Floats]) -> tuple[Int8s, Floats]:

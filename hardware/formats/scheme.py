@@ -10,6 +10,7 @@ from hardware.settings import Settings
 
 Linear = Literal["dynamic", "static", "qdq"]
 Int4Kernel = Literal["w4a8", "matmulnbits"]
+Rounding = Literal["feedback", "nearest"]
 Arithmetic = Literal["fp32", "fp16", "int8", "int4", "codes"]
 """What products are taken in; `int4` has kernels of its own, `codes` are decoded to INT8 when a
 session loads."""
@@ -37,6 +38,13 @@ class QuantScheme(Settings):
         False,
         description="INT8 weights in half their range, for processors without VNNI, on which "
         "full ones can overflow.",
+    )
+    rounding: Rounding = Field(
+        "feedback",
+        description="How weights of less than 8 bits are rounded: each to its `nearest` level, or "
+        "with `feedback`, so that an output's later weights make up for the errors of its earlier "
+        "ones, by what layers read of training samples. Polished models are rounded to nearest, "
+        "as they are trained.",
     )
     calibration: Literal["minmax", "percentile", "entropy"] = Field(
         "minmax", description="How a static range is taken from training activations."

@@ -6,7 +6,7 @@ wants them: transposing one costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -96,6 +96,17 @@ def groups_of(matrix: Floats, group_size: int | None) -> tuple[int, int]:
     columns = matrix.shape[1]
     group = min(group_size or columns, columns)
     return -(-columns // group), group
+
+
+def tried_shrinks(peaks: Floats, shrinks: Iterable[float], last: bool) -> list[NDArray[np.float64]]:
+    """Sizes of steps to try, relative to the largest weights of groups (rows, groups, 1).
+
+    last: only those that can be told from rounded weights: a step that puts the largest weight on
+    the last level or beyond; 1 where it is the row's largest, too, which sets the row's scale.
+    """
+    size = np.abs(peaks)
+    sets_scale = (size == size.max(axis=1, keepdims=True)) & last
+    return [np.where(sets_scale, 1.0, x) for x in shrinks if x <= 1 or not last]
 
 
 def grouped(rows: Floats, groups: int, group: int) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -23,10 +24,11 @@ from hardware.portability.runtimes import Runtime
 from hardware.target import Target
 from hardware.writing.activation_ranges import rounding_of
 from hardware.writing.calibrate import calibrate
-from hardware.writing.materialize import Weights, arrays, materialize
+from hardware.writing.materialize import arrays, materialize
 from hardware.writing.verify import verify
 from nas.evaluation.built_candidate import BuiltCandidate, graph_digest
 from nas.evaluation.candidate import Candidate
+from nas.evaluation.error_feedback import ErrorFeedback
 from supernets.data.data import Batch, Split
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.fake_quantize import fake_quantize
@@ -66,6 +68,7 @@ class CandidateBuilder:
     calibration: training batches, for BatchNorm statistics and static activation ranges; those of
     `train`, if it is given, are put as each candidate takes them.
     target: where the models will run, at whose sequence length MACs are counted.
+    feedback: rounds weights of few bits; without it each goes to its nearest level.
 
     The super-network is activated anew in every method, so that their order does not matter.
     """
@@ -78,6 +81,7 @@ class CandidateBuilder:
     target: Target = field(default_factory=Target)
     memo: WeightMemo = field(default_factory=WeightMemo)
     train: Split | None = None
+    feedback: ErrorFeedback | None = None
     _ranges: dict[tuple[tuple[str, Choice], ...], Ranges] = field(default_factory=dict)
 
     def with_fastest_int4(self, cache: Path, runtimes: Sequence[Runtime] = ()) -> Self:
@@ -97,7 +101,7 @@ class CandidateBuilder:
             self.scheme,
             self.target,
             self.example(largest),
-            ranges=self._calibrated(largest, weights) if self._is_static(largest) else None,
+            ranges=self._calibrated(largest) if self._is_static(largest) else None,
             runtimes=runtimes,
             cache=cache / "int4_kernel.json",
         )
@@ -111,6 +115,29 @@ class CandidateBuilder:
         """The plain FP32 torch network of the candidate's architecture, as it is exported."""
         self.supernet.activate(dict(candidate.architecture))
         return self.supernet.deploy(self._calibration(candidate))
+
+    def stored(self, candidate: Candidate) -> nn.Module:
+        """The same with weights of few bits as they are rounded, which formats then leave as they
+        are; BatchNorm statistics are taken with them."""
+        if self.feedback is None:
+            return self.network(candidate)
+        quantizers = self.feedback.quantizers(candidate.policy, self.scheme)
+        self.supernet.activate(dict(candidate.architecture))
+        change = partial(self.feedback.round, quantizers=quantizers)
+        return self.supernet.deploy(self._calibration(candidate), change)
+
+    def round_copy(self, network: SuperNetwork, candidate: Candidate) -> None:
+        """Round the weights that a candidate has in a copy of the super-network, as in `stored`.
+
+        Of two and three bits alone, from whose nearest values training does not find back; INT4 was
+        trained as well from the weights as they are (benchmarks/README.md, "Rounding").
+        """
+        if self.feedback is not None:
+            fewest = {name: f for name, f in candidate.policy.items() if f.bits < INT4.bits}
+            quantizers = self.feedback.quantizers(fewest, self.scheme)
+            network.activate(dict(candidate.architecture))
+            self.feedback.round_active(network, quantizers)
+            network.activate({})
 
     def adapted(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs of the full network as the candidate takes them."""
@@ -183,9 +210,8 @@ class CandidateBuilder:
 
     def model(self, candidate: Candidate) -> onnx.ModelProto:
         """The candidate's ONNX model, byte for byte what is measured and exported."""
-        weights = arrays(self.network(candidate).state_dict())
-        ranges = self._calibrated(candidate, weights) if self._is_static(candidate) else None
-        policy = candidate.policy
+        weights, policy = arrays(self.stored(candidate).state_dict()), candidate.policy
+        ranges = self._calibrated(candidate) if self._is_static(candidate) else None
         template = self._template(candidate)
         return materialize(template, weights, policy, self.scheme, ranges, self.memo)
 
@@ -194,11 +220,10 @@ class CandidateBuilder:
 
         served: batch entries that share a dynamic range; None for the whole batch.
         """
-        network, policy = self.network(candidate), candidate.policy
+        network, policy = self.stored(candidate), candidate.policy
         if not self._is_static(candidate):
             return fake_quantize(network, policy, self.scheme, served=served)
-        weights = arrays(network.state_dict())
-        ranges = self._calibrated(candidate, weights)
+        weights, ranges = arrays(network.state_dict()), self._calibrated(candidate)
         where = rounding_of(self._template(candidate), weights, policy, self.scheme, ranges)
         return fake_quantize(network, policy, self.scheme, where.inputs, where.outputs, served)
 
@@ -212,11 +237,11 @@ class CandidateBuilder:
         policy = candidate.policy.items()
         return any(entry.is_static(kinds[name], self.scheme) for name, entry in policy)
 
-    def _calibrated(self, candidate: Candidate, weights: Weights) -> Ranges:
+    def _calibrated(self, candidate: Candidate) -> Ranges:
         """Ranges of the candidate's architecture; they do not depend on the policy."""
         key = candidate.architecture
         if key not in self._ranges:
-            self.supernet.activate(dict(candidate.architecture))
+            weights = arrays(self.network(candidate).state_dict())
             batches = (
                 {name: tensor.numpy() for name, tensor in batch.inputs.items()}
                 for batch in self._calibration(candidate)

@@ -26,6 +26,8 @@ FIXED = (
     "evaluate",
 )
 """Sections that decide what the measurements of a run mean; the others may change."""
+EARLIER = {"data.kept_back": 0.0, "quantization.rounding": "nearest"}
+"""What version 0.1.0 did where its files do not say."""
 LOCAL = ("model", "data")
 """Sections with paths, which differ between machines."""
 
@@ -37,7 +39,7 @@ def kept_in(folder: RunFolder) -> Experiment:
 
 def as_made(kept: Experiment) -> Experiment:
     """A kept experiment; what version 0.1.0 did not know is what it did then."""
-    return kept if is_given(kept, "data.kept_back") else with_values(kept, {"data.kept_back": 0.0})
+    return with_values(kept, {w: was for w, was in EARLIER.items() if not is_given(kept, w)})
 
 
 def read_experiment(folder: RunFolder) -> Experiment:

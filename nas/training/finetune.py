@@ -142,10 +142,11 @@ class FineTuner:
             return
         candidate, found = evaluation.candidate, evaluation.metrics[self.metric.name]
         if not (place / WEIGHTS_FILE).exists():
-            known = teacher()
+            known, network = teacher(), self._tuned()
+            self.builder.round_copy(network, candidate)
             share_s = self.pace.now_s + self.pace.left_s("polish") / others
             polisher = Polisher(
-                self._tuned(),
+                network,
                 known,
                 dict(candidate.architecture),
                 candidate.policy,
@@ -188,7 +189,9 @@ class FineTuner:
         return PolishForecast(self.metric, full, known, self.least)
 
     def _polished(self, place: Path) -> CandidateBuilder:
-        return replace(self.builder, supernet=read_network(place), memo=WeightMemo(), _ranges={})
+        """Weights are rounded as they were in training, each to its nearest level."""
+        network = read_network(place)
+        return replace(self.builder, supernet=network, memo=WeightMemo(), feedback=None, _ranges={})
 
 
 def _score(place: Path) -> Score:

@@ -167,12 +167,18 @@ class SuperNetwork(nn.Module, ABC):
         for dimension in family(self.config.family).dimensions:
             dimension.activate(self, architecture)
 
-    def deploy(self, calibration: Iterable[Batch] = ()) -> nn.Module:
+    def deploy(
+        self, calibration: Iterable[Batch] = (), change: Callable[[nn.Module], None] | None = None
+    ) -> nn.Module:
         """The active sub-network as it is exported.
 
         `calibration` are training batches from which a network with BatchNorm takes its statistics.
+        `change` may first put other weights into its layers.
         """
-        return self.extract()
+        plain = self.extract()
+        if change is not None:
+            change(plain)
+        return plain
 
     def deploy_all(self, space: SearchSpace) -> nn.Module:
         """The full network as it is exported, with all modules that a space lets choose from."""

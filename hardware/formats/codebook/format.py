@@ -14,8 +14,10 @@ from hardware.formats.codebook.weights import STEPS, Codebook, CodebookQuantizer
 from hardware.formats.format import LayerValues, LayerWriter
 from hardware.formats.int8 import INT8_GATHER, INT8_MATMUL
 from hardware.formats.integer import IntegerFormat
+from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import Floats
 from hardware.graph.graph_writer import AnyArray
+from hardware.graph.layer import LayerKind
 from hardware.graph.patterns import Nodes, pattern
 
 
@@ -68,6 +70,9 @@ class CodebookFormat(IntegerFormat):
     stored_as, arithmetic = TensorProto.UINT8, "codes"
     book: Codebook
 
+    def in_groups(self, kind: LayerKind, scheme: QuantScheme) -> CodebookQuantizer:
+        return CodebookQuantizer(self.book, scheme.group_size, scheme.reduce_range)
+
     def dynamic_product(self, layer: LayerValues, to: LayerWriter, x: list[str]) -> None:
         to.graph.expand(INT8_MATMUL, [*x, *self.integer_columns(layer, to)], to.product(layer))
 
@@ -97,7 +102,7 @@ class CodebookFormat(IntegerFormat):
     def _rows(self, layer: LayerValues, to: LayerWriter) -> tuple[str, Floats]:
         """Name of the INT8 weight (out, everything that one output sums over), and its scales."""
         book, graph = self.book, to.graph
-        quantizer = CodebookQuantizer(book, to.scheme.group_size, to.scheme.reduce_range)
+        quantizer = self.in_groups(layer.kind, to.scheme)
         weight = to.quantized(layer, quantizer)
         inner = [graph.inner(f"{layer.name}/{part}") for part in ("words", "steps", "decoded")]
         inputs = [graph.tensor(f"{layer.name}.weight", weight.packed)]

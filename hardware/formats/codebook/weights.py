@@ -17,6 +17,7 @@ from hardware.formats.weight_memo import (
     no_floats,
     no_integers,
     nonzero,
+    tried_shrinks,
 )
 from hardware.graph.graph_writer import Int8s
 
@@ -115,6 +116,17 @@ class CodebookQuantizer:
         steps = no_integers(out, -(-groups // 2), 1)
         return CodebookWeight(packed.view(np.uint8), steps.view(np.uint8), no_floats(out))
 
+    def decoded(self, matrix: Floats) -> Floats:
+        """What a quantized matrix (out, in) computes with."""
+        weight = self.quantize(matrix)
+        return self.integers(weight, matrix.shape[1]) * weight.scale[:, None]
+
+    def levels(self, matrix: Floats) -> Floats:
+        """See `error_feedback.GroupQuantizer`."""
+        _, steps, scale = self._rows(grouped(matrix, *groups_of(matrix, self.group_size)), True)
+        products = np.sort(self.book.products(self.largest).astype(np.float32))
+        return products[steps] * scale[:, None, None]
+
     def integers(self, weight: CodebookWeight, columns: int) -> Int8s:
         """The INT8 weights that the kernel sees, (out, columns)."""
         book, groups = self.book, weight.packed.shape[1]
@@ -128,8 +140,11 @@ class CodebookQuantizer:
         rows: Int8s = found.reshape(len(codes), -1)[:, :columns]
         return rows
 
-    def _rows(self, weight: Floats) -> tuple[Codes, Codes, Floats]:
-        """Of (rows, groups, group): codes, numbers of steps (rows, groups), scales (rows,)."""
+    def _rows(self, weight: Floats, last: bool = False) -> tuple[Codes, Codes, Floats]:
+        """Of (rows, groups, group): codes, numbers of steps (rows, groups), scales (rows,).
+
+        last: see `tried_shrinks`.
+        """
         sizes, products = step_sizes(self.largest), self.book.products(self.largest)
         products = products.astype(np.float32)
         peak = np.take_along_axis(weight, np.abs(weight).argmax(-1)[..., None], -1)
@@ -137,7 +152,7 @@ class CodebookQuantizer:
         scaled, ideal = weight / scale[:, None, None], peak / scale[:, None, None]
         best_step = np.zeros(peak.shape, np.int64)
         best, least = np.zeros(weight.shape, np.int64), np.full(peak.shape, np.inf, np.float32)
-        for shrink in SHRINKS:
+        for shrink in tried_shrinks(peak, SHRINKS, last):
             step = _tried(ideal, shrink, self.largest)
             codes = np.searchsorted(self.book.middles, scaled / sizes[step])
             error = np.square(scaled - products[step, codes]).sum(-1, keepdims=True)
@@ -148,11 +163,12 @@ class CodebookQuantizer:
         return best, best_step[..., 0], scale
 
 
-def _tried(ideal: Floats, shrink: float, largest: int) -> Codes:
+def _tried(ideal: Floats, shrink: NDArray[np.float64], largest: int) -> Codes:
     """Number of the step that maps groups' peaks, made smaller, onto -1."""
-    size = np.rint(np.abs(ideal) * np.float32(shrink * MAGNITUDES / largest))
+    size = np.rint(np.abs(ideal) * (shrink * MAGNITUDES / largest).astype(np.float32))
     magnitude = np.clip(size, 1, MAGNITUDES).astype(np.int64) - 1
-    return magnitude + MAGNITUDES * (ideal > 0)
+    number: Codes = magnitude + MAGNITUDES * (ideal > 0)
+    return number
 
 
 def pack(codes: Codes, book: Codebook) -> Bytes:

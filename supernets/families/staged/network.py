@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -82,8 +82,10 @@ class StagedSuperNetwork(SuperNetwork, Generic[BlockT]):
         """All pixels."""
         return own.movedim(1, 3).flatten(0, 2), full.movedim(1, 3).flatten(0, 2)
 
-    def deploy(self, calibration: Iterable[Batch] = ()) -> nn.Module:
+    def deploy(
+        self, calibration: Iterable[Batch] = (), change: Callable[[nn.Module], None] | None = None
+    ) -> nn.Module:
         """Extract, take BatchNorm statistics anew from `calibration`, and fold them."""
-        plain = self.extract()
+        plain = super().deploy(change=change)
         recalibrate(plain, calibration)
         return fold(plain)

@@ -165,10 +165,10 @@ def test_genes_of_kept_blocks_require_nothing_and_others_their_rank() -> None:
         (BERT_BASE, {"embed_dim": [0.5]}, "space.embed_dim: a bert network has no such dimension"),
         (RESNET_50, {"num_heads": [1]}, "space.num_heads: a resnet network has no such dimension"),
         (VIT_BASE, {"resolution": [100]}, "space.resolution: 100 is no multiple of 16"),
-        (RESNET_50, {"dropped_blocks": [0, -1]}, "greater than or equal to 0"),
+        (RESNET_50, {"dropped_blocks": [0, -1]}, "must be a whole number from 0 on"),
         (VIT_BASE, "simqnas/vit", "no preset is called 'simqnas/vit'; there are simqnas/bert-base"),
         (VIT_BASE, {"depth": []}, "at least 1 item"),
-        (VIT_BASE, {"depth": [1.5]}, "less than or equal to 1"),
+        (VIT_BASE, {"depth": [1.5]}, "or a fraction above 0 and at most 1.0"),
     ],
 )
 def test_impossible_spaces_are_one_clear_message(

@@ -165,6 +165,16 @@ def test_label_names_that_are_no_table_are_refused(model_type: str, given: objec
         read_config({"model_type": model_type, "id2label": given})
 
 
+@pytest.mark.parametrize("stages", [2, 5])
+@pytest.mark.parametrize("model_type", ["convnext", "convnextv2"])
+def test_stages_told_in_two_ways_have_to_agree(model_type: str, stages: int) -> None:
+    """transformers builds as many as `num_stages` says; its default is four."""
+    config = {"model_type": model_type, "depths": [1, 1, 1, 1], "hidden_sizes": [8] * 4}
+    assert read_config(config).model_dump()["depths"] == (1, 1, 1, 1)
+    with pytest.raises(CheckpointError, match=f"num_stages {stages} and depths"):
+        read_config({**config, "num_stages": stages})
+
+
 def test_labels_without_names_are_taken_in_order_and_said_so(tmp_path: Path) -> None:
     model = make("vit")
     model.config.id2label = {i: f"LABEL_{i}" for i in range(5)}

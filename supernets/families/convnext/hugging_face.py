@@ -8,7 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from supernets.families.convnext.config import ConvNextConfig
-from supernets.families.hugging_face import Field, HuggingFace, Tensors, Variant, square
+from supernets.families.hugging_face import (
+    CheckpointError,
+    Field,
+    HuggingFace,
+    Tensors,
+    Variant,
+    square,
+)
 from supernets.families.image_checkpoints import fold_scales
 from supernets.families.sizes import Sizes
 
@@ -17,6 +24,15 @@ STAGE, LAYER = "encoder.stages.{}", "encoder.stages.{}.layers.{}"
 
 class _Depths(Field):
     """Blocks per stage; how many stages there are is a field of its own."""
+
+    def value(self, config: Mapping[str, Any]) -> Any:
+        depths, stages = super().value(config), config["num_stages"]
+        if len(depths) != stages:
+            raise CheckpointError(
+                f"model.checkpoint: config.json has num_stages {stages} and {self.theirs} "
+                f"{depths}; both have to tell of the same stages"
+            )
+        return depths
 
     def entry(self, sizes: Sizes, ours: str) -> dict[str, Any]:
         depths = list(getattr(sizes, ours))

@@ -35,9 +35,9 @@ Flags = NDArray[np.bool_]
 PAUSE_S = 1e-4
 """Sleep before a run: whoever was waiting for the processor has it then, not within the run."""
 COUNTED = 2 / 3
-"""Part of the rounds asked for that count: the calmest."""
-COUNTED_OF_MANY = 1 / 5
-"""Part of the rounds that count where short models run more often than asked.
+"""Part of the rounds that has to be uninterrupted, and that counts: the calmest."""
+FEW, CALMEST_OF_MANY = 100, 1 / 5
+"""Rounds that a figure comes from where that part is larger, or this part of them if it is more.
 
 Beside six other processes, whose data push theirs out of the caches, ratios of a model of 0.3 ms
 lie 5 % off by the calmest two thirds of 750 rounds, 3 % by the calmest fifth.
@@ -111,12 +111,18 @@ class Rounds:
 
     seconds: wall clock; of interrupted runs the processor time, where that is known.
     interrupted: whether other work had the processor, or a part of it, during a run.
-    counted: how many rounds a figure comes from.
+    counted: how many rounds have to be uninterrupted.
     """
 
     seconds: Mapping[str, Seconds]
     interrupted: Mapping[str, Flags]
     counted: int
+
+    @property
+    def used(self) -> int:
+        """How many rounds, of those that count, a figure comes from."""
+        rounds = len(next(iter(self.seconds.values())))
+        return min(self.counted, max(FEW, math.ceil(rounds * CALMEST_OF_MANY)))
 
     def latency(self, name: str) -> Latency:
         """Latency of a model by its own calm rounds."""
@@ -140,14 +146,14 @@ class Rounds:
         times, disturbed = self._usable([name, reference])
         n = times.shape[1]
         samples = times[:, rng.integers(0, n, size=(draws, n))]
-        medians = np.median(_calmest(samples, self.counted), axis=-1)
+        medians = np.median(_calmest(samples, self.used), axis=-1)
         low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975])
-        ours, theirs = np.median(_calmest(times, self.counted), axis=-1)
+        ours, theirs = np.median(_calmest(times, self.used), axis=-1)
         return Ratio(float(ours / theirs), float(low), float(high), disturbed)
 
     def _calm(self, names: Sequence[str]) -> tuple[Sequence[Seconds], bool]:
         times, disturbed = self._usable(names)
-        return list(_calmest(times, self.counted)), disturbed
+        return list(_calmest(times, self.used)), disturbed
 
     def _usable(self, names: Sequence[str]) -> tuple[Seconds, bool]:
         """Times `(n_models, n_rounds)` of rounds in which none of the models was interrupted.
@@ -195,9 +201,8 @@ def run_times(
 ) -> Rounds:
     """Run every session in turn, `repeats` times or more, every second run timed.
 
-    Two thirds of the rounds asked for have to count, or a fifth of all where short models run
-    more often. Where of some two models fewer were left uninterrupted, further rounds follow for
-    up to `PATIENCE_S` per round asked for.
+    Two thirds of the timed rounds have to count. Where of some two models fewer were left
+    uninterrupted, further rounds follow for up to `PATIENCE_S` per round asked for.
     """
     runs = {
         name: partial(session.run, None, dict(inputs[name])) for name, session in sessions.items()
@@ -220,7 +225,7 @@ def time_in_turn(
         timed = sum(seconds for row in rounds for seconds, _ in row)
         often = math.ceil(asked * TIMED_S / max(timed, TIMED_S / MOST))
         rounds += [_round(runs.values(), watch) for _ in range(often - asked)]
-        counted = math.ceil(max(asked * COUNTED, len(rounds) * COUNTED_OF_MANY))
+        counted = math.ceil(len(rounds) * COUNTED)
         deadline = watch.wall() + PATIENCE_S * asked
         while not _enough(rounds, counted) and watch.wall() < deadline:
             watch.sleep(WAIT_S)

@@ -91,8 +91,8 @@ def _other_shape(draw: Draw, name: str, tensor: Tensor) -> dict[str, Tensor]:
         "one more axis": lambda: tensor[None],
         "flat": lambda: tensor.flatten(),
         "turned": lambda: tensor.mT if tensor.ndim > 1 else tensor,
-        "cut": lambda: torch.atleast_1d(tensor)[:-1],
-        "empty": lambda: torch.atleast_1d(tensor)[:0],
+        "cut": lambda: (tensor if tensor.ndim else tensor[None])[:-1],
+        "empty": lambda: (tensor if tensor.ndim else tensor[None])[:0],
         "a number": lambda: tensor.flatten()[0],
         "twice": lambda: torch.cat([tensor, tensor]) if tensor.ndim else tensor,
     }

@@ -94,7 +94,7 @@ def part_outputs(graph: ir.Graph) -> None:
 def mark_read_tokens(graph: ir.Graph, found: Mapping[str, Alternative]) -> None:
     """Put a Gather of the first tokens behind the last droppable block if only they are read.
 
-    See `hardware.first_tokens`.
+    See `hardware.graph.first_tokens`.
     """
     ends = {bypass.output for bypass in found.values()}
     for node in tuple(graph):

@@ -32,7 +32,7 @@ def reading(blocks: Sequence[BlockT], tokens: int | None) -> Iterator[tuple[Bloc
     """Each block with how many tokens it is to compute: all (None), and in the last block `tokens`.
 
     An exported graph computes all of them: every block can be the last one of a candidate that is
-    cut from it, and `hardware.first_tokens` narrows that one.
+    cut from it, and `hardware.graph.first_tokens` narrows that one.
     """
     whole = torch.compiler.is_exporting()
     for number, block in enumerate(blocks, start=1):

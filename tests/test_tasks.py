@@ -57,9 +57,10 @@ from supernets.load import load_data, load_supernet
 from supernets.metrics.registry import QUALITIES
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
-from supernets.pretrained.embedder import pooling_of, write_embedder
+from supernets.pretrained.embedder import pooling_of
 from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TrainSettings
 from supernets.tasks.classification import Classification
+from supernets.tasks.embedding import write_embedder
 from supernets.tasks.predictions import Predictions
 from supernets.tasks.registry import make_task
 from supernets.tasks.task import UNASKED

@@ -24,10 +24,7 @@ from nas.experiment.schema import ExportSettings
 from nas.run.run_folder import write_json
 from supernets.data.data import TaskData
 from supernets.data.text import TextPreprocessor
-from supernets.families.sizes import TransformerSizes
 from supernets.pretrained.config_json import export_config
-from supernets.pretrained.embedder import write_embedder
-from supernets.tasks.embedding import Embedding
 
 PARITY = 1e-4
 """Largest difference of logits between torch and the FP32 ONNX graph, relative above 1."""
@@ -79,12 +76,7 @@ class Exporter:
             config |= self.data.preprocessor.config_json(dict(candidate.architecture))
         write_atomically(part / "config.json", json.dumps(config, indent=2) + "\n")
         self.data.preprocessor.save(part, dict(candidate.architecture))
-        if isinstance(self.data.task, Embedding):
-            sizes, preprocessor = self.builder.supernet.config, self.data.preprocessor
-            assert isinstance(sizes, TransformerSizes)
-            assert isinstance(preprocessor, TextPreprocessor)
-            pooling = self.data.task.pooling
-            write_embedder(part, pooling, sizes.embed_dim, preprocessor.max_length)
+        self.data.task.write_beside(part, self.builder.supernet.head.out_features)
         lay_out(part, self.settings, built.target)
         return coverage
 

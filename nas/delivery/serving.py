@@ -18,7 +18,6 @@ from nas.experiment.schema import ExportSettings
 from supernets.pretrained.config_json import size_of
 from supernets.settings import Kind
 from supernets.tasks.classification import CLASSIFICATION
-from supernets.tasks.embedding import Embedding
 from supernets.tasks.task import Task
 
 TRANSFORMERS_JS_FILE = "onnx/model_quantized.onnx"
@@ -62,12 +61,6 @@ OPENVINO_CODE = """\
 settings = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16 where the CPU has it
 model = openvino.Core().compile_model("model.onnx", "CPU", settings)
 outputs = model(inputs)
-"""
-
-SENTENCE_TRANSFORMERS_CODE = """\
-from sentence_transformers import SentenceTransformer
-
-vectors = SentenceTransformer(".", backend="onnx").encode(["the sentence to look at"])
 """
 
 TRANSFORMERS_JS_CODE = """\
@@ -150,9 +143,8 @@ def serve_section(
     lines += _fenced("js", browser_code(config, sample, task))
     lines += ["In OpenVINO (`pip install openvino`), `inputs` as above:", ""]
     lines += _fenced("python", "import openvino\n\n" + OPENVINO_CODE)
-    if isinstance(task, Embedding):
-        lines += ["In sentence-transformers (`pip install sentence-transformers[onnx]`):", ""]
-        lines += _fenced("python", SENTENCE_TRANSFORMERS_CODE)
+    for client, code in task.clients.items():
+        lines += [f"In {client}:", "", *_fenced("python", code)]
     if folder is not None and (folder / CONFIG_FILE).exists():
         lines += [
             f"In Triton: this folder is an entry of a model repository (`{CONFIG_FILE}`, "

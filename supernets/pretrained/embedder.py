@@ -9,12 +9,10 @@ from typing import Any
 
 from supernets.families.hugging_face import CheckpointError
 from supernets.pretrained.checkpoint import Checkpoint, read_json
-from supernets.tasks.embedding import POOLINGS
+from supernets.tasks.embedding import MODULES_FILE, POOLINGS
 
-MODULES_FILE = "modules.json"
 TOKENS_FILES = "sentence_*_config.json"
 """sentence_bert_config.json, or of older folders one named after another architecture."""
-POOLING = "1_Pooling"
 LEGACY = "pooling_mode_"
 KNOWN = ("Transformer", "Pooling", "Normalize", "Dropout")
 """Modules that leave the direction of vectors to the network and its pooling."""
@@ -88,33 +86,3 @@ def _mode(path: Path) -> str:
             f"model.checkpoint: {path} asks for pooling {wanted!r}; served are {', '.join(near)}"
         )
     return names[0]
-
-
-def write_embedder(folder: Path, pooling: str, width: int, max_length: int) -> None:
-    """Write what sentence-transformers reads beside a network's files."""
-    modules = [("", "Transformer"), (POOLING, "Pooling"), ("2_Normalize", "Normalize")]
-    listed = [
-        {
-            "idx": number,
-            "name": str(number),
-            "path": path,
-            "type": f"sentence_transformers.models.{kind}",
-        }
-        for number, (path, kind) in enumerate(modules)
-    ]
-    for path, _ in modules:
-        (folder / path).mkdir(exist_ok=True)
-    _write(folder / MODULES_FILE, listed)
-    of_pooling = {
-        "word_embedding_dimension": width,
-        "pooling_mode_cls_token": pooling == "cls",
-        "pooling_mode_mean_tokens": pooling == "mean",
-        "pooling_mode_max_tokens": False,
-        "pooling_mode_mean_sqrt_len_tokens": False,
-    }
-    _write(folder / POOLING / "config.json", of_pooling)
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": max_length})
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

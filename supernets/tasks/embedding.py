@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,13 @@ from supernets.tasks.task import Loss, Reading, Targets, Task
 
 POOLINGS: dict[str, Reading] = {"mean": "mean", "cls": "first"}
 """As sentence-transformers calls them."""
+MODULES_FILE = "modules.json"
+POOLING = "1_Pooling"
+SENTENCE_TRANSFORMERS = """\
+from sentence_transformers import SentenceTransformer
+
+vectors = SentenceTransformer(".", backend="onnx").encode(["the sentence to look at"])
+"""
 OF_ROWS = {"nothing": "cosine", "classes": "neighbour_accuracy", "scores": "sts_spearman"}
 """What is known of the texts -> what embeddings of them are scored by."""
 
@@ -34,6 +43,9 @@ class Embedding(Task):
     pipeline = "feature-extraction"
     outputs = ("sentence_embedding", "last_hidden_state")
     taught_alone = True
+    clients: ClassVar = {
+        "sentence-transformers (`pip install sentence-transformers[onnx]`)": SENTENCE_TRANSFORMERS
+    }
     answer_code = (
         "print(sentence_embedding[0])  # of unit length: a product of two is their cosine\n"
     )
@@ -69,6 +81,11 @@ class Embedding(Task):
         apart = 1 - (own * taught).sum(dim=-1).mean()
         return apart + F.mse_loss(own @ own.T, taught @ taught.T)
 
+    def write_beside(self, folder: Path, width: int) -> None:
+        """Write what sentence-transformers reads beside a network's and a tokenizer's files."""
+        tokenizer = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        write_embedder(folder, self.pooling, width, tokenizer["model_max_length"])
+
 
 def _nothing(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs.sum() * 0.0
@@ -84,3 +101,33 @@ class UnitLength(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Divide by the length."""
         return F.normalize(x, dim=-1)
+
+
+def write_embedder(folder: Path, pooling: str, width: int, max_length: int) -> None:
+    """Write how a sentence-transformers folder pools a network's tokens."""
+    modules = [("", "Transformer"), (POOLING, "Pooling"), ("2_Normalize", "Normalize")]
+    listed = [
+        {
+            "idx": number,
+            "name": str(number),
+            "path": path,
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for number, (path, kind) in enumerate(modules)
+    ]
+    for path, _ in modules:
+        (folder / path).mkdir(exist_ok=True)
+    _write(folder / MODULES_FILE, listed)
+    of_pooling = {
+        "word_embedding_dimension": width,
+        "pooling_mode_cls_token": pooling == "cls",
+        "pooling_mode_mean_tokens": pooling == "mean",
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
+    }
+    _write(folder / POOLING / "config.json", of_pooling)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": max_length})
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -47,6 +48,8 @@ class Task(ABC):
     """Of the exported graph; the first is what targets are about."""
     taught_alone: ClassVar[bool] = False
     """Whether there is nothing to learn but a teacher's answers."""
+    clients: ClassVar[Mapping[str, str]] = {}
+    """What else opens a model's folder, and how to get it -> Python for the model card."""
     once_per_sample: ClassVar[bool] = True
     """Whether a sample has one row of outputs, so that a teacher's can be kept in one tensor."""
 
@@ -86,6 +89,9 @@ class Task(ABC):
             "label2id": {name: index for index, name in enumerate(self.label_names)},
             **({"problem_type": self.problem_type} if self.problem_type else {}),
         }
+
+    def write_beside(self, folder: Path, width: int) -> None:  # noqa: B027 # most tasks: none
+        """Write what `clients` read beside the rest of a model's folder. width: of outputs."""
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -18,7 +18,7 @@ from nas.experiment.schema import Experiment
 from nas.ledger.study import read_evaluations
 from nas.pipeline import run
 from nas.recipe.facts import Facts
-from nas.recipe.plan import BudgetError, Plan, Sizes, fewer_samples, plan
+from nas.recipe.plan import BudgetError, Plan, SampleCounts, fewer_samples, plan
 from nas.recipe.resolution import keep, resolved
 from nas.recipe.timing import Costs, Training
 from nas.run.pace import KEPT_BACK, STAGES, Pace
@@ -32,7 +32,7 @@ from tests.conftest import TINY
 from tests.test_pipeline import Silent
 
 FACTS = Facts(True, 384, 22_000_000, 3_000, (13, 512), True, True)
-SIZES = Sizes(3_000, 1_000, 3_000)
+COUNTS = SampleCounts(3_000, 1_000, 3_000)
 COSTS = Costs(
     training=Training(),
     tuning=Training(1.0, 0.3),
@@ -50,7 +50,7 @@ def planned_for(budget: str | None, **sections: object) -> Plan:
     given = {"name": "b", "model": {"checkpoint": "c"}, "data": {"name": "d"}, **sections}
     if budget is not None:
         given["budget"] = budget
-    return plan(Experiment.model_validate(given), FACTS, COSTS, SIZES, spent_s=20)
+    return plan(Experiment.model_validate(given), FACTS, COSTS, COUNTS, spent_s=20)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_least_that_works_is_told_and_works() -> None:
 def test_a_stated_number_wins_over_budget_and_effort() -> None:
     made = planned_for("4 min", tune={"epochs": 100})
     assert made.recipe.experiment.tune.epochs == 100
-    assert "tune.epochs are stated and win over budget: 4 min" in made.over
+    assert "tune.epochs are stated and win over budget: 4 min" in made.warning
     assert made.free >= {"tuning"}
     (line,) = planned_for(None, effort="quick", tune={"epochs": 9}).recipe.notes
     assert line == "stated: tune.epochs: 9 wins; effort: quick would make it 5"
@@ -138,8 +138,8 @@ def test_slow_models_are_judged_on_fewer_samples() -> None:
         {"name": "b", "model": {"checkpoint": "c"}, "data": {"name": "d"}, "budget": "10 min"}
     )
     slow = replace(COSTS, sample_s={**COSTS.sample_s, "candidate": 0.01})
-    assert fewer_samples(given, COSTS, SIZES) is None
-    assert fewer_samples(given, slow, SIZES) == int((600 * 0.3 / 30 - 0.4) / 0.01)
+    assert fewer_samples(given, COSTS, COUNTS) is None
+    assert fewer_samples(given, slow, COUNTS) == int((600 * 0.3 / 30 - 0.4) / 0.01)
 
 
 class Clock:

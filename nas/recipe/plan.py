@@ -33,8 +33,8 @@ class BudgetError(ValueError):
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Samples: train and validation as they are chosen by, delivered: of every exported model."""
+class SampleCounts:
+    """Train and validation as they are chosen by, delivered: of every exported model."""
 
     train: int
     validation: int
@@ -45,14 +45,14 @@ class Sizes:
 class Plan:
     """A recipe, and the seconds of its stages.
 
-    over: what does not fit, in words. room: stage -> how many times its epochs the effort allows,
-    should it turn out faster than planned.
+    warning: what does not fit, in words. room: stage -> how many times its epochs the effort
+    allows, should it turn out faster than planned.
     """
 
     recipe: Recipe
     seconds: Mapping[str, float]
     polish_s: float = 0.0
-    over: str = ""
+    warning: str = ""
     room: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -73,8 +73,8 @@ class Plan:
             if stage in self.seconds:
                 yield f"plan: {stage}: {self.seconds[stage] / 60:.1f} min{self._extent(stage)}"
         yield f"plan: {self.total_s / 60:.1f}{against} min in all"
-        if self.over:
-            yield self.over
+        if self.warning:
+            yield self.warning
 
     def _extent(self, stage: str) -> str:
         given = self.recipe.experiment
@@ -87,7 +87,7 @@ class Plan:
         return f" ({given.search.evaluations} candidates)" if stage == "search" else ""
 
 
-def predict(recipe: Recipe, costs: Costs, sizes: Sizes, spent_s: float) -> dict[str, float]:
+def predict(recipe: Recipe, costs: Costs, counts: SampleCounts, spent_s: float) -> dict[str, float]:
     """Stage -> seconds. spent_s: before the first of them."""
     experiment = recipe.experiment
     train, polish = experiment.model.training, experiment.polish
@@ -99,38 +99,38 @@ def predict(recipe: Recipe, costs: Costs, sizes: Sizes, spent_s: float) -> dict[
 
     found = {"preparing": spent_s}
     if train is not None:
-        found["training"] = costs.training.of(_steps(train, sizes)) + costs.accuracy_s
-    found |= trials_s(recipe, costs, sizes)
-    found["tuning"] = costs.tuning.of(_steps(experiment.tune, sizes)) + costs.accuracy_s
+        found["training"] = costs.training.of(_steps(train, counts)) + costs.accuracy_s
+    found |= trials_s(recipe, costs, counts)
+    found["tuning"] = costs.tuning.of(_steps(experiment.tune, counts)) + costs.accuracy_s
     found["template"] = costs.template_s
-    found["references"] = sum(evaluation_s(name, sizes.validation) for name in names)
+    found["references"] = sum(evaluation_s(name, counts.validation) for name in names)
     found["search"] = rounds * costs.round_s + (
-        experiment.search.evaluations * evaluation_s("candidate", sizes.validation)
+        experiment.search.evaluations * evaluation_s("candidate", counts.validation)
     )
     models = min(experiment.export.models, experiment.search.evaluations)
     if polish is not None:
-        one = polish_of_one(experiment, costs, sizes)
+        one = polish_of_one(experiment, costs, counts)
         # Those that are polished for the forecast are seldom among those that are delivered.
         found["polish"] = (models + polish.probes) * (
-            one + evaluation_s("candidate", sizes.validation)
+            one + evaluation_s("candidate", counts.validation)
         )
         if polish.teacher is not None:
             own = polish.model_copy(update={"epochs": polish.teacher.epochs})
-            found["polish"] += costs.teacher.of(_steps(own, sizes))
-            found["polish"] += evaluation_s(names[-1], sizes.validation)
+            found["polish"] += costs.teacher.of(_steps(own, counts))
+            found["polish"] += evaluation_s(names[-1], counts.validation)
     exported = [(1, name) for name in names] + [(models, "candidate")]
     found["validation"] = FINISHING_S + sum(
-        n * (costs.other_s[name] + evaluation_s(name, sizes.delivered)) for n, name in exported
+        n * (costs.other_s[name] + evaluation_s(name, counts.delivered)) for n, name in exported
     )
     return found
 
 
-def trials_s(recipe: Recipe, costs: Costs, sizes: Sizes) -> dict[str, float]:
+def trials_s(recipe: Recipe, costs: Costs, counts: SampleCounts) -> dict[str, float]:
     """Stage -> seconds of short trainings, of those that there are."""
     found, polish = {}, recipe.experiment.polish
-    judging_s = costs.accuracy_s * min(1.0, JUDGED / sizes.validation)
+    judging_s = costs.accuracy_s * min(1.0, JUDGED / counts.validation)
     for section, stage in TRIAL_STAGES.items():
-        if steps := tried_steps(recipe, section, sizes.train):
+        if steps := tried_steps(recipe, section, counts.train):
             step_s = (costs.tuning if section == "tune" else costs.polish).step_s
             networks = 2 if section == "tune" else 1
             one_s = steps * step_s + len(LOOKS) * networks * judging_s
@@ -140,17 +140,19 @@ def trials_s(recipe: Recipe, costs: Costs, sizes: Sizes) -> dict[str, float]:
     return found
 
 
-def polish_of_one(experiment: Experiment, costs: Costs, sizes: Sizes) -> float:
+def polish_of_one(experiment: Experiment, costs: Costs, counts: SampleCounts) -> float:
     """Seconds of training one model alone."""
     polish = experiment.polish
-    return 0.0 if polish is None else costs.polish.of(_steps(polish, sizes))
+    return 0.0 if polish is None else costs.polish.of(_steps(polish, counts))
 
 
-def _steps(settings: TrainSettings, sizes: Sizes) -> int:
-    return int(settings.epochs * max(1, -(-sizes.train // settings.batch_size)))
+def _steps(settings: TrainSettings, counts: SampleCounts) -> int:
+    return int(settings.epochs * max(1, -(-counts.train // settings.batch_size)))
 
 
-def plan(experiment: Experiment, facts: Facts, costs: Costs, sizes: Sizes, spent_s: float) -> Plan:
+def plan(
+    experiment: Experiment, facts: Facts, costs: Costs, counts: SampleCounts, spent_s: float
+) -> Plan:
     """Fit what is left open to the budget; without one, say what the effort takes.
 
     Raises BudgetError, with the least that works, if not even the shortest run fits.
@@ -158,8 +160,8 @@ def plan(experiment: Experiment, facts: Facts, costs: Costs, sizes: Sizes, spent
 
     def of(given: Experiment, factor: float) -> Plan:
         recipe = derive(given, facts, factor)
-        seconds = predict(recipe, costs, sizes, spent_s)
-        return Plan(recipe, seconds, polish_of_one(recipe.experiment, costs, sizes))
+        seconds = predict(recipe, costs, counts, spent_s)
+        return Plan(recipe, seconds, polish_of_one(recipe.experiment, costs, counts))
 
     budget_s = experiment.budget_s
     if budget_s is None:
@@ -174,7 +176,7 @@ def plan(experiment: Experiment, facts: Facts, costs: Costs, sizes: Sizes, spent
     found = next(fitting, None) or _too_long(made[-1], experiment)
     if found.recipe.experiment.polish is None and not is_given(experiment, "polish"):
         note = f"plan: {experiment.budget} is too short for a polish; none is done"
-        found = replace(found, over=found.over or note)
+        found = replace(found, warning=found.warning or note)
     return replace(found, room=_room(found, derive(experiment, facts, most)))
 
 
@@ -193,11 +195,11 @@ def _too_long(shortest: Plan, experiment: Experiment) -> Plan:
     stated = [w for w in (*EXTENTS.values(), "export.models") if is_given(experiment, w)]
     needed_s = shortest.total_s / (1 - KEPT_BACK)
     if stated:
-        over = (
+        warning = (
             f"plan: {', '.join(stated)} are stated and win over budget: {experiment.budget}; the "
             f"run will take about {needed_s / 60:.1f} min"
         )
-        return replace(shortest, over=over)
+        return replace(shortest, warning=warning)
     parts = ", ".join(f"{stage} {s:.0f} s" for stage, s in shortest.seconds.items())
     raise BudgetError(
         f"budget: {experiment.budget} is too short for one epoch and one round on this machine "
@@ -205,11 +207,11 @@ def _too_long(shortest: Plan, experiment: Experiment) -> Plan:
     )
 
 
-def fewer_samples(experiment: Experiment, costs: Costs, sizes: Sizes) -> int | None:
+def fewer_samples(experiment: Experiment, costs: Costs, counts: SampleCounts) -> int | None:
     """Validation samples that a budget leaves for judging candidates, None where all fit."""
     budget_s = experiment.budget_s
     if budget_s is None or is_given(experiment, "data.max_validation"):
         return None
     room_s = budget_s * EVALUATION_SHARE / FEWEST_SCORED - costs.other_s["candidate"]
     samples = max(FEWEST_SAMPLES, int(room_s / costs.sample_s["candidate"]))
-    return samples if samples < sizes.validation else None
+    return samples if samples < counts.validation else None

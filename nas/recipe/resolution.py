@@ -10,7 +10,7 @@ from nas.experiment.load import dump_experiment
 from nas.experiment.schema import Experiment
 from nas.recipe.defaults import Recipe, derive, value_at
 from nas.recipe.facts import Facts
-from nas.recipe.plan import Sizes, fewer_samples, plan
+from nas.recipe.plan import SampleCounts, fewer_samples, plan
 from nas.recipe.timing import Untuned, measure
 from nas.run.pace import Pace
 from nas.run.run_folder import RunFolder, read_json, write_json
@@ -77,13 +77,13 @@ def planned(
         )
     costs = measure(recipe.experiment, data, untuned)
     reasons = dict(recipe.reasons)
-    if fewer := fewer_samples(experiment, costs, _sizes(data)):
+    if fewer := fewer_samples(experiment, costs, _counts(data)):
         kept_back = 0.0 if data.kept_back is None else experiment.data.kept_back
         whole = round(fewer / (1 - kept_back))
         experiment = with_values(experiment, {"data.max_validation": whole})
         reasons["data.max_validation"] = "what the budget leaves for judging candidates"
         data = load_data(experiment.data, experiment.model, experiment.task)
-    found = plan(experiment, facts, costs, _sizes(data), pace.now_s)
+    found = plan(experiment, facts, costs, _counts(data), pace.now_s)
     if experiment.budget_s is not None:
         pace.plan(experiment.budget_s, found.seconds, found.free, found.polish_s, found.room)
     kept = {w: r for w, r in reasons.items() if value_at(found.recipe.experiment, w) is not None}
@@ -92,9 +92,9 @@ def planned(
     )
 
 
-def _sizes(data: TaskData) -> Sizes:
+def _counts(data: TaskData) -> SampleCounts:
     judged = len(data.validation) + len(data.kept_back or ())
-    return Sizes(len(data.train), len(data.validation), judged + len(data.test))
+    return SampleCounts(len(data.train), len(data.validation), judged + len(data.test))
 
 
 def keep(recipe: Recipe, folder: RunFolder) -> None:

@@ -134,10 +134,10 @@ class ImageTransformer(nn.Module):
         return logits
 
     def features(self, pixel_values: Tensor) -> Tensor:
-        """What the classifier reads of each image, `(B, reads * D)`."""
+        """What the classifier reads of each image, `(B, pooled_vectors * D)`."""
         x_BTD, config = self._embed(pixel_values), self.config
         rows = relative_rows(config.grid, x_BTD.device) if config.relative_positions else None
-        read = config.reads if config.pooling == "first" else None
+        read = config.pooled_vectors if config.pooling == "first" else None
         for block, tokens in reading(self.path(), read):
             x_BTD = block(x_BTD, tokens, rows)
         return self._read(x_BTD)
@@ -153,15 +153,15 @@ class ImageTransformer(nn.Module):
         return x_BTD if self.first_norm is None else self.first_norm(x_BTD)
 
     def _read(self, x_BTD: Tensor) -> Tensor:
-        """What the classifier sees, `(B, reads * D)`.
+        """What the classifier sees, `(B, pooled_vectors * D)`.
 
         Two vectors alternate feature by feature, so that a narrower stream is a prefix of it.
         """
         config = self.config
-        if config.pooling == "first" and config.reads == 1:
+        if config.pooling == "first" and config.pooled_vectors == 1:
             return self._normalised(x_BTD[:, 0])
         if config.pooling == "first":
-            return self._normalised(x_BTD[:, : config.reads]).transpose(1, 2).flatten(1)
+            return self._normalised(x_BTD[:, : config.pooled_vectors]).transpose(1, 2).flatten(1)
         if config.last_norm == "tokens":
             x_BTD = self._normalised(x_BTD)
         mean = x_BTD[:, config.prefix :].mean(dim=1)
@@ -201,7 +201,7 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
             norm(config.norm_before_blocks),
             {index: ElasticPreNormBlock(config) for index in range(config.depth)},
             norm(config.last_norm is not None),
-            ElasticLinear(width * config.reads, num_labels),
+            ElasticLinear(width * config.pooled_vectors, num_labels),
         )
         self.active_size = config.image_size
         self.start(config, num_labels)
@@ -297,10 +297,12 @@ class ImageSuperNetwork(TransformerSuperNetwork, ImageTransformer):
         patches = (values.sizes(RESOLUTION, config.image_size) // config.patch_size) ** 2
         tokens = patches + config.prefix
         once, always = np.ones_like(width), np.ones(len(values), dtype=bool)
-        read = config.reads if config.pooling == "first" else tokens
+        read = config.pooled_vectors if config.pooling == "first" else tokens
         extents, macs = self.block_costs(values, width, [tokens] * config.depth, read)
         extents["patch_embed"] = Extent(once * self.patch_embed.in_features, width, patches, always)
-        extents["head"] = Extent(width * config.reads, once * self.num_labels, once, always)
+        extents["head"] = Extent(
+            width * config.pooled_vectors, once * self.num_labels, once, always
+        )
         # Vectors as wide as the stream: norms, learned tokens, positions.
         placed, most = (count * config.absolute_positions for count in (tokens, self._tokens))
         depth = values.sizes("depth", config.depth)

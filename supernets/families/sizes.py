@@ -208,7 +208,7 @@ class ImageTransformerSizes(ImageSizes, TransformerSizes):
         return "first"
 
     @property
-    def reads(self) -> int:
+    def pooled_vectors(self) -> int:
         """How many vectors as wide as the stream the classifier reads."""
         return 2 if self.pooling == "both" else 1
 

@@ -25,7 +25,7 @@ class ModernBertConfig(TextTransformerSizes):
     mlp_bias: bool = Field(False, description="Whether the MLP's layers have a bias.")
     norm_bias: bool = Field(False, description="Whether norms have a bias.")
     pooler_bias: bool = Field(False, description="Whether the pooler has a bias.")
-    reads: Literal["first", "mean"] = Field(
+    classifier_pooling: Literal["first", "mean"] = Field(
         "first", description="What the classifier reads: the first token, or the mean of all."
     )
 
@@ -69,7 +69,7 @@ class ModernBertConfig(TextTransformerSizes):
     @property
     def pooling(self) -> Literal["first", "mean"]:
         """What the pooler reads."""
-        return self.reads
+        return self.classifier_pooling
 
     @property
     def pooled(self) -> Literal["gelu"]:

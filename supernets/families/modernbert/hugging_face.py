@@ -106,10 +106,10 @@ HUGGING_FACE = HuggingFace(
         "norm_bias": Field("norm_bias"),
         "pooler_bias": Field("classifier_bias"),
         "pad_token": Field("pad_token_id"),
-        "reads": Field(
+        "classifier_pooling": Field(
             "classifier_pooling",
             lambda pooling: {"cls": "first"}.get(pooling, pooling),
-            lambda reads: {"first": "cls"}.get(reads, reads),
+            lambda pooling: {"first": "cls"}.get(pooling, pooling),
         ),
     },
     variants=(

@@ -42,7 +42,7 @@ class VitConfig(ImageTransformerSizes):
         return "first" if self.prefix_tokens else "mean"
 
     @property
-    def reads(self) -> int:
+    def pooled_vectors(self) -> int:
         """A token for each of DeiT's two classifiers."""
         return self.head_tokens
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,6 +124,18 @@ def test_a_path_that_is_not_there_is_not_looked_for_elsewhere(
     monkeypatch.setattr("supernets.data.hf_datasets.load_dataset", None)  # nothing is asked of it
     with pytest.raises(ValueError, match="there is no file or folder"):
         opened(Path(place))
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_bars_of_the_process_stay_as_they_were(shown: bool, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(csv_of(["a", "b"]))
+    before = not datasets.are_progress_bars_disabled()
+    (datasets.enable_progress_bars if shown else datasets.disable_progress_bars)()
+    try:
+        open_tables(DataSettings(name=str(tmp_path)), "text")
+        assert datasets.are_progress_bars_disabled() is not shown
+    finally:
+        (datasets.enable_progress_bars if before else datasets.disable_progress_bars)()
 
 
 def test_an_empty_split_says_what_to_do(tmp_path: Path) -> None:

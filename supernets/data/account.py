@@ -77,7 +77,7 @@ class DataAccount:
         """The account in a few lines."""
         names = self.label_names
         if names:
-            yield f"data: {len(names)} labels: {_some(names)}"
+            yield f"data: {len(names)} label{'s' * (len(names) != 1)}: {_some(names)}"
         for name, split in self.splits.items():
             gone = ", ".join(f"{count:,} {reason}" for reason, count in split.left_out.items())
             gone = f"; left out: {gone}" if gone else ""

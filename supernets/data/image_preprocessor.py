@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor
 
 from supernets.space.space import FULL, RESOLUTION, Architecture, size_in
 
@@ -131,6 +130,8 @@ class ImagePreprocessor:
 
 def open_processor(folder: Path) -> Any:
     """The image processor that a folder's files describe, as transformers has it."""
+    from transformers import AutoImageProcessor  # takes a second, for which no text need wait
+
     # False, not the default: that asks at the terminal whether to run the checkpoint's code.
     return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, **BACKEND)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,12 +44,24 @@ class Opened:
     pictures: Mapping[str, Dataset] = field(default_factory=dict)
 
 
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Of reading a local file there is nothing to wait for; of other data sets there may be."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+@_without_progress_bars()
 def open_local(path: Path, settings: DataSettings, kind: str) -> Opened | None:
     """Open a file or folder of texts (`kind` "text") or images ("image").
 
     None if nothing in it is a table or an image. Raises ValueError for one that cannot be read.
     """
-    datasets.disable_progress_bars()  # of reading a local file there is nothing to wait for
     path = path.absolute()  # so that paths in tables stay right wherever they are read from
     if any((path / name).is_file() for name in SAVED):
         saved = load_from_disk(str(path))

@@ -16,6 +16,9 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from hardware.settings import Settings
 
+MOST = 100_000
+"""Candidates of a search: more are a slip of the keyboard, and no predictor could be fitted to."""
+
 
 class StrategyOptions(Settings):
     """What one strategy can be told beside the budget: nothing."""
@@ -24,7 +27,7 @@ class StrategyOptions(Settings):
 class GeneticOptions(StrategyOptions):
     """Options of a genetic algorithm whose every individual is measured."""
 
-    population: int = Field(20, ge=4, description="Population of the genetic algorithm.")
+    population: int = Field(20, ge=4, le=MOST, description="Population of the genetic algorithm.")
 
 
 class LinasOptions(StrategyOptions):
@@ -36,7 +39,7 @@ class LinasOptions(StrategyOptions):
         "uncertainty after a covering start, or predicted rank alone after a random start "
         "(plain LINAS).",
     )
-    population: int = Field(100, ge=4, description="Population of the genetic algorithm.")
+    population: int = Field(100, ge=4, le=MOST, description="Population of the genetic algorithm.")
     generations: int = Field(
         60, ge=1, description="Generations of the genetic algorithm over the predictors per round."
     )
@@ -97,10 +100,13 @@ class SearchSettings(Settings):
 
     strategy: str = Field("linas", description="Search strategy.")
     evaluations: int = Field(
-        100, ge=2, description="Candidates to measure in all, the reference rows not counted."
+        100,
+        ge=2,
+        le=MOST,
+        description="Candidates to measure in all, the reference rows not counted.",
     )
     round_size: int = Field(
-        10, ge=1, description="Candidates measured between two fits of the predictors."
+        10, ge=1, le=MOST, description="Candidates measured between two fits of the predictors."
     )
     patience: int | None = Field(
         None,

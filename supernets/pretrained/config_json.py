@@ -87,7 +87,8 @@ def read_config(config: Mapping[str, Any]) -> Sizes:
         if part.get(key, allowed[0]) not in allowed:
             raise CheckpointError(
                 f"model.checkpoint: config.json has {key} {part[key]!r}; only "
-                f"{' or '.join(map(repr, allowed))} is supported"
+                f"{' or '.join(map(repr, allowed))} is supported; give the checkpoint that this "
+                "one was made of, or another one"
             )
     sizes = {ours: _value(field, part) for ours, field in known.fields.items()}
     try:

@@ -26,6 +26,7 @@ from benchmarks.headline import commit, export
 from hardware.files import replacing
 from hardware.latency import run_times
 from hardware.session import open_session
+from nas.delivery.markdown import markdown_table
 from nas.evaluation.baselines import PLAIN
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.score_meter import RuntimeScore
@@ -148,7 +149,7 @@ class Comparison:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as Markdown."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines = []
     for row in rows:
         value, low, high = row["faster"]
         marked = ", disturbed" if row["disturbed"] else ""
@@ -163,8 +164,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{row['size_bytes'] / 1000:,.0f}",
             f"{row['smaller']:.2f}x",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return "\n".join(markdown_table(COLUMNS, lines))
 
 
 def main() -> None:

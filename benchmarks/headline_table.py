@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from nas.delivery.markdown import markdown_table
 from nas.reporting.halves import COLUMNS
 
 Row = Mapping[str, Any]
@@ -201,8 +202,7 @@ def _halves(trials: Sequence[Row]) -> list[str]:
         if row[0] not in ("fp32", "int8")
     ]
     whole = [("all", "full network", *row[1:]) for row in given[0]["halves"] if row[0] == "int8"]
-    lines = [("seed", *COLUMNS), ("---",) * (1 + len(COLUMNS)), *whole, *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]
+    return markdown_table(("seed", *COLUMNS), [*whole, *rows])
 
 
 def _plot(trials: Sequence[Row], path: Path) -> None:

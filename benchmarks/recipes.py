@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from nas.delivery.markdown import markdown_table
 from nas.experiment.load import load_experiment
 from nas.experiment.schema import Experiment
 from nas.pipeline import run
@@ -71,14 +72,13 @@ def tuned_minus_plain(experiment: Experiment, folder: RunFolder) -> float:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """Rows as Markdown; differences in points."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines = []
     for name, row in rows.items():
         planned, real = sum(row["planned_s"].values()), sum(row["real_s"].values())
         points = [f"{100 * row[k]:+.2f}" for k in ("validation", "test", "tuned_minus_plain")]
         minutes = f"{real / 60:.1f}" + (f" ({planned / 60:.1f})" if planned else "")
-        cells = [name, f"{row['faster']:.2f}x", f"{row['smaller']:.2f}x", *points, minutes]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([name, f"{row['faster']:.2f}x", f"{row['smaller']:.2f}x", *points, minutes])
+    return "\n".join(markdown_table(COLUMNS, lines))
 
 
 def main() -> None:

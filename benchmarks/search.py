@@ -32,6 +32,7 @@ from benchmarks.surfaces import (
     nas_bench_macro,
     synthetic,
 )
+from nas.delivery.markdown import markdown_table
 from nas.experiment.objectives import FloatArray
 from nas.experiment.search_settings import SearchSettings
 from nas.search.pareto import hypervolume
@@ -136,22 +137,15 @@ def _stored_runs(cache: Path, surface: str, method: str) -> list[Genomes]:
 
 def _surface_table(name: str, curves: dict[str, FloatArray]) -> str:
     final = np.median(curves["pymoo NSGA-II"][:, -1]) if "pymoo NSGA-II" in curves else np.inf
-    lines = [
-        f"**{name}**",
-        "",
-        "| method | seeds | "
-        + " | ".join(str(b) for b in BUDGETS)
-        + " | to NSGA-II's end | to 99 % |",
-        "|---|" + "---|" * (len(BUDGETS) + 3),
-    ]
+    columns = ["method", "seeds", *map(str, BUDGETS), "to NSGA-II's end", "to 99 %"]
+    rows = []
     for method, shares in curves.items():
-        cells = [str(len(shares))]
+        cells = [method, str(len(shares))]
         for budget in BUDGETS:
             low, middle, high = 100 * np.percentile(shares[:, budget - 1], (25, 50, 75))
             cells.append(f"{middle:.2f} ({low:.2f}-{high:.2f})")
-        cells += [_reached(shares, final), _reached(shares, 0.99)]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([*cells, _reached(shares, final), _reached(shares, 0.99)])
+    return "\n".join([f"**{name}**", "", *markdown_table(columns, rows)])
 
 
 def _reached(shares: FloatArray, level: float) -> str:

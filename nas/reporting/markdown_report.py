@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.delivery.markdown import markdown_text
+from nas.delivery.markdown import markdown_table, markdown_text
 from nas.reporting.facts import Report
 from nas.reporting.halves import COLUMNS, halves
 from nas.reporting.offers import judged_by, offer_columns, offer_rows
@@ -47,5 +47,4 @@ def markdown(report: Report) -> str:
 
 
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return head + ["| " + " | ".join(map(markdown_text, cells)) + " |" for cells in rows]
+    return markdown_table(columns, ([markdown_text(cell) for cell in cells] for cells in rows))

@@ -28,7 +28,7 @@ from nas.run.run_folder import RunFolder
 from nas.run.saved_experiment import at_storage
 from nas.workers.remote_latency import LatencyQueue
 from supernets.space.space import SearchSpace
-from tests.faults import mariadb, s3
+from tests.faults import mariadb, postgres, s3
 from tests.faults.victim import EXPERIMENT, Still, write_experiment
 
 ROOT = Path(__file__).parents[1]
@@ -238,4 +238,4 @@ def test_a_run_is_done_by_workers_elsewhere(
     onnx.checker.check_model(next((here / "out" / "models").glob("*/model.onnx")))
     assert not meeting.left(), "what was on its way is removed"
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    assert not any(mariadb.PASSWORD.encode() in content for content in [*kept, said.encode()])
+    assert not any(postgres.PASSWORD.encode() in content for content in [*kept, said.encode()])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-PASSWORD = "kept-out-of-sight"  # noqa: S105 # of a server that lives as long as the test
+from tests.faults.postgres import PASSWORD, free_port
+
 SETUP = f"create database simqnas; create user tester@127.0.0.1 identified by '{PASSWORD}'; "
 SETUP += "grant all on simqnas.* to tester@127.0.0.1;"
 
@@ -35,7 +35,7 @@ def server() -> Iterator[str]:
     options = {"user": owner, "cwd": folder, "stdout": subprocess.DEVNULL}
     login = "--auth-root-authentication-method=normal"
     subprocess.run([install, *where, login], check=True, **options)  # type: ignore[call-overload] # options
-    port = _free_port()
+    port = free_port()
     listen = [
         f"--socket={folder / 's'}",
         f"--port={port}",
@@ -53,9 +53,3 @@ def server() -> Iterator[str]:
         process.kill()
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -42,7 +42,7 @@ def server() -> Iterator[str]:
     if programs is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="simqnas-postgres-"))
-    secret, port = folder / "password", _free_port()
+    secret, port = folder / "password", free_port()
     secret.write_text(PASSWORD)
     if owner is not None:
         for path in (folder, secret):
@@ -67,7 +67,8 @@ def server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

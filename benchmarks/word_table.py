@@ -72,7 +72,7 @@ class WordTable:
 def stored(weight: Tensor, name: str) -> Tensor:
     """What a layer in this format computes with."""
     twin = twin_of(find_format(name))
-    return weight if name == "fp32" else twin.weight(weight.contiguous(), SCHEME)
+    return weight if name == "fp32" else twin.rounded(weight.contiguous(), SCHEME)
 
 
 def written_bytes(weight: Tensor, name: str, kind: LayerKind) -> int:

@@ -32,6 +32,7 @@ from nas.evaluation.error_feedback import ErrorFeedback
 from supernets.data.data import Batch, Split
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.fake_quantize import fake_quantize
+from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.space.cost import Cost
 from supernets.space.space import Choice, Genomes, SearchSpace
 
@@ -126,18 +127,18 @@ class CandidateBuilder:
         change = partial(self.feedback.round, quantizers=quantizers)
         return self.supernet.deploy(self._calibration(candidate), change)
 
-    def round_copy(self, network: SuperNetwork, candidate: Candidate) -> None:
+    def round_copy(self, network: SuperNetwork, candidate: Candidate) -> dict[str, FixedLevels]:
         """Round the weights that a candidate has in a copy of the super-network, as in `stored`.
 
-        Of two and three bits alone, from whose nearest values training does not find back; INT4 was
-        trained as well from the weights as they are (benchmarks/README.md, "Rounding").
+        Returns what `ErrorFeedback.round_active` does.
         """
-        if self.feedback is not None:
-            fewest = {name: f for name, f in candidate.policy.items() if f.bits < INT4.bits}
-            quantizers = self.feedback.quantizers(fewest, self.scheme)
-            network.activate(dict(candidate.architecture))
-            self.feedback.round_active(network, quantizers)
-            network.activate({})
+        if self.feedback is None:
+            return {}
+        quantizers = self.feedback.quantizers(candidate.policy, self.scheme)
+        network.activate(dict(candidate.architecture))
+        levels = self.feedback.round_active(network, quantizers)
+        network.activate({})
+        return levels
 
     def adapted(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs of the full network as the candidate takes them."""

@@ -143,7 +143,7 @@ class FineTuner:
         candidate, found = evaluation.candidate, evaluation.metrics[self.metric.name]
         if not (place / WEIGHTS_FILE).exists():
             known, network = teacher(), self._tuned()
-            self.builder.round_copy(network, candidate)
+            levels = self.builder.round_copy(network, candidate)
             share_s = self.pace.now_s + self.pace.left_s("polish") / others
             polisher = Polisher(
                 network,
@@ -154,6 +154,7 @@ class FineTuner:
                 settings,
                 self.seed,
                 self.builder.scheme,
+                levels,
             )
             place.mkdir(parents=True, exist_ok=True)
             left_s = lambda: share_s - self.pace.now_s  # noqa: E731 # a clock that runs down

@@ -35,6 +35,7 @@ from supernets.layers.elastic import (
     Quantizable,
 )
 from supernets.layers.side_by_side import SideBySide
+from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
 from supernets.space.cost import Cost
 from supernets.space.dimensions import DepthDimension, in_order, problems
@@ -217,13 +218,22 @@ class SuperNetwork(nn.Module, ABC):
         found = (described(name, module) for name, module in self.named_modules())
         return tuple(layer for layer in found if layer is not None)
 
-    def apply_policy(self, policy: Mapping[str, Format], scheme: QuantScheme) -> None:
-        """Imitate low precision from now on; layers the policy does not name compute in FP32."""
+    def apply_policy(
+        self,
+        policy: Mapping[str, Format],
+        scheme: QuantScheme,
+        levels: Mapping[str, FixedLevels] | None = None,
+    ) -> None:
+        """Imitate low precision from now on; layers the policy does not name compute in FP32.
+
+        levels: of layers whose weights keep theirs.
+        """
         for layer in self.layers:
             module = self.get_submodule(layer.name)
             assert isinstance(module, Quantizable)
             module.precision = policy.get(layer.name, FP32)
             module.scheme = scheme
+            module.levels = (levels or {}).get(layer.name)
 
     def use_blocks(self, depth_gene: str, depth: int) -> None:
         """Run the most important blocks alone."""

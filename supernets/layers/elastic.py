@@ -15,6 +15,7 @@ from hardware.formats.format import Format
 from hardware.formats.fp32 import FP32
 from hardware.formats.scheme import QuantScheme
 from supernets.layers import fake_quant
+from supernets.layers.twins.fixed_levels import FixedLevels
 
 
 def _copy(target: Tensor | None, source: Tensor | None) -> None:
@@ -24,10 +25,14 @@ def _copy(target: Tensor | None, source: Tensor | None) -> None:
 
 
 class Quantizable:
-    """The precision a layer imitates; FP32 until a policy is applied."""
+    """The precision a layer imitates; FP32 until a policy is applied.
+
+    levels: those that its weights keep while they are trained in few bits.
+    """
 
     precision: Format = FP32
     scheme: QuantScheme = QuantScheme()
+    levels: FixedLevels | None = None
 
 
 class Elastic(nn.Module):
@@ -59,7 +64,9 @@ class ElasticLinear(nn.Linear, Elastic, Quantizable):
         if self.precision is FP32:
             return F.linear(x, weight, bias)
         # Under autocast the product alone is taken in bfloat16, rounding stays exact.
-        return fake_quant.linear(x.float(), weight, bias, self.precision, self.scheme)
+        return fake_quant.linear(
+            x.float(), weight, bias, self.precision, self.scheme, levels=self.levels
+        )
 
     def extract(self) -> nn.Linear:
         """Copy the active part into a plain layer."""
@@ -189,6 +196,7 @@ class ElasticConv2d(nn.Conv2d, Elastic, Quantizable):
             stride=stride,
             padding=padding,
             groups=self.active_groups,
+            levels=self.levels,
         )
 
     def extract(self) -> nn.Conv2d:

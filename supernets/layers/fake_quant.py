@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hardware.formats.format import Format
 from hardware.formats.scheme import QuantScheme
+from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.layers.twins.rounding import Range
 from supernets.layers.twins.twin import Rounding, twin_of
 
@@ -25,9 +26,10 @@ def linear(
     scheme: QuantScheme,
     x_range: Range | None = None,
     served: int | None = None,
+    levels: FixedLevels | None = None,
 ) -> Tensor:
     """x @ weight.T + bias as the exported layer computes it; see `Rounding`."""
-    how = Rounding(scheme, x_range, served)
+    how = Rounding(scheme, x_range, served, levels)
     return F.linear(*twin_of(precision).linear_operands(x, weight, how), bias)
 
 
@@ -42,10 +44,15 @@ def conv2d(
     stride: Stride = 1,
     padding: Stride = 0,
     groups: int = 1,
+    levels: FixedLevels | None = None,
 ) -> Tensor:
     """Two-dimensional convolution as the exported layer computes it; INT4 multipliers are shared
     along the flattened input channels and kernel positions of an output channel."""
-    twin, matrix, how = twin_of(precision), weight.flatten(1), Rounding(scheme, x_range)
+    twin, matrix, how = (
+        twin_of(precision),
+        weight.flatten(1),
+        Rounding(scheme, x_range, levels=levels),
+    )
     if bias is not None:
         bias = twin.conv_bias(bias, x, matrix, how)
     x, matrix = twin.operands(x, matrix, how)
@@ -55,4 +62,4 @@ def conv2d(
 def embedding(ids: Tensor, weight: Tensor, precision: Format, scheme: QuantScheme) -> Tensor:
     """Look up rows of a table `(vocabulary, width)`; each row is quantized on its own."""
     rows = F.embedding(ids, weight)
-    return twin_of(precision).weight(rows.flatten(0, -2), scheme).view_as(rows)
+    return twin_of(precision).weight(rows.flatten(0, -2), Rounding(scheme)).view_as(rows)

@@ -179,8 +179,9 @@ class Trainer:
         losses = self._backward_parts(next(self._batches))
         self.ranks.add_up_gradients(self.network)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
-        values = {name: float(loss) for name, loss in losses.items()}
-        self._require_finite({**values, "norm of the gradient": float(norm)})
+        *known, size = torch.stack([*losses.values(), norm]).tolist()  # a GPU is waited for once
+        values = dict(zip(losses, known, strict=True))
+        self._require_finite({**values, "norm of the gradient": size})
         self.optimizer.step()
         self.step_number += 1
         return values
@@ -260,8 +261,12 @@ class Trainer:
                 progress(self.step_number, self.total_steps, losses)
             if checkpoint is not None:
                 checkpoint(self)
+        self.finish()
         self.network.activate({})
         lay_out(self.network.eval().cpu(), torch.contiguous_format)
+
+    def finish(self) -> None:
+        """What is left to do after the last step."""
 
     def _fit(self, left_s: float, before_s: float, steps: int, most: int) -> None:
         """As many steps, at most `most`, as fit after these have taken what is gone of a time."""

@@ -17,6 +17,8 @@ from hardware.formats.format import Format
 from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch, Split
 from supernets.families.super_network import Output, SuperNetwork
+from supernets.layers.elastic import ElasticConv2d, ElasticLinear
+from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
 from supernets.space.space import VOCABULARY, Architecture, SearchSpace
 from supernets.training.distributed import Ranks
@@ -169,7 +171,10 @@ class Distiller(Trainer):
 
 
 class Polisher(Distiller):
-    """Trains one sub-network under its precision policy; another network, full, teaches."""
+    """Trains one sub-network under its precision policy; another network, full, teaches.
+
+    levels: of layers whose weights are rounded already, those that they keep.
+    """
 
     settings: PolishSettings
 
@@ -183,6 +188,7 @@ class Polisher(Distiller):
         settings: PolishSettings,
         seed: int,
         scheme: QuantScheme,
+        levels: Mapping[str, FixedLevels] = {},
     ) -> None:
         # Images are changed at random in full size, and then shrunk.
         pieces = {gene: size for gene, size in architecture.items() if gene == VOCABULARY}
@@ -190,6 +196,7 @@ class Polisher(Distiller):
         self.whole = None if self.split is split else split
         self.architecture, self.policy, self.scheme = architecture, policy, scheme
         self._of_batches = {g: size for g, size in architecture.items() if g not in pieces}
+        self.levels = {name: held.to(network.device) for name, held in levels.items()}
         self.freeze_teacher(teacher)
         self.blocks: Sequence[nn.Module] = ()
         if settings.block_weight:
@@ -211,7 +218,7 @@ class Polisher(Distiller):
         """Gradients of the sub-network."""
         teacher = self._teach(batch)
         self.network.activate(self.architecture)
-        self.network.apply_policy(self.policy, self.scheme)
+        self.network.apply_policy(self.policy, self.scheme, self.levels)
         own = self.split.rewritten(batch, self._of_batches)
         inputs = self.network.adapt_inputs(own.inputs)
         given = self._answer(self.network, inputs, self.blocks)
@@ -219,6 +226,16 @@ class Polisher(Distiller):
         loss = self._backward(given, batch.labels, teacher, share, further)
         self._use_full_network()
         return [loss]
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Leave weights as they are rounded, for formats to find them so."""
+        self.network.activate(self.architecture)
+        for name, levels in self.levels.items():
+            layer = self.network.get_submodule(name)
+            assert isinstance(layer, (ElasticLinear, ElasticConv2d))
+            weight, _ = layer.active_parameters()
+            weight.copy_(levels(weight.flatten(1)).view_as(weight))
 
     def _distance(self, given: Answers, teacher: Answers, inputs: Mapping[str, Tensor]) -> Tensor:
         """Weighted mean of what the blocks leave unexplained."""

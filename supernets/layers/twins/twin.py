@@ -11,6 +11,7 @@ from torch import Tensor
 from hardware.formats.format import Format
 from hardware.formats.int8 import Int8Quantizer
 from hardware.formats.scheme import QuantScheme
+from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.layers.twins.rounding import Range, activation, row_scale, steps, straight_through
 
 
@@ -18,12 +19,14 @@ class Rounding(NamedTuple):
     """How a layer's kernel rounds.
 
     x_range: the calibrated range of its input; None: that of every `served` batch entries together,
-    of all if that is None, as dynamic quantization takes it.
+    of all if that is None, as dynamic quantization takes it. levels: those that its weights keep in
+    training.
     """
 
     scheme: QuantScheme
     x_range: Range | None = None
     served: int | None = None
+    levels: FixedLevels | None = None
 
     @property
     def symmetric(self) -> bool:
@@ -38,13 +41,15 @@ class Twin:
     def rounded(self, weight: Tensor, scheme: QuantScheme) -> Tensor:
         """A weight matrix `(out, in)` as the format stores it, every row on its own."""
 
-    def weight(self, weight: Tensor, scheme: QuantScheme) -> Tensor:
+    def weight(self, weight: Tensor, how: Rounding) -> Tensor:
         """The same, with a gradient."""
-        return straight_through(weight, self.rounded(weight.detach(), scheme))
+        if how.levels is not None:
+            return how.levels(weight)
+        return straight_through(weight, self.rounded(weight.detach(), how.scheme))
 
     def operands(self, x: Tensor, weight: Tensor, how: Rounding) -> tuple[Tensor, Tensor]:
         """Input and weight matrix as the kernel multiplies them; see `fake_quant.linear`."""
-        return x, self.weight(weight, how.scheme)
+        return x, self.weight(weight, how)
 
     def linear_operands(self, x: Tensor, weight: Tensor, how: Rounding) -> tuple[Tensor, Tensor]:
         """The same of a linear layer, where it differs from a convolution's."""
@@ -64,7 +69,7 @@ class IntegerTwin(Twin):
 
     def operands(self, x: Tensor, weight: Tensor, how: Rounding) -> tuple[Tensor, Tensor]:
         x = activation(x, how.x_range, symmetric=how.symmetric, served=how.served)
-        return x, self.weight(weight, how.scheme)
+        return x, self.weight(weight, how)
 
     def conv_bias(self, bias: Tensor, x: Tensor, weight: Tensor, how: Rounding) -> Tensor:
         """The kernel adds the bias to integer sums, so it is rounded to their step."""

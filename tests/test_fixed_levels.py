@@ -1,0 +1,152 @@
+"""Few-bit weights in training: rounded to the levels they had before it."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Tensor
+
+from hardware.formats.error_feedback import GroupQuantizer, rounded
+from hardware.formats.format import Format
+from hardware.formats.int2 import INT2
+from hardware.formats.int3 import INT3
+from hardware.formats.int4 import INT4
+from hardware.formats.scheme import QuantScheme
+from hardware.formats.weight_memo import groups_of
+from nas.evaluation.candidate_builder import CandidateBuilder, template_of
+from nas.evaluation.error_feedback import ErrorFeedback
+from supernets.layers.twins.fixed_levels import FixedLevels
+from supernets.load import load_data, load_supernet
+from supernets.model_settings import ModelSettings
+from supernets.settings import DataSettings, PolishSettings, SpaceSettings
+from supernets.training.train import Trainer
+from supernets.training.tune import Polisher
+from tests import sample_networks
+from tests.test_error_feedback import FEW_BITS, moments, weights
+
+
+def fixed(quantizer: GroupQuantizer, inputs: int = 40) -> tuple[Tensor, FixedLevels]:
+    """Rounded weights, rows of zeros and of small groups left out, and their levels."""
+    matrix, h = weights(9, inputs)[2:], moments(inputs)
+    _, group = groups_of(matrix, quantizer.group_size)
+    values = rounded(matrix, h, quantizer.levels(matrix), group)
+    return torch.from_numpy(values), FixedLevels.of(values, quantizer)
+
+
+@FEW_BITS
+def test_rounded_weights_stay_as_they_are(quantizer: GroupQuantizer) -> None:
+    matrix, levels = fixed(quantizer)
+    torch.testing.assert_close(levels(matrix), matrix, atol=1e-5, rtol=1e-5)
+
+
+@FEW_BITS
+def test_moved_weights_go_to_the_nearest_level_but_the_largest_of_each_group(
+    quantizer: GroupQuantizer,
+) -> None:
+    """By the definition, weight by weight; formats find every step again."""
+    matrix, levels = fixed(quantizer)
+    before = levels(matrix)
+    values = quantizer.levels(matrix.numpy())
+    torch.manual_seed(0)
+    moved = matrix + 0.1 * torch.randn_like(matrix)
+    found = levels(moved)
+    width = min(quantizer.group_size or matrix.shape[1], matrix.shape[1])
+    for row, (first, now, at) in enumerate(zip(matrix, moved, found, strict=True)):
+        top = int(first.abs().argmax())
+        grown = now[top] / first[top]
+        for group in range(values.shape[1]):
+            part = slice(group * width, (group + 1) * width)
+            own = torch.from_numpy(values[row, group]) * grown
+            expected = own[(now[part, None] - own).abs().argmin(1)]
+            largest = int(first[part].abs().argmax())
+            expected[largest] = before[row, part][largest] * grown
+            torch.testing.assert_close(at[part], expected, atol=1e-5, rtol=1e-5)
+    stored = torch.from_numpy(quantizer.decoded(found.numpy()))
+    torch.testing.assert_close(stored, found, atol=1e-5, rtol=1e-5)
+
+
+@FEW_BITS
+def test_gradients_are_those_of_learned_steps(quantizer: GroupQuantizer) -> None:
+    """Autograd of `round(w / s) s`, where rounding passes the gradient through, and the largest
+    weight of a group is its level times s."""
+    matrix, levels = fixed(quantizer)
+    torch.manual_seed(1)
+    moved = (matrix + 0.05 * torch.randn_like(matrix)).requires_grad_()
+    weight = torch.randn_like(matrix)
+    (given,) = torch.autograd.grad((levels(moved) * weight).sum(), moved)
+    scale = moved.gather(1, levels.largest)
+    relative = (levels(moved) / scale).detach()
+    scaled = moved / scale
+    width = levels.group
+    groups = torch.arange(levels.places.shape[1])[:, None] * width
+    kept = torch.zeros_like(matrix, dtype=torch.bool).scatter_(
+        1, (levels.places + groups).flatten(1).clamp(max=matrix.shape[1] - 1), True
+    )
+    straight = torch.where(kept, relative, scaled + (relative - scaled).detach())
+    (expected,) = torch.autograd.grad((straight * scale * weight).sum(), moved)
+    used = ~kept | (torch.arange(matrix.shape[1]) == levels.largest)
+    torch.testing.assert_close(given[used], expected[used], atol=1e-4, rtol=1e-4)
+
+
+RESNET = ModelSettings.from_scratch(sample_networks.RESNET)
+DATA = load_data(DataSettings(name="digits", max_train=96), RESNET)
+SPACE = SpaceSettings(inner_width=(0.5, 1.0))
+
+
+@pytest.fixture(scope="module")
+def builder() -> CandidateBuilder:
+    """Of a small ResNet that has seen the digits a few times."""
+    network = load_supernet(RESNET, DATA, seed=0).network
+    Trainer(network, DATA.train, PolishSettings(batch_size=32, epochs=2), 0).run()
+    space = network.space(SPACE)
+    template = template_of(network, space)
+    scheme = QuantScheme().with_linear("dynamic").with_int4_kernel("w4a8")
+    calibration = [next(DATA.train.batches(96))]
+    feedback = ErrorFeedback(network, calibration)
+    return CandidateBuilder(network, space, template, scheme, calibration, feedback=feedback)
+
+
+def polisher(builder: CandidateBuilder, precision: Format) -> Polisher:
+    """Of the smallest sub-network."""
+    candidate = builder.uniform(builder.space.smallest(), precision)
+    network = deepcopy(builder.supernet)
+    levels = builder.round_copy(network, candidate)
+    assert set(levels) == set(candidate.policy)
+    settings = PolishSettings(batch_size=32, epochs=2, learning_rate=3e-3)
+    return Polisher(
+        network, deepcopy(builder.supernet), dict(candidate.architecture), candidate.policy,
+        DATA.train, settings, 0, builder.scheme, levels,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def answers(polish: Polisher, *levels: dict[str, FixedLevels]) -> Tensor:
+    """Of the sub-network under its policy."""
+    network = polish.network.eval()
+    network.activate(polish.architecture)
+    network.apply_policy(polish.policy, polish.scheme, *levels)
+    logits: Tensor = network(**next(DATA.train.batches(96)).inputs)
+    return logits
+
+
+@pytest.mark.parametrize("precision", [INT2, INT3, INT4], ids=str)
+def test_what_was_trained_is_what_is_stored(builder: CandidateBuilder, precision: Format) -> None:
+    """Formats find the levels of the last step in the weights."""
+    polish, last = polisher(builder, precision), []
+    before = answers(polish, polish.levels)
+    polish.run(checkpoint=lambda _: last.append(answers(polish, polish.levels)))
+    # A last digit of a weight may turn an activation over to its next step.
+    torch.testing.assert_close(answers(polish), last[-1], atol=3e-3, rtol=0)
+    assert (last[-1] - before).abs().max() > 0.03
+
+
+def test_resuming_ends_in_the_same_network(builder: CandidateBuilder) -> None:
+    whole, resumed = polisher(builder, INT2), polisher(builder, INT2)
+    states: list[dict[str, Tensor]] = []
+    whole.run(checkpoint=lambda t: states.append({k: v.clone() for k, v in t.state().items()}))
+    resumed.restore(states[1])
+    resumed.run()
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name

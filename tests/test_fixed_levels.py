@@ -17,6 +17,8 @@ from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import groups_of
 from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.evaluation.error_feedback import ErrorFeedback
+from supernets.families.texts.transformer import TextSuperNetwork
+from supernets.layers.elastic import ElasticEmbedding
 from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.load import load_data, load_supernet
 from supernets.model_settings import ModelSettings
@@ -88,6 +90,32 @@ def test_gradients_are_those_of_learned_steps(quantizer: GroupQuantizer) -> None
     (expected,) = torch.autograd.grad((straight * scale * weight).sum(), moved)
     used = ~kept | (torch.arange(matrix.shape[1]) == levels.largest)
     torch.testing.assert_close(given[used], expected[used], atol=1e-4, rtol=1e-4)
+
+
+@FEW_BITS
+def test_rows_of_tables_are_rounded_alone(quantizer: GroupQuantizer) -> None:
+    matrix, levels = fixed(quantizer)
+    numbers = torch.tensor([3, 0, 3, 5])
+    moved = 1.1 * matrix - 0.01
+    assert torch.equal(levels.of_rows(numbers)(moved[numbers]), levels(moved)[numbers])
+
+
+def test_tables_keep_their_levels_too() -> None:
+    """As do all layers of few bits where rounding has no feedback."""
+    network = TextSuperNetwork(sample_networks.BERT, num_labels=3)
+    space, scheme = network.space(SpaceSettings()), QuantScheme()
+    builder = CandidateBuilder(network, space, sample_networks.bert()[1], scheme, [])
+    candidate = builder.uniform(space.largest(), INT3)
+    levels = builder.round_copy(network, candidate)
+    assert set(levels) == set(candidate.policy)
+    table = network.quantizable("embeddings.word")
+    assert isinstance(table, ElasticEmbedding)
+    ids = torch.randint(len(table.weight), (3, 7))
+    network.apply_policy(candidate.policy, scheme, levels)
+    given = table(ids)
+    network.apply_policy({}, scheme)
+    torch.testing.assert_close(given, levels["embeddings.word"](table.weight)[ids])
+    assert not torch.equal(given, table(ids))
 
 
 RESNET = ModelSettings.from_scratch(sample_networks.RESNET)

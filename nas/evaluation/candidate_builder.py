@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
 from hardware.formats.int4 import INT4
 from hardware.formats.scheme import Int4Kernel, QuantScheme
 from hardware.formats.weight_memo import WeightMemo
@@ -130,15 +131,20 @@ class CandidateBuilder:
     def round_copy(self, network: SuperNetwork, candidate: Candidate) -> dict[str, FixedLevels]:
         """Round the weights that a candidate has in a copy of the super-network, as in `stored`.
 
-        Returns what `ErrorFeedback.round_active` does.
+        Returns by layer the levels that weights of few bits keep while they are trained.
         """
-        if self.feedback is None:
-            return {}
-        quantizers = self.feedback.quantizers(candidate.policy, self.scheme)
         network.activate(dict(candidate.architecture))
-        levels = self.feedback.round_active(network, quantizers)
+        if self.feedback is not None:
+            quantizers = self.feedback.quantizers(candidate.policy, self.scheme)
+            self.feedback.round_active(network, quantizers)
+        found = {}
+        for name, kind in ((layer.name, layer.kind) for layer in network.layers):
+            quantizer = candidate.policy.get(name, FP32).in_groups(kind, self.scheme)
+            if quantizer is not None:
+                weight, _ = network.quantizable(name).active_parameters()
+                found[name] = FixedLevels.of(weight.detach().flatten(1).numpy(), quantizer)
         network.activate({})
-        return levels
+        return found
 
     def adapted(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs of the full network as the candidate takes them."""

@@ -17,7 +17,6 @@ from supernets.data.data import Batch
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.elastic import ElasticConv2d, ElasticLinear
 from supernets.layers.input_moments import input_moments
-from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.space.space import Architecture
 
 
@@ -74,20 +73,14 @@ class ErrorFeedback:
     @torch.no_grad()
     def round_active(
         self, network: SuperNetwork, quantizers: Mapping[str, FeedbackQuantizer]
-    ) -> dict[str, FixedLevels]:
-        """The same of a copy of the super-network, for the sub-network that is active in it.
-
-        Returns by layer the levels that its weights are to keep while they are trained.
-        """
-        found = {}
+    ) -> None:
+        """The same of a copy of the super-network, for the sub-network that is active in it."""
         for name, whole in quantizers.items():
             layer = network.get_submodule(name)
             assert isinstance(layer, (ElasticLinear, ElasticConv2d))
-            values = self._rounded(name, layer.active_in, whole)
+            values = torch.from_numpy(self._rounded(name, layer.active_in, whole))
             part = layer.weight[:, : layer.active_in]
-            part.copy_(torch.from_numpy(values).view_as(part))
-            found[name] = FixedLevels.of(values[: layer.active_out], whole.quantizer)
-        return found
+            part.copy_(values.view_as(part))
 
     def _rounded(self, name: str, inputs: int, whole: FeedbackQuantizer) -> Floats:
         """All outputs of a layer of so many inputs (of a convolution channels), (out, in)."""

@@ -190,7 +190,7 @@ class FineTuner:
         return PolishForecast(self.metric, full, known, self.least)
 
     def _polished(self, place: Path) -> CandidateBuilder:
-        """Weights are rounded as they were in training, each to its nearest level."""
+        """Weights of few bits lie at the levels that they were trained at."""
         network = read_network(place)
         return replace(self.builder, supernet=network, memo=WeightMemo(), feedback=None, _ranges={})
 

@@ -229,11 +229,16 @@ class SuperNetwork(nn.Module, ABC):
         levels: of layers whose weights keep theirs.
         """
         for layer in self.layers:
-            module = self.get_submodule(layer.name)
-            assert isinstance(module, Quantizable)
+            module = self.quantizable(layer.name)
             module.precision = policy.get(layer.name, FP32)
             module.scheme = scheme
             module.levels = (levels or {}).get(layer.name)
+
+    def quantizable(self, name: str) -> Quantizable:
+        """One of `layers`."""
+        module = self.get_submodule(name)
+        assert isinstance(module, Quantizable)
+        return module
 
     def use_blocks(self, depth_gene: str, depth: int) -> None:
         """Run the most important blocks alone."""

@@ -7,6 +7,8 @@ Layers with a weight matrix also have a `precision`, which `forward` imitates.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +35,10 @@ class Quantizable:
     precision: Format = FP32
     scheme: QuantScheme = QuantScheme()
     levels: FixedLevels | None = None
+
+    @abstractmethod
+    def active_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias at the active size, as views."""
 
 
 class Elastic(nn.Module):
@@ -104,12 +110,16 @@ class ElasticEmbedding(nn.Embedding, Quantizable):
         """Whether all rows are used."""
         return self.active_out == self.num_embeddings
 
+    def active_parameters(self) -> tuple[Tensor, None]:
+        """All of the table, whose rows in use lie anywhere."""
+        return self.weight, None
+
     def forward(self, ids: Tensor) -> Tensor:
         """Look up rows, `(...)` to `(..., width)`."""
         rows = ids if self.is_whole else self.order[ids]
         if self.precision is FP32:
             return F.embedding(rows, self.weight)
-        return fake_quant.embedding(rows, self.weight, self.precision, self.scheme)
+        return fake_quant.embedding(rows, self.weight, self.precision, self.scheme, self.levels)
 
     def extract(self) -> nn.Embedding:
         """Copy the rows in use into a plain layer."""

@@ -59,7 +59,14 @@ def conv2d(
     return F.conv2d(x, matrix.view_as(weight), bias, stride, padding, groups=groups)
 
 
-def embedding(ids: Tensor, weight: Tensor, precision: Format, scheme: QuantScheme) -> Tensor:
+def embedding(
+    ids: Tensor,
+    weight: Tensor,
+    precision: Format,
+    scheme: QuantScheme,
+    levels: FixedLevels | None = None,
+) -> Tensor:
     """Look up rows of a table `(vocabulary, width)`; each row is quantized on its own."""
     rows = F.embedding(ids, weight)
-    return twin_of(precision).weight(rows.flatten(0, -2), Rounding(scheme)).view_as(rows)
+    how = Rounding(scheme, levels=levels and levels.of_rows(ids.flatten()))
+    return twin_of(precision).weight(rows.flatten(0, -2), how).view_as(rows)

@@ -17,7 +17,6 @@ from hardware.formats.format import Format
 from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch, Split
 from supernets.families.super_network import Output, SuperNetwork
-from supernets.layers.elastic import ElasticConv2d, ElasticLinear
 from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
 from supernets.space.space import VOCABULARY, Architecture, SearchSpace
@@ -232,9 +231,7 @@ class Polisher(Distiller):
         """Leave weights as they are rounded, for formats to find them so."""
         self.network.activate(self.architecture)
         for name, levels in self.levels.items():
-            layer = self.network.get_submodule(name)
-            assert isinstance(layer, (ElasticLinear, ElasticConv2d))
-            weight, _ = layer.active_parameters()
+            weight, _ = self.network.quantizable(name).active_parameters()
             weight.copy_(levels(weight.flatten(1)).view_as(weight))
 
     def _distance(self, given: Answers, teacher: Answers, inputs: Mapping[str, Tensor]) -> Tensor:

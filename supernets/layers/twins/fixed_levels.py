@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -23,17 +24,17 @@ class FixedLevels:
     of the steps (Esser et al. 2020, "Learned Step Size Quantization", equation 3). The largest
     weight of every group keeps its level, the last one, so that formats find the steps again.
 
-    largest: place of it in a row `(out, 1)`. levels: `(out, groups, values)`, ascending, with the
-    middles between them. places: of the largest weight in every group `(out, groups, 1)`, with the
-    level that it keeps. group: inputs in each.
+    group: inputs in each. largest: place of the largest weight in a row `(out, 1)`. levels: `(out,
+    groups, values)`, ascending, with the middles between them. places: of the largest weight in
+    every group `(out, groups, 1)`, with the level that it keeps.
     """
 
+    group: int
     largest: Tensor
     levels: Tensor
     middles: Tensor
     places: Tensor
     kept: Tensor
-    group: int
 
     @classmethod
     def of(cls, values: Floats, quantizer: GroupQuantizer) -> Self:
@@ -47,12 +48,19 @@ class FixedLevels:
         grouped = rounding.groups_of(matrix / scale, group)
         places = grouped.abs().argmax(-1, keepdim=True)
         kept = _nearest(grouped.gather(-1, places), levels, middles)
-        return cls(largest, levels, middles, places, kept, group)
+        return cls(group, largest, levels, middles, places, kept)
 
     def to(self, device: torch.device) -> Self:
         """On a device."""
-        names = ("largest", "levels", "middles", "places", "kept")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return self._each(lambda tensor: tensor.to(device))
+
+    def of_rows(self, numbers: Tensor) -> Self:
+        """Of these rows `(n,)`."""
+        return self._each(lambda tensor: tensor[numbers])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        tensors = self.largest, self.levels, self.middles, self.places, self.kept
+        return type(self)(self.group, *map(change, tensors))
 
     def __call__(self, matrix: Tensor) -> Tensor:
         """The rounded matrix, with a gradient."""

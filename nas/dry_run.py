@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from hardware.files import cache_folder
 from hardware.formats.format import Format
 from hardware.formats.registry import FORMATS, ordered
 from hardware.formats.scheme import QuantScheme
+from hardware.formats.weight_memo import ShapeMemo
 from hardware.portability.agreement import ready_runtimes
 from hardware.portability.kernels import lacking_kernels
 from hardware.portability.runtimes import Runtime
@@ -234,8 +236,11 @@ def _starred(names: Sequence[str]) -> str:
 
 
 def measure_corners(builder: CandidateBuilder, precisions: Sequence[Format]) -> list[Corner]:
-    """Build the smallest and the largest network in every precision and weigh the files."""
-    space = builder.space
+    """Build the smallest and the largest network in every precision and weigh the files.
+
+    Their size does not depend on the values of weights, which are not rounded for it.
+    """
+    space, builder = builder.space, replace(builder, memo=ShapeMemo(), feedback=None)
     corners = []
     for name, genome in (("smallest", space.smallest()), ("largest", space.largest())):
         for precision in ordered(precisions):

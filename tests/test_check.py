@@ -82,6 +82,15 @@ def test_features_hold_all_macs_and_weights_of_a_candidate(builder: CandidateBui
     assert (features[:, 2 * n + 1 :].sum(axis=1) == cost.active.sum(axis=1) - 1).all()
 
 
+def test_extremes_weigh_what_their_files_do(builder: CandidateBuilder) -> None:
+    corners = measure_corners(builder, ordered())
+    assert len(corners) == 2 * len(ordered())
+    for corner in corners:
+        genome = getattr(builder.space, corner.architecture)()
+        model = builder.model(builder.uniform(genome, corner.precision))
+        assert corner.metrics["size_bytes"] == model.ByteSize()
+
+
 @pytest.mark.parametrize(
     ("text", "reachable"),
     [

@@ -167,8 +167,8 @@ class Trial:
             name = f"ours {model.name}" if model.role == "reference" else model.name
             paths[name] = self.run.model(model.name) / "model.onnx"
             inputs[name] = bench.example(model.candidate)
-            assert model.test_accuracy is not None
-            accuracies[name] = model.test_accuracy
+            assert model.test_score is not None
+            accuracies[name] = model.test_score
         sessions = {name: open_session(path, target) for name, path in paths.items()}
         rounds = run_times(sessions, inputs, repeats=LATENCY_REPEATS)
         rows = []

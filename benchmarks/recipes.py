@@ -38,15 +38,15 @@ def measured(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
         front = run(experiment, folder, reporter)
     model, low = front.model(front.recommended), front.low
     reference, versus = front.model(low), model.versus.get(low)
-    assert model.test_accuracy is not None
-    assert reference.test_accuracy is not None
+    assert model.test_score is not None
+    assert reference.test_score is not None
     pace = read_json(folder.pace)
     return {
         "model": model.name,
         "faster": 1.0 if versus is None else versus.latency_ratio,
         "smaller": 1.0 if versus is None else versus.size_ratio,
-        "validation": model.validation_accuracy - reference.validation_accuracy,
-        "test": model.test_accuracy - reference.test_accuracy,
+        "validation": model.validation_score - reference.validation_score,
+        "test": model.test_score - reference.test_score,
         "tuned_minus_plain": tuned_minus_plain(read_experiment(folder), folder),
         "planned_s": pace["predicted_s"],
         "real_s": pace["real_s"],

@@ -401,9 +401,9 @@ def test_recipes_say_what_a_file_reaches(run: Run, tmp_path: Path) -> None:
     front = read_front(RunFolder(tmp_path / "out" / "toy-0"))
     assert front is not None
     model, low = front.model(front.recommended), front.model("int8")
-    assert model.test_accuracy is not None
-    assert low.test_accuracy is not None
-    assert row["test"] == pytest.approx(model.test_accuracy - low.test_accuracy)
+    assert model.test_score is not None
+    assert low.test_score is not None
+    assert row["test"] == pytest.approx(model.test_score - low.test_score)
     assert f"| toy-0 | {row['faster']:.2f}x | {row['smaller']:.2f}x |" in printed
     assert {"training", "tuning", "search", "validation"} <= set(row["real_s"])
     again = run(recipes.main, file, "--out", tmp_path / "out", "--seeds", 1)

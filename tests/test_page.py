@@ -107,7 +107,7 @@ def test_axes_are_chosen_and_the_line_is_the_front_of_the_two(report_page: Path)
         line = page.locator("#picture .step").get_attribute("points")
         rows = {e.candidate.key: e.metrics for e in report.evaluations}
         rows |= {
-            m.name: {"accuracy": m.validation_accuracy, "size_bytes": float(m.size_bytes)}
+            m.name: {"accuracy": m.validation_score, "size_bytes": float(m.size_bytes)}
             for m in report.front.models
         }
         pairs = {(row["size_bytes"], row["accuracy"]) for row in rows.values()}

@@ -125,7 +125,7 @@ def test_exported_models_give_the_reported_test_accuracy(
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         pixels = [{"pixel_values": b.inputs["pixel_values"].numpy()} for b in batches]
         logits = np.concatenate([session.run(["logits"], feed)[0] for feed in pixels])
-        assert float((logits.argmax(axis=1) == labels).mean()) == model.test_accuracy
+        assert float((logits.argmax(axis=1) == labels).mean()) == model.test_score
 
 
 def test_exported_models_are_what_the_policy_says(finished: tuple[RunFolder, Front]) -> None:
@@ -276,8 +276,8 @@ def test_the_recommendation_is_the_fastest_within_the_drop(
     finished: tuple[RunFolder, Front],
 ) -> None:
     _, front = finished
-    bar = front.model("int8").validation_accuracy - 0.005
-    good = [model for model in front.models if model.validation_accuracy >= bar]
+    bar = front.model("int8").validation_score - 0.005
+    good = [model for model in front.models if model.validation_score >= bar]
     assert front.recommended == min(good, key=lambda m: m.latency_ms[0]).name
 
 
@@ -311,17 +311,17 @@ def test_polishing_ships_the_better_of_two(
     data = load_data(experiment.data, experiment.model)
     for model, before in zip(front.models, found.models, strict=True):
         if model.role == "reference":
-            assert (model.unpolished_accuracy, model.polished) == (None, False)
+            assert (model.unpolished_score, model.polished) == (None, False)
             continue
-        assert model.unpolished_accuracy == before.validation_accuracy
-        assert model.validation_accuracy >= before.validation_accuracy
+        assert model.unpolished_score == before.validation_score
+        assert model.validation_score >= before.validation_score
         session = onnxruntime.InferenceSession(copy.model(model.name) / "model.onnx")
         hits = [
             session.run(None, {"pixel_values": batch.inputs["pixel_values"].numpy()})[0].argmax()
             == batch.labels.item()
             for batch in data.validation.batches(1)
         ]
-        assert np.mean(hits) == pytest.approx(model.validation_accuracy)
+        assert np.mean(hits) == pytest.approx(model.validation_score)
         (written,) = export(copy, tmp_path / "out", model.name, None, "fp32", Silent())
         shipped = copy.model(model.name) / "model.onnx"
         assert (written / "model.onnx").read_bytes() == shipped.read_bytes()
@@ -428,7 +428,7 @@ def test_what_is_promised_follows_from_the_answers_that_are_kept(
             for name in (model.name, "int8")
         }
         ours, theirs = right[model.name], right["int8"]
-        assert ours["test"].mean() == model.test_accuracy
+        assert ours["test"].mean() == model.test_score
         promise = model.promise
         assert promise is not None
         assert promise.samples == len(ours[judged]) == (119 if kept_back else 278)
@@ -441,7 +441,7 @@ def test_what_is_promised_follows_from_the_answers_that_are_kept(
             assert promise.difference == promise.chosen_by
         test = Comparison.of_shares(ours["test"], theirs["test"])
         versus = model.versus["int8"]
-        assert (versus.accuracy_low, versus.accuracy_high) == pytest.approx(test.interval)
+        assert (versus.score_low, versus.score_high) == pytest.approx(test.interval)
     assert front.recommended == front.offers[0].model
     text = "\n".join(" ".join(cells) for cells in offer_rows(front))
     assert all(in_words(need) in text for need in NEEDS)

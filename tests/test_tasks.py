@@ -206,7 +206,7 @@ def test_the_task_is_told_and_its_metric_is_what_models_are_judged_by(done: Done
     assert f"metric: {done.case.metric}" in text
     report = done.folder.report_markdown.read_text()
     assert f"test {QUALITIES[done.case.metric].title}" in report
-    values = [model.test_accuracy for model in done.front.models]
+    values = [model.test_score for model in done.front.models]
     assert all(value is not None and np.isfinite(value) for value in values)
 
 
@@ -243,7 +243,7 @@ def test_the_cards_code_answers_as_the_table_says(done: Done) -> None:
         lines = len(cells[0].split()) if done.name == "tokens" else lines
         assert len(answer["said"].splitlines()) == lines
     value = found.score(QUALITIES[done.case.metric])
-    assert value == pytest.approx(model.test_accuracy, abs=1e-6)
+    assert value == pytest.approx(model.test_score, abs=1e-6)
 
 
 def test_a_smaller_vocabulary_is_shipped_as_it_was_evaluated(done: Done, tmp_path: Path) -> None:

@@ -202,8 +202,8 @@ def _measurements(model: ValidatedModel, metric: str) -> list[str]:
     lines = [
         "| measured | |",
         "|---|---|",
-        f"| test {metric} | {model.test_accuracy:.4f} |",
-        f"| validation {metric} | {model.validation_accuracy:.4f} |",
+        f"| test {metric} | {model.test_score:.4f} |",
+        f"| validation {metric} | {model.validation_score:.4f} |",
         _milliseconds("latency", model.latency_ms, model.latency_disturbed),
     ]
     if (whole := model.end_to_end_ms) is not None:
@@ -222,6 +222,6 @@ def _measurements(model: ValidatedModel, metric: str) -> list[str]:
         lines.append(
             f"| against {markdown_text(name)} | {versus.latency_ratio:.2f}x faster"
             f"{mark(versus.latency_disturbed)}, "
-            f"{smaller(versus.size_ratio)}, test {metric} {versus.accuracy_difference:+.4f} |"
+            f"{smaller(versus.size_ratio)}, test {metric} {versus.score_difference:+.4f} |"
         )
     return lines

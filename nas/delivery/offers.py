@@ -19,7 +19,7 @@ def offers(
     is not distinguishably so. A latency that was disturbed is believed, and a model that a runtime
     answers otherwise for is taken, only where that is so of all.
     """
-    drops, found = allowed_drops(metric, low.validation_accuracy, no_loss), []
+    drops, found = allowed_drops(metric, low.validation_score, no_loss), []
     for need, drop in drops.items():
         tested = 0.0 if need == "no_loss" else drop
         good = [m for m in models if m.promise and m.promise.keeps(metric, drop, tested)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
@@ -13,6 +14,11 @@ from nas.evaluation.candidate import Candidate
 from nas.experiment.metrics import find_quality
 from nas.run.run_folder import RunFolder, read_json
 from supernets.metrics.metric import Quality
+
+
+def _as_named_today(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a front.json of version 0.1.0, where a score of any metric was called accuracy."""
+    return {re.sub(r"(_|^)accuracy(_|$)", r"\1score\2", name): data[name] for name in data}
 
 
 def mark(disturbed: bool) -> str:
@@ -29,21 +35,21 @@ def smaller(ratio: float) -> str:
 class Versus:
     """A model beside a reference, measured alternately.
 
-    accuracy_difference: the metric's value on test minus the reference's; on validation before
-    export. accuracy_low, accuracy_high: its interval of 95 %, of the same test samples.
+    score_difference: the front's metric on test minus the reference's; on validation before
+    export. score_low, score_high: its interval of 95 %, of the same test samples.
     latency_ratio: the reference's latency over the model's, with its 95 % interval.
     latency_disturbed: other work interrupted too many runs for the ratio to be relied on.
     size_ratio: the reference's bytes over the model's.
     """
 
-    accuracy_difference: float
+    score_difference: float
     latency_ratio: float
     latency_ratio_low: float
     latency_ratio_high: float
     size_ratio: float
     latency_disturbed: bool = False
-    accuracy_low: float | None = None
-    accuracy_high: float | None = None
+    score_low: float | None = None
+    score_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,9 @@ class ValidatedModel:
     latency_ms: (median, first quartile, third quartile).
     latency_disturbed: other work interrupted too many runs; nothing is ranked by the figure.
     end_to_end_ms: the same from a raw text or picture on; None where that was not measured.
-    validation_accuracy, test_accuracy: values of the front's metric, whatever it is; the latter is
-    None, and coverage empty, before the model is exported.
-    unpolished_accuracy: the former before polishing, None where nothing was polished.
+    validation_score, test_score: values of the front's metric; the latter is None, and coverage
+    empty, before the model is exported.
+    unpolished_score: the former before polishing, None where nothing was polished.
     coverage: one sentence on which layers are really quantized in the written graph.
     agreements: its stored samples in each runtime that was asked for, beside the measured model.
     promise: how it compares with the reference in low precision, None before it is exported.
@@ -64,13 +70,13 @@ class ValidatedModel:
     name: str
     role: Literal["front", "reference"]
     candidate: Candidate
-    validation_accuracy: float
-    test_accuracy: float | None
+    validation_score: float
+    test_score: float | None
     latency_ms: tuple[float, float, float]
     size_bytes: int
     coverage: str
     versus: Mapping[str, Versus]
-    unpolished_accuracy: float | None = None
+    unpolished_score: float | None = None
     latency_disturbed: bool = False
     agreements: tuple[Agreement, ...] = ()
     promise: Promise | None = None
@@ -85,8 +91,8 @@ class ValidatedModel:
     @property
     def polished(self) -> bool:
         """Whether its weights are its own, better ones than the super-network's."""
-        before = self.unpolished_accuracy
-        return before is not None and self.validation_accuracy > before
+        before = self.unpolished_score
+        return before is not None and self.validation_score > before
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, read back by `from_json`."""
@@ -100,6 +106,7 @@ class ValidatedModel:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_json`."""
+        data = _as_named_today(data)
         values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         values["candidate"] = Candidate.from_json(data["candidate"])
         values["latency_ms"] = tuple(data["latency_ms"])
@@ -108,7 +115,9 @@ class ValidatedModel:
         values["agreements"] = tuple(map(Agreement.from_json, data.get("agreements", ())))
         promise = data.get("promise")
         values["promise"] = None if promise is None else Promise(**promise)
-        values["versus"] = {name: Versus(**fields) for name, fields in data["versus"].items()}
+        values["versus"] = {
+            name: Versus(**_as_named_today(fields)) for name, fields in data["versus"].items()
+        }
         return cls(**values)
 
 

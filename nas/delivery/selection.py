@@ -106,10 +106,10 @@ def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> st
     except NotMeasuredError:
         return ""
     kept = _within_constraints(searched(evaluations), experiment, references)
-    fastest = _fastest(kept, references, experiment)
+    fastest, metric = _fastest(kept, references, experiment), experiment.quality
     if fastest is None:
-        return "best: none yet within the constraints and the accepted accuracy drop"
-    low, metric = low_reference(references), experiment.quality
+        return f"best: none yet within the constraints and the accepted drop in {metric.title}"
+    low = low_reference(references)
     ours, theirs = fastest.metrics, references[low].metrics
     return (
         f"best: {_called(metric)}{ours[metric.name]:.4f}, {ours['latency_ms']:.3f} ms "
@@ -133,8 +133,8 @@ def recommend(
     """
     names = [model.name for model in models if model.role == "reference"]
     low = next(model for model in models if model.name == low_reference(names))
-    bar = low.validation_accuracy
-    good = [m for m in models if _keeps(metric, m.validation_accuracy, bar, accuracy_drop)]
+    bar = low.validation_score
+    good = [m for m in models if _keeps(metric, m.validation_score, bar, accuracy_drop)]
 
     return fastest_delivered(good).name
 
@@ -225,8 +225,8 @@ def unscored(pick: Pick, metric: Quality) -> ValidatedModel:
         name=pick.name,
         role="reference" if evaluation.role == "reference" else "front",
         candidate=evaluation.candidate,
-        validation_accuracy=evaluation.metrics[metric.name],
-        test_accuracy=None,
+        validation_score=evaluation.metrics[metric.name],
+        test_score=None,
         latency_ms=(latency.median_ms, latency.q1_ms, latency.q3_ms),
         size_bytes=int(evaluation.metrics["size_bytes"]),
         coverage=evaluation.details.coverage,
@@ -239,7 +239,7 @@ def _by_search(pick: Pick, reference: Pick, metric: Quality) -> Versus:
     ours, theirs = pick.evaluation.metrics, reference.evaluation.metrics
     faster = theirs["latency_ms"] / ours["latency_ms"]
     return Versus(
-        accuracy_difference=ours[metric.name] - theirs[metric.name],
+        score_difference=ours[metric.name] - theirs[metric.name],
         latency_ratio=faster,
         latency_ratio_low=np.nan,
         latency_ratio_high=np.nan,

@@ -126,8 +126,8 @@ class Validator:
         if self.fine_tuner is not None and pick.evaluation.role == "search":
             builder, accuracy = self.fine_tuner.shipped(pick.evaluation)
             exporter = replace(exporter, builder=builder)
-            before = model.validation_accuracy
-            model = replace(model, validation_accuracy=accuracy, unpolished_accuracy=before)
+            before = model.validation_score
+            model = replace(model, validation_score=accuracy, unpolished_score=before)
         coverage = exporter.write(pick.evaluation.candidate, folder)
         path = folder / "model.onnx"
         session, data = open_session(path, exporter.builder.target), exporter.data
@@ -139,7 +139,7 @@ class Validator:
         }
         model = replace(
             model,
-            test_accuracy=answers["test"].score(self.metric),
+            test_score=answers["test"].score(self.metric),
             size_bytes=path.stat().st_size,
             coverage=coverage,
             agreements=tuple(verify_folder(folder, self.runtimes)),
@@ -158,9 +158,7 @@ class Validator:
             versus = dict(model.versus)
             for name in references:
                 interval = ours["test"].compared(answers[name]["test"], self.metric).interval
-                versus[name] = replace(
-                    versus[name], accuracy_low=interval[0], accuracy_high=interval[1]
-                )
+                versus[name] = replace(versus[name], score_low=interval[0], score_high=interval[1])
             promise = promised(ours, answers[low], self.metric)
             compared.append(replace(model, versus=versus, promise=promise))
         return compared
@@ -209,10 +207,10 @@ class Validator:
     def _versus(self, model: ValidatedModel, reference: ValidatedModel, rounds: Rounds) -> Versus:
         rng = np.random.default_rng(self.seed)
         faster = rounds.ratio(reference.name, model.name, rng)
-        assert model.test_accuracy is not None
-        assert reference.test_accuracy is not None
+        assert model.test_score is not None
+        assert reference.test_score is not None
         return Versus(
-            accuracy_difference=model.test_accuracy - reference.test_accuracy,
+            score_difference=model.test_score - reference.test_score,
             latency_ratio=faster.value,
             latency_ratio_low=faster.low,
             latency_ratio_high=faster.high,

@@ -30,7 +30,7 @@ def needs_of(front: Front) -> list[Need]:
             for offer in front.offers
         ]
     models = {
-        "recommended" if front.models[0].test_accuracy is not None else "best so far": front.model(
+        "recommended" if front.models[0].test_score is not None else "best so far": front.model(
             front.recommended
         ),
         "fastest": min(front.models, key=lambda m: (m.latency_disturbed, m.latency_ms[0])),
@@ -45,14 +45,14 @@ def _measured(model: ValidatedModel, front: Front) -> list[tuple[str, str]]:
     """Speed, size and score, each beside the reference in low precision."""
     low, metric = front.low, front.quality.title
     speed, size = f"{model.latency_ms[0]:.3g} ms", f"{model.size_bytes / 1000:,.1f} kB"
-    split, value = "test", model.test_accuracy
+    split, value = "test", model.test_score
     if value is None:
-        split, value = "validation", model.validation_accuracy
+        split, value = "validation", model.validation_score
     score = f"{value:.4f}"
     if model.name != low and low in model.versus:
         versus = model.versus[low]
         speed += f", {versus.latency_ratio:.2f}x as fast as {low}"
-        if value is model.test_accuracy:
+        if value is model.test_score:
             interval = f"{versus.latency_ratio_low:.2f} to {versus.latency_ratio_high:.2f}"
             speed += f" (95 %: {interval})"
         speed += mark(versus.latency_disturbed)

@@ -50,9 +50,9 @@ def _row(offer: Offer, front: Front) -> tuple[str, ...]:
 
 def on_test(versus: Versus) -> str:
     """The difference that was found on test, with its interval where that is known."""
-    if versus.accuracy_low is None or versus.accuracy_high is None:
-        return f"{versus.accuracy_difference:+.4f}"
-    return between(versus.accuracy_difference, versus.accuracy_low, versus.accuracy_high)
+    if versus.score_low is None or versus.score_high is None:
+        return f"{versus.score_difference:+.4f}"
+    return between(versus.score_difference, versus.score_low, versus.score_high)
 
 
 def between(value: float, low: float, high: float) -> str:
@@ -100,7 +100,7 @@ def offers_table(front: Front) -> Table:
             f"{versus.latency_ratio:.3g}x{'*' if versus.latency_disturbed else ''}",
             f"{versus.size_ratio:.3g}x",
             f"{promise.expected:+.3f} ±{half:.3f}",
-            f"{versus.accuracy_difference:+.3f}",
+            f"{versus.score_difference:+.3f}",
         )
     return table
 

@@ -80,7 +80,7 @@ def _candidates(
 def _validated(model: ValidatedModel, front: Front) -> dict[str, float]:
     """What was measured again at the end, in place of what the search saw."""
     values = {
-        front.metric: model.validation_accuracy,
+        front.metric: model.validation_score,
         "latency_ms": model.latency_ms[0],
         "size_bytes": float(model.size_bytes),
     }

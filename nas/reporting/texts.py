@@ -36,7 +36,7 @@ def row(model: ValidatedModel, front: Front) -> tuple[str, ...]:
     kinds = Counter(precision.name for precision in model.candidate.policy.values())
     return (
         model.name + marks,
-        _share(model.test_accuracy),
+        _score(model.test_score),
         _validation(model),
         f"{median:.3f}{_star(model.latency_disturbed)} ({low:.3f}-{high:.3f})",
         *([_end_to_end(model)] if _whole_requests(front) else []),
@@ -58,13 +58,13 @@ def _end_to_end(model: ValidatedModel) -> str:
 
 
 def _validation(model: ValidatedModel) -> str:
-    before = model.unpolished_accuracy
+    before = model.unpolished_score
     polished = "" if before is None else f" ({before:.4f} before polishing)"
-    return f"{model.validation_accuracy:.4f}{polished}"
+    return f"{model.validation_score:.4f}{polished}"
 
 
-def _share(accuracy: float | None) -> str:
-    return "-" if accuracy is None else f"{accuracy:.4f}"
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _kilobytes(size: int) -> str:
@@ -75,7 +75,7 @@ def _versus(model: ValidatedModel, reference: str) -> str:
     if model.name == reference or reference not in model.versus:
         return "-"
     versus = model.versus[reference]
-    difference = versus.accuracy_difference
+    difference = versus.score_difference
     ratio, size = versus.latency_ratio, versus.size_ratio
     return f"{difference:+.3f} {ratio:.3g}x{_star(versus.latency_disturbed)} {size:.3g}x"
 
@@ -124,7 +124,7 @@ def front_table(front: Front) -> Table:
         chosen = model.name == front.recommended
         table.add_row(
             model.name,
-            _share(model.test_accuracy),
+            _score(model.test_score),
             f"{model.latency_ms[0]:.3g}{_star(model.latency_disturbed)}",
             _kilobytes(model.size_bytes),
             *(_versus(model, name) for name in references),
@@ -146,18 +146,18 @@ def recommendation(front: Front) -> str:
     low = front.low
     versus = model.versus[low]
     disturbed = mark(versus.latency_disturbed)
-    if model.test_accuracy is None:
+    if model.test_score is None:
         return (
             f"Best so far is `{model.name}`: {versus.latency_ratio:.2f}x lower latency{disturbed} "
             f"and {smaller(versus.size_ratio)} than the fully {low.upper()} network, "
-            f"validation {metric} {model.validation_accuracy:.4f} "
-            f"({versus.accuracy_difference:+.4f})."
+            f"validation {metric} {model.validation_score:.4f} "
+            f"({versus.score_difference:+.4f})."
         )
     return (
         f"Take `{model.name}`: {versus.latency_ratio:.2f}x lower latency (95 % interval "
         f"{versus.latency_ratio_low:.2f} to {versus.latency_ratio_high:.2f}){disturbed} and "
         f"{smaller(versus.size_ratio)} than the fully {low.upper()} network, test {metric} "
-        f"{model.test_accuracy:.4f} ({versus.accuracy_difference:+.4f})."
+        f"{model.test_score:.4f} ({versus.score_difference:+.4f})."
     )
 
 

@@ -48,7 +48,7 @@ def outcome(file: Path, out: Path) -> Outcome:
         for key, e in known(file, out).items()
     ]
     models = json.loads((out / "front.json").read_text())["models"]
-    front = [(m["key"], m["test_accuracy"], m["size_bytes"]) for m in models]
+    front = [(m["key"], m["test_score"], m["size_bytes"]) for m in models]
     return ledger, sorted(front)
 
 

@@ -200,17 +200,23 @@ class Trial:
             text for text in experiment.constraints if parse_constraint(text).metric == "accuracy"
         ]
         free = experiment.model_copy(update={"constraints": kept})
-        free_lab, half = replace(session, experiment=free), STRATEGY_EVALUATIONS // 2
-        joint = self._explore(free_lab, "joint", space, STRATEGY_EVALUATIONS)
+        half, places = STRATEGY_EVALUATIONS // 2, self.folder / "strategies"
+
+        def found(name: str, space: SearchSpace, evaluations: int) -> list[Evaluation]:
+            free_session = replace(session, experiment=free)
+            folder = RunFolder(places / name)
+            return searched(explore(free_session, folder, space, evaluations))
+
+        joint = found("joint", space, STRATEGY_EVALUATIONS)
         policies, architectures = (fixed(space, full, precisions=p) for p in (True, False))
-        policy_only = self._explore(free_lab, "policy-only", policies, STRATEGY_EVALUATIONS)
-        first = self._explore(free_lab, "architecture", architectures, half)
+        policy_only = found("policy-only", policies, STRATEGY_EVALUATIONS)
+        first = found("architecture", architectures, half)
         known = session.ledger.evaluations()
         box = bound(free, known, PLAIN)
         alone = [hypervolume(row[None], box) for row in costs_of(first, experiment)]
         best = first[int(np.argmax(alone))]
         chosen = fixed(space, dict(best.candidate.values), precisions=True)
-        second = self._explore(free_lab, "policy", chosen, half)
+        second = found("policy", chosen, half)
         costs = {
             "joint": costs_of(joint, experiment),
             "architecture, then policy": costs_of([*first, *second], experiment),
@@ -224,25 +230,26 @@ class Trial:
         )
         return {name: hypervolume(values, box) / whole for name, values in costs.items()}
 
-    def _explore(
-        self, session: RunSession, name: str, space: SearchSpace, evaluations: int
-    ) -> list[Evaluation]:
-        """Search a part of the space with the default strategy, continuing what is there."""
-        folder = RunFolder(self.folder / "strategies" / name)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        experiment = session.experiment
-        ledger = open_ledger(experiment, folder, space)
-        part = replace(session, ledger=ledger, builder=replace(session.builder, space=space))
-        settings = experiment.search.model_copy(update={"evaluations": evaluations})
-        loop = SearchLoop(
-            experiment.model_copy(update={"search": settings}),
-            ledger,
-            InProcess(session.evaluator),
-            self.reporter,
-        )
-        ledger.recover()
-        loop.search(part.problem(loop.measure_references(session.references)))
-        return searched(ledger.evaluations())
+
+def explore(
+    session: RunSession, folder: RunFolder, space: SearchSpace, evaluations: int
+) -> list[Evaluation]:
+    """Search a space of the same network with the default strategy, continuing what is there;
+    references are among what is measured."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    experiment = session.experiment
+    ledger = open_ledger(experiment, folder, space)
+    part = replace(session, ledger=ledger, builder=replace(session.builder, space=space))
+    settings = experiment.search.model_copy(update={"evaluations": evaluations})
+    loop = SearchLoop(
+        experiment.model_copy(update={"search": settings}),
+        ledger,
+        InProcess(session.evaluator),
+        session.reporter,
+    )
+    ledger.recover()
+    loop.search(part.problem(loop.measure_references(session.references)))
+    return ledger.evaluations()
 
 
 def bound(experiment: Experiment, evaluations: Sequence[Evaluation], reference: str) -> FloatArray:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hardware.formats.codebook.weights import CodebookQuantizer
 from hardware.formats.error_feedback import (
@@ -175,6 +175,28 @@ def test_moments_are_of_what_weights_are_multiplied_with() -> None:
         missed(convolution.weight.detach().flatten(1).numpy(), found["0"]),
         expected.square().mean(0).numpy(), rtol=1e-4,
     )  # fmt: skip
+
+
+def test_tokens_that_fill_up_texts_do_not_count() -> None:
+    """A token's own layer and one that reads means over tokens."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.each, self.mean = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+            mean: Tensor = self.mean(self.each(x).mean(1))
+            return mean
+
+    x, mask = torch.randn(2, 5, 3), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    network = Pooled()
+    batch = Batch({"x": x, "attention_mask": mask}, torch.zeros(2), torch.arange(2))
+    found = input_moments(network, ["each", "mean"], [batch])
+    text = torch.cat([x[0, :3], x[1]])
+    means = network.each(x).mean(1).detach()
+    np.testing.assert_allclose(found["each"], text.T @ text / 8, rtol=1e-5)
+    np.testing.assert_allclose(found["mean"], means.T @ means / 2, rtol=1e-5)
 
 
 def test_patches_of_large_images_are_a_grid_of_them() -> None:

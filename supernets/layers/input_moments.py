@@ -26,7 +26,8 @@ def input_moments(
     """Layer -> E[x x^T] of what its outputs are products with, `(in, in)`.
 
     Of a convolution x is a patch, flattened as its weight is. Left out are convolutions in groups,
-    whose outputs read different x, layers that nothing reaches, and inputs that are no numbers.
+    whose outputs read different x, layers that nothing reaches, inputs that are no numbers, and
+    tokens that only fill up texts, of which no output is read.
     Ends once most layers have seen as many x as the least number of samples can give.
     """
     found = {}
@@ -36,6 +37,8 @@ def input_moments(
             found[name] = _Moments(module)
     samples, enough = 0, SAMPLES * POSITIONS
     for batch in batches:
+        for moments in found.values():
+            moments.mask = batch.inputs.get("attention_mask")
         network(**batch.inputs)
         samples += len(batch.labels)
         seen = sum(moments.count >= enough for moments in found.values())
@@ -46,7 +49,9 @@ def input_moments(
 
 
 class _Moments:
-    """Listens to a layer and adds up."""
+    """Listens to a layer and adds up. mask: which tokens of a batch are text `(B, T)`, if known."""
+
+    mask: Tensor | None = None
 
     def __init__(self, module: nn.Linear | nn.Conv2d) -> None:
         columns = module.weight[0].numel()
@@ -61,15 +66,18 @@ class _Moments:
 
     def _add(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         (x,) = inputs
-        x = patches(module, x, output) if isinstance(module, nn.Conv2d) else tokens(x)
+        x = patches(module, x, output) if isinstance(module, nn.Conv2d) else tokens(x, self.mask)
         self.sum.addmm_(x.T, x)
         self.count += len(x)
 
 
-def tokens(x: Tensor) -> Tensor:
-    """Tokens `(B, ..., in)` as `(n, in)`."""
+def tokens(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Tokens `(B, ..., in)` as `(n, in)`; those that a mask of their shape says are text."""
     per_sample = x[0].numel() // x.shape[-1]
-    return x.flatten(0, -2)[:: -(-per_sample // POSITIONS)]
+    if mask is None or mask.shape != x.shape[:-1]:
+        mask = torch.ones(x.shape[:-1])
+    found = x[mask.bool()]
+    return found[:: -(-per_sample // POSITIONS)]
 
 
 def patches(layer: nn.Conv2d, x: Tensor, output: Tensor) -> Tensor:

@@ -111,11 +111,14 @@ def test_tables_keep_their_levels_too() -> None:
     table = network.quantizable("embeddings.word")
     assert isinstance(table, ElasticEmbedding)
     ids = torch.randint(len(table.weight), (3, 7))
-    network.apply_policy(candidate.policy, scheme, levels)
+    network.levels = levels
+    network.apply_policy(candidate.policy, scheme)
     given = table(ids)
-    network.apply_policy({}, scheme)
+    network.levels = {}
+    network.apply_policy(candidate.policy, scheme)
+    nearest = table(ids)
     torch.testing.assert_close(given, levels["embeddings.word"](table.weight)[ids])
-    assert not torch.equal(given, table(ids))
+    assert not torch.equal(given, nearest)
 
 
 RESNET = ModelSettings.from_scratch(sample_networks.RESNET)
@@ -150,11 +153,11 @@ def polisher(builder: CandidateBuilder, precision: Format) -> Polisher:
 
 
 @torch.no_grad()
-def answers(polish: Polisher, *levels: dict[str, FixedLevels]) -> Tensor:
+def answers(polish: Polisher) -> Tensor:
     """Of the sub-network under its policy."""
     network = polish.network.eval()
     network.activate(polish.architecture)
-    network.apply_policy(polish.policy, polish.scheme, *levels)
+    network.apply_policy(polish.policy, polish.scheme)
     logits: Tensor = network(**next(DATA.train.batches(96)).inputs)
     return logits
 
@@ -163,8 +166,9 @@ def answers(polish: Polisher, *levels: dict[str, FixedLevels]) -> Tensor:
 def test_what_was_trained_is_what_is_stored(builder: CandidateBuilder, precision: Format) -> None:
     """Formats find the levels of the last step in the weights."""
     polish, last = polisher(builder, precision), []
-    before = answers(polish, polish.levels)
-    polish.run(checkpoint=lambda _: last.append(answers(polish, polish.levels)))
+    before = answers(polish)
+    polish.run(checkpoint=lambda _: last.append(answers(polish)))
+    assert not polish.network.levels
     # A last digit of a weight may turn an activation over to its next step.
     torch.testing.assert_close(answers(polish), last[-1], atol=3e-3, rtol=0)
     assert (last[-1] - before).abs().max() > 0.03

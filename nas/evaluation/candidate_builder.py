@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hardware.formats.format import Format
-from hardware.formats.fp32 import FP32
 from hardware.formats.int4 import INT4
 from hardware.formats.scheme import Int4Kernel, QuantScheme
 from hardware.formats.weight_memo import WeightMemo
@@ -29,7 +28,7 @@ from hardware.writing.materialize import arrays, materialize
 from hardware.writing.verify import verify
 from nas.evaluation.built_candidate import BuiltCandidate, graph_digest
 from nas.evaluation.candidate import Candidate
-from nas.evaluation.error_feedback import ErrorFeedback
+from nas.evaluation.error_feedback import ErrorFeedback, round_active
 from supernets.data.data import Batch, Split
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.fake_quantize import fake_quantize
@@ -134,17 +133,9 @@ class CandidateBuilder:
         Returns by layer the levels that weights of few bits keep while they are trained.
         """
         network.activate(dict(candidate.architecture))
-        if self.feedback is not None:
-            quantizers = self.feedback.quantizers(candidate.policy, self.scheme)
-            self.feedback.round_active(network, quantizers)
-        found = {}
-        for name, kind in ((layer.name, layer.kind) for layer in network.layers):
-            quantizer = candidate.policy.get(name, FP32).in_groups(kind, self.scheme)
-            if quantizer is not None:
-                weight, _ = network.quantizable(name).active_parameters()
-                found[name] = FixedLevels.of(weight.detach().flatten(1).numpy(), quantizer)
+        levels = round_active(network, candidate.policy, self.scheme, self.feedback)
         network.activate({})
-        return found
+        return levels
 
     def adapted(self, candidate: Candidate, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs of the full network as the candidate takes them."""

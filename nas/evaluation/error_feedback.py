@@ -11,12 +11,14 @@ from torch import nn
 
 from hardware.formats.error_feedback import FeedbackQuantizer, GroupQuantizer
 from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
 from hardware.formats.scheme import QuantScheme
 from hardware.formats.weight_memo import Floats, WeightMemo
 from supernets.data.data import Batch
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.elastic import ElasticConv2d, ElasticLinear
 from supernets.layers.input_moments import input_moments
+from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.space.space import Architecture
 
 
@@ -90,3 +92,25 @@ class ErrorFeedback:
         columns = matrix.shape[1]
         quantizer = replace(whole, moments=whole.moments[:columns, :columns])
         return self.memo.recall(name, matrix, quantizer).values
+
+
+def round_active(
+    network: SuperNetwork,
+    policy: Mapping[str, Format],
+    scheme: QuantScheme,
+    feedback: ErrorFeedback | None,
+) -> dict[str, FixedLevels]:
+    """Round weights of few bits in a copy of the super-network, for the sub-network that is active.
+
+    Returns by layer the levels that they keep while they are trained, also of those that are not
+    rounded with feedback.
+    """
+    if feedback is not None:
+        feedback.round_active(network, feedback.quantizers(policy, scheme))
+    found = {}
+    for name, kind in ((layer.name, layer.kind) for layer in network.layers):
+        quantizer = policy.get(name, FP32).in_groups(kind, scheme)
+        if quantizer is not None:
+            weight, _ = network.quantizable(name).active_parameters()
+            found[name] = FixedLevels.of(weight.detach().flatten(1).numpy(), quantizer)
+    return found

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from hardware.formats.policy import QuantPolicy
+from nas.evaluation.error_feedback import ErrorFeedback, round_active
 from nas.experiment.schema import Experiment
 from nas.recipe.trials import LOOKS, Answers
-from supernets.data.data import Batch, Split, TaskData
+from supernets.data.data import Batch, Split, TaskData, calibration_batches
 from supernets.families.super_network import SuperNetwork
 from supernets.layers.batch_norm import recalibrate
 from supernets.load import load_supernet
@@ -182,6 +183,13 @@ class ShortPolish:
         """By what it is judged."""
         return Judge(self.experiment, self.data, [Judged(*self.space.split(self.space.middle()))])
 
+    @cached_property
+    def feedback(self) -> ErrorFeedback | None:
+        """What rounds weights of few bits, as in a run."""
+        if self.experiment.quantization.rounding != "feedback":
+            return None
+        return ErrorFeedback(deepcopy(self.network), calibration_batches(self.data.train))
+
     @property
     def steps(self) -> int:
         """See `ShortTraining`."""
@@ -218,9 +226,12 @@ class ShortPolish:
     ) -> Polisher:
         samples, seed = self.length * settings.batch_size, self.experiment.seed
         split = drawn(noisy(self.data, settings.token_noise), samples, seed)
+        network, scheme = deepcopy(self.network), self.experiment.quantization
+        network.activate(judged.architecture)
+        levels = round_active(network, judged.policy, scheme, self.feedback)
         return Polisher(
-            deepcopy(self.network), deepcopy(teacher), judged.architecture, judged.policy,
-            split, settings, seed, self.experiment.quantization,
+            network, deepcopy(teacher), judged.architecture, judged.policy, split, settings, seed,
+            scheme, levels,
         )  # fmt: skip
 
     def _teacher(self, tell: Tell) -> SuperNetwork:

@@ -67,7 +67,8 @@ class SuperNetwork(nn.Module, ABC):
     """A network whose sub-networks share its weights.
 
     `features` gives what `head` reads of each sample, `(B, width)`; that of a narrower sub-network
-    is meant as a prefix. `block_order` maps each depth gene to its blocks, the most important
+    is meant as a prefix. `levels` are those that few-bit weights keep, by layer, while one
+    sub-network is trained. `block_order` maps each depth gene to its blocks, the most important
     first: depth d keeps the first d of them, `active`, run in their original order.
     """
 
@@ -78,6 +79,7 @@ class SuperNetwork(nn.Module, ABC):
     reads: Reading = "class"
     block_order: dict[str, list[int]]
     active: dict[str, list[int]]
+    levels: Mapping[str, FixedLevels] = {}
 
     def start(self, config: Sizes, num_labels: int) -> None:
         """Remember the sizes and use all of the network, once its modules are there."""
@@ -218,21 +220,13 @@ class SuperNetwork(nn.Module, ABC):
         found = (described(name, module) for name, module in self.named_modules())
         return tuple(layer for layer in found if layer is not None)
 
-    def apply_policy(
-        self,
-        policy: Mapping[str, Format],
-        scheme: QuantScheme,
-        levels: Mapping[str, FixedLevels] | None = None,
-    ) -> None:
-        """Imitate low precision from now on; layers the policy does not name compute in FP32.
-
-        levels: of layers whose weights keep theirs.
-        """
+    def apply_policy(self, policy: Mapping[str, Format], scheme: QuantScheme) -> None:
+        """Imitate low precision from now on; layers the policy does not name compute in FP32."""
         for layer in self.layers:
             module = self.quantizable(layer.name)
             module.precision = policy.get(layer.name, FP32)
             module.scheme = scheme
-            module.levels = (levels or {}).get(layer.name)
+            module.levels = self.levels.get(layer.name)
 
     def quantizable(self, name: str) -> Quantizable:
         """One of `layers`."""

@@ -195,7 +195,7 @@ class Polisher(Distiller):
         self.whole = None if self.split is split else split
         self.architecture, self.policy, self.scheme = architecture, policy, scheme
         self._of_batches = {g: size for g, size in architecture.items() if g not in pieces}
-        self.levels = {name: held.to(network.device) for name, held in levels.items()}
+        network.levels = {name: held.to(network.device) for name, held in levels.items()}
         self.freeze_teacher(teacher)
         self.blocks: Sequence[nn.Module] = ()
         if settings.block_weight:
@@ -217,7 +217,7 @@ class Polisher(Distiller):
         """Gradients of the sub-network."""
         teacher = self._teach(batch)
         self.network.activate(self.architecture)
-        self.network.apply_policy(self.policy, self.scheme, self.levels)
+        self.network.apply_policy(self.policy, self.scheme)
         own = self.split.rewritten(batch, self._of_batches)
         inputs = self.network.adapt_inputs(own.inputs)
         given = self._answer(self.network, inputs, self.blocks)
@@ -230,9 +230,10 @@ class Polisher(Distiller):
     def finish(self) -> None:
         """Leave weights as they are rounded, for formats to find them so."""
         self.network.activate(self.architecture)
-        for name, levels in self.levels.items():
+        for name, levels in self.network.levels.items():
             weight, _ = self.network.quantizable(name).active_parameters()
             weight.copy_(levels(weight.flatten(1)).view_as(weight))
+        self.network.levels = {}
 
     def _distance(self, given: Answers, teacher: Answers, inputs: Mapping[str, Tensor]) -> Tensor:
         """Weighted mean of what the blocks leave unexplained."""

@@ -89,6 +89,8 @@ class SearchLoop:
             self.ledger.set_aside()
             known = searched(self.ledger.evaluations())
             self.reporter.say(f"search: {len(known)} candidates were measured in its time")
+        measured = len(searched(self.ledger.evaluations()))
+        self.pace.correct(measured, self.experiment.search.evaluations)
 
     def _measure_rounds(self, problem: SearchProblem, stage: Stage) -> None:
         ledger, settings, seed = self.ledger, self.experiment.search, self.experiment.seed

@@ -120,6 +120,19 @@ def parameter_count(settings: ModelSettings, data: TaskData) -> int:
         )
 
 
+def has_new_classifier(settings: ModelSettings, data: TaskData) -> bool:
+    """Whether a checkpoint brings no classifier for the data's labels, so that a new one is due.
+
+    Not where nothing but its own answers is taught. Raises CheckpointError as `load_supernet` does.
+    """
+    if settings.checkpoint is None or data.task.taught_alone:
+        return False
+    config, task = _fitted(model_config(settings), data, False), data.task
+    outline = _outline(config, len(data.label_names), task.reads)
+    checkpoint = open_checkpoint(settings.checkpoint)
+    return "head.weight" not in read_weights(outline, checkpoint, task, settings.head)[0]
+
+
 def order_pieces(network: SuperNetwork, space: SearchSpace, data: TaskData) -> None:
     """Tell a network which pieces the vocabularies of a space keep, where they are smaller.
 

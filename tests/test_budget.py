@@ -168,6 +168,20 @@ def test_stages_share_the_budget_as_predicted(tmp_path: Path) -> None:
     assert again.note() == "1.3 of 16.7 min"
 
 
+@pytest.mark.parametrize(("taken_s", "end_s"), [(30, 960 - 200), (90, 960 - 3 * 200), (10, 760)])
+def test_a_machine_that_became_slower_polishes_less(taken_s: float, end_s: float) -> None:
+    """Half of the candidates, in as long as planned, in three times as long, and faster."""
+    clock = Clock()
+    pace = Pace(clock=clock)
+    pace.plan(1000, {"tuning": 100, "search": 60, "polish": 640, "validation": 200}, set())
+    ends = dict(pace.ends_s)
+    pace.enter("search")
+    clock.now += taken_s
+    pace.correct(10, 20)
+    assert pace.ends_s["polish"] == pytest.approx(min(ends["polish"], end_s))
+    assert {**pace.ends_s, "polish": 0} == {**ends, "polish": 0}
+
+
 @pytest.mark.parametrize(("seconds", "steps"), [(34.0, 35), (1e9, 80), (60.0, 61), (0.0, 3)])
 def test_a_training_ends_in_its_time_with_its_schedule(seconds: float, steps: int) -> None:
     """Every step takes a second of this clock, whatever the machine; twice the epochs at most."""

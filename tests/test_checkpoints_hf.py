@@ -25,7 +25,7 @@ from supernets.data.data import TaskData
 from supernets.data.image_preprocessor import ImagePreprocessor
 from supernets.families.hugging_face import CheckpointError
 from supernets.families.registry import model_types
-from supernets.load import Start, load_supernet
+from supernets.load import Start, has_new_classifier, load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.checkpoint import open_checkpoint
 from supernets.pretrained.config_json import hugging_face, read_config
@@ -190,6 +190,23 @@ def test_other_label_names_are_refused_unless_told(tmp_path: Path) -> None:
         load(tmp_path)
     assert load(tmp_path, head="keep").notes == ()
     assert "new classifier" in load(tmp_path, head="new").notes[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "head", "new"),
+    [(NAMES, "auto", False), (NAMES, "new", True), (NAMES[:3], "auto", True)],
+)
+def test_whether_a_new_classifier_is_due(
+    names: Sequence[str], head: str, new: bool, tmp_path: Path
+) -> None:
+    """It is the recipe's question: as the network that is loaded then has one, or not."""
+    model = make("bert")
+    model.save_pretrained(tmp_path)
+    settings = {"checkpoint": str(tmp_path), "head": head}
+    given, data = ModelSettings.model_validate(settings), task(names)
+    assert has_new_classifier(given, data) is new
+    notes = load_supernet(given, data, seed=0).notes
+    assert any("new" in note for note in notes) is new
 
 
 def test_positions_are_interpolated_to_another_image_size(tmp_path: Path) -> None:

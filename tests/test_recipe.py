@@ -47,6 +47,35 @@ def test_a_checkpoint_learns_at_another_rate_than_random_weights() -> None:
     assert rate(replace(TEXTS, pretrained=False)) == 1e-3
 
 
+def test_a_new_classifier_is_trained_plainly_before_it_teaches() -> None:
+    """Where the checkpoint has its own, where that is stated away or the recipe is, it is not."""
+    new = replace(TEXTS, new_classifier=True)
+    given = derive(experiment(), new).experiment
+    assert given.model.training is not None
+    assert given.model.training.learning_rate == given.tune.learning_rate
+    assert given.tune.teacher
+    stated_away: dict[str, object] = {"model": {"checkpoint": "somewhere", "training": None}}
+    others: list[tuple[Facts, dict[str, object]]] = [
+        (TEXTS, {}),
+        (new, stated_away),
+        (new, {"tune": {"epochs": 3}}),
+    ]
+    for facts, stated in others:
+        plain = derive(experiment(**stated), facts).experiment
+        assert plain.model.training is None
+        assert not plain.tune.teacher
+
+
+def test_less_time_takes_less_of_the_plain_training() -> None:
+    """A sixteenth of the tuning comes with a quarter of it."""
+    facts = replace(TEXTS, new_classifier=True, samples=64_000)
+    short, long = (derive(experiment(), facts, factor).experiment for factor in (1 / 16, 1.0))
+    assert short.model.training is not None
+    assert long.model.training is not None
+    assert (short.model.training.epochs, long.model.training.epochs) == (1, 4)
+    assert (short.tune.epochs, long.tune.epochs) == (1, 5)
+
+
 @pytest.mark.parametrize(
     ("facts", "stated", "expected"),
     [

@@ -30,6 +30,12 @@ EXTENTS = {
 """Stage -> the number that says how long it is."""
 TUNING_STEPS, POLISHING_STEPS, SCRATCH_STEPS = 1200, 2400, 3000
 """At standard effort: of a tuning, of each polish, of a training from scratch."""
+CLASSIFIER_STEPS = 1000
+"""At standard effort, of the plain training that a new classifier gets before the tuning; with
+others the square root of their factor times as many. A classifier that knows nothing puts units in
+no order and teaches nothing. MiniLM, 4,000 texts of 150 classes, validation accuracy of the full
+network and mean of six sub-networks: 126 steps of tuning 74.5 and 67.2 %, 84 after 126 plain ones,
+which take as long, 89.2 and 82.8 %, after 252 plain ones 93.9 and 90.2 %."""
 MOST_EPOCHS = {"pretrained": 20, "scratch": 40}
 """At standard effort, however few the samples."""
 RATE_AT_384 = 2e-4
@@ -81,6 +87,7 @@ def derive(experiment: Experiment, facts: Facts, factor: float | None = None) ->
     asked = [name for name in ("budget", "effort") if is_given(experiment, name)]
     if is_given(experiment, "tune.epochs") and not asked:  # a recipe of its own
         own = {"polish": None, "trials": False, "constraints": ()}
+        own |= {"model.training": None} if facts.pretrained else {}
         open_ = {where: value for where, value in own.items() if not is_given(experiment, where)}
         experiment = with_values(experiment, open_)
     for section in SECTIONS:
@@ -142,16 +149,23 @@ def _target(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
 
 
 def _training(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
-    """From scratch there is always a plain training; a checkpoint is trained by tuning alone."""
-    if not facts.pretrained and experiment.model.training is None:
-        yield Derived("model.training", TrainSettings(), "random weights to start from")
+    """Random weights are trained plainly first; a checkpoint with a classifier is tuned at once."""
+    steps, reason = SCRATCH_STEPS, "random weights to start from"
+    if facts.pretrained:
+        steps, reason = CLASSIFIER_STEPS, "a new classifier, which orders no units yet"
+        factor = factor**0.5
+    due = facts.new_classifier or not facts.pretrained
+    if due and experiment.model.training is None and not is_given(experiment, "model.training"):
+        yield Derived("model.training", TrainSettings(), reason)
         experiment = with_values(experiment, {"model.training": TrainSettings()})
     if experiment.model.training is not None:
-        yield from _trained(experiment, "model.training", facts, SCRATCH_STEPS * factor, factor)
+        yield from _trained(experiment, "model.training", facts, steps * factor, factor)
 
 
 def _tune(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
     yield from _trained(experiment, "tune", facts, TUNING_STEPS * factor, factor)
+    if facts.new_classifier and experiment.model.training is not None:
+        yield Derived("tune.teacher", True, "the network as it was trained plainly teaches")
 
 
 def _trained(

@@ -12,7 +12,7 @@ from nas.experiment.schema import Experiment
 from supernets.data.data import TaskData
 from supernets.data.text import TextSplit
 from supernets.families.sizes import TransformerSizes
-from supernets.load import parameter_count, parts_of
+from supernets.load import has_new_classifier, parameter_count, parts_of
 from supernets.pretrained.weights import model_config
 from supernets.training.train import training_device
 
@@ -28,7 +28,8 @@ class Facts:
     of the training texts' lengths, and the most that the model takes; None where there are no
     texts. noisy: whether tokens can be replaced at random. bf16: whether the device that trains is
     faster in bfloat16. task, metric: what the data asks, and its usual metric. taught_alone:
-    whether there is nothing to learn but the checkpoint's own answers.
+    whether there is nothing to learn but the checkpoint's own answers. new_classifier: whether the
+    checkpoint brings none for the data's labels.
     """
 
     pretrained: bool
@@ -41,6 +42,7 @@ class Facts:
     task: str = "classification"
     metric: str = "accuracy"
     taught_alone: bool = False
+    new_classifier: bool = False
 
     @classmethod
     def of(cls, experiment: Experiment, data: TaskData) -> Facts:
@@ -57,6 +59,7 @@ class Facts:
             task=data.task.name,
             metric=data.task.metrics[0],
             taught_alone=data.task.taught_alone,
+            new_classifier=has_new_classifier(experiment.model, data),
         )
 
 

@@ -82,6 +82,23 @@ class Pace:
         """Seconds this run has worked."""
         return self.spent_s + self.clock() - self._started
 
+    def correct(self, searched: int, planned: int) -> None:
+        """Leave the last stage the time that it will take, once it is known what a candidate took.
+
+        Both exported models and candidates are scored and timed: where the machine has become
+        slower since the plan was made, the polish ends earlier instead. searched: candidates that
+        were measured of those planned.
+        """
+        expected_s = self.predicted_s.get("search", 0.0) / max(1, planned)
+        if not (self.ends_s and searched and expected_s):
+            return
+        self._count()
+        slower = max(1.0, self.real_s.get("search", 0.0) / searched / expected_s)
+        all_s = (self.budget_s or 0.0) * (1 - KEPT_BACK)
+        end_s = all_s - slower * self.predicted_s.get("validation", 0.0)
+        ends = {name: min(end, end_s) for name, end in self.ends_s.items() if name == "polish"}
+        self.ends_s = {**self.ends_s, **ends}
+
     def left_s(self, stage: str) -> float:
         """Seconds until a stage has to be over; infinite where nothing was planned."""
         return self.ends_s.get(stage, math.inf) - self.now_s

@@ -27,11 +27,17 @@ class StructureFeatures:
         largest = cost(space.largest()[None])
         self._macs_scale = float(largest.macs[0])
         self._weights_scale = float(largest.parameters[0])
+        genes = [gene for gene in space.genes if gene.kind == "precision"]
+        used = {FP32.name, *(choice for gene in genes for choice in gene.choices)}
+        self._formats = [place for place, known in enumerate(ordered()) if known.name in used]
 
     def features(self, genomes: Genomes) -> FloatArray:
-        """MACs and weights by precision, other MACs and precision changes, one row each."""
-        cost = self._cost(genomes)
-        levels, formats = cost.formats, len(ordered())
+        """MACs and weights by precision, other MACs and precision changes, one row each.
+
+        Of the space's precisions alone: what predictors learn depends on no format it has not.
+        """
+        cost, formats = self._cost(genomes), len(self._formats)
+        levels = np.searchsorted(self._formats, cost.formats)
         macs = cost.macs_per_layer / self._macs_scale
         weights = cost.parameters_per_layer / self._weights_scale
         return np.hstack(

@@ -74,7 +74,8 @@ def test_features_hold_all_macs_and_weights_of_a_candidate(builder: CandidateBui
     genomes = builder.space.sample(20, np.random.default_rng(0))
     features = StructureFeatures(builder.space, builder.cost).features(genomes)
     cost, largest = (builder.cost(g) for g in (genomes, builder.space.largest()[None]))
-    n = len(ordered())
+    n = len(PRECISIONS)
+    assert features.shape[1] == 2 * n + 1 + n**2, "no other format has a column"
     macs = (features[:, :n].sum(axis=1) + features[:, 2 * n]) * largest.macs
     weights = features[:, n : 2 * n].sum(axis=1) * largest.parameters
     assert np.allclose(macs, cost.macs)

@@ -26,6 +26,8 @@ from supernets.presets import PRESETS
 Kind = Literal["image", "text"]
 """What a sample has."""
 
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
+"""Of epochs, samples in a step, tokens or pixels; what is larger is no number but a mistake."""
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
@@ -56,8 +58,8 @@ DEFAULT_PRECISION: dict[str, tuple[str, ...]] = {"*": ("int4", "int8", "fp32")}
 class TrainSettings(Settings):
     """Plain training of one network: AdamW, linear warm-up, cosine decay to zero."""
 
-    epochs: PositiveInt = Field(10, description="Passes over the training split.")
-    batch_size: PositiveInt = Field(64, description="Training samples per step.")
+    epochs: Count = Field(10, description="Passes over the training split.")
+    batch_size: Count = Field(64, description="Training samples per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of the schedule.")
     relative_rates: bool = Field(
         False,
@@ -90,7 +92,7 @@ class TrainSettings(Settings):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16 computes matrix products in bfloat16; weights stay in FP32."
     )
-    accumulate: PositiveInt = Field(
+    accumulate: Count = Field(
         1,
         description="Parts a batch is computed in, to save memory; the result is the same, but "
         "for networks with BatchNorm, whose statistics are then those of a part.",
@@ -117,7 +119,7 @@ class DistillSettings(TrainSettings):
 class TeacherSettings(Settings):
     """Fine-tuning of the full network before it teaches; all else is as for its students."""
 
-    epochs: PositiveInt = Field(3, description="Passes over the training split.")
+    epochs: Count = Field(3, description="Passes over the training split.")
     learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of the schedule.")
     hard_label_weight: float = Field(
         0.7,
@@ -133,7 +135,7 @@ class TeacherSettings(Settings):
 class PolishSettings(DistillSettings):
     """Fine-tuning of one sub-network under its own policy, with the full network as teacher."""
 
-    epochs: PositiveInt = Field(3, description="Passes over the training split.")
+    epochs: Count = Field(3, description="Passes over the training split.")
     learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of the schedule.")
     token_noise: float = Field(
         0.0,
@@ -165,7 +167,7 @@ class PolishSettings(DistillSettings):
 class TuneSettings(DistillSettings):
     """InstaTune: the super-network is made while fine-tuning (Sridhar et al. 2023)."""
 
-    subnetworks: PositiveInt = Field(
+    subnetworks: Count = Field(
         1, description="Sub-networks drawn per step beside the full network (M in InstaTune)."
     )
     teacher: bool = Field(
@@ -176,7 +178,7 @@ class TuneSettings(DistillSettings):
     quantization_aware: bool = Field(
         False, description="Draw a precision policy with each sub-network and train under it."
     )
-    importance_batches: PositiveInt = Field(
+    importance_batches: Count = Field(
         16, description="Training batches that measure the importance of heads, neurons and blocks."
     )
 
@@ -236,14 +238,14 @@ class DataSettings(Settings):
         description="In what text files are written: latin-1, cp1252, shift_jis, ...; null: UTF-8, "
         "or what a mark at their beginning says.",
     )
-    max_length: PositiveInt | None = Field(
+    max_length: Count | None = Field(
         None,
         description="Longer texts are cut to so many tokens; null: what model and tokenizer take.",
     )
     max_train: PositiveInt | None = Field(None, description="Use at most so many samples.")
     max_validation: PositiveInt | None = Field(None, description="Use at most so many samples.")
     max_test: PositiveInt | None = Field(None, description="Use at most so many samples.")
-    image_size: PositiveInt | None = Field(
+    image_size: Count | None = Field(
         None, description="Height and width images are resized to; null: what the model expects."
     )
     augment: bool = Field(

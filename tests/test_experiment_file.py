@@ -101,12 +101,17 @@ NUMBERS = [-1, -0.5, 1e30, float("nan")]
 ODD: list[object] = [None, True, *NUMBERS, "", "x\ny", [], [[]], [None], ["x"], {}, {"name": 1}]
 
 
-def test_every_field_tells_a_wrong_value_in_one_line() -> None:
+@pytest.fixture(scope="module")
+def full() -> dict[str, Any]:
+    """An experiment with every section."""
     base = {"name": "a", "model": {"checkpoint": "x"}, "data": {"name": "digits"}}
     polish = {"epochs": 1, "teacher": {"epochs": 1}}
     space = {"depth": [0.5], "vocabulary": [0.5], "precision": {"*": ["int8"]}}
     filled = {**base, "polish": polish, "space": space, "budget": "9 min"}
-    full = Experiment.model_validate(filled).model_dump(mode="json")
+    return Experiment.model_validate(filled).model_dump(mode="json")
+
+
+def test_every_field_tells_a_wrong_value_in_one_line(full: dict[str, Any]) -> None:
     refused = 0
     for *parents, last in places(full):
         for odd in ODD:
@@ -121,6 +126,20 @@ def test_every_field_tells_a_wrong_value_in_one_line() -> None:
                 told = str(error).splitlines()
                 assert len(told) == 1, told
     assert refused > 500
+
+
+def test_a_number_that_no_run_can_have_is_told_by_its_field(full: dict[str, Any]) -> None:
+    tried = 0
+    for *parents, last in places(full):
+        data = section = deepcopy(full)
+        for key in parents:
+            section = section[key]
+        if type(section[last]) is int:
+            section[last] = 10**30
+            with pytest.raises(ExperimentError, match=f"{'.'.join([*parents, last])}: "):
+                experiment_of(data, Path(), "file")
+            tried += 1
+    assert tried > 15
 
 
 def places(value: object, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -41,7 +41,10 @@ class LinasOptions(StrategyOptions):
     )
     population: int = Field(100, ge=4, le=MOST, description="Population of the genetic algorithm.")
     generations: int = Field(
-        60, ge=1, description="Generations of the genetic algorithm over the predictors per round."
+        60,
+        ge=1,
+        le=MOST,
+        description="Generations of the genetic algorithm over the predictors per round.",
     )
 
 
@@ -111,6 +114,7 @@ class SearchSettings(Settings):
     patience: int | None = Field(
         None,
         ge=1,
+        le=MOST,
         description="Stop when so many rounds together let expect less than half a percent more "
         "hypervolume of the next; null: measure all `evaluations`.",
     )

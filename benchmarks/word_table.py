@@ -1,11 +1,13 @@
 """Ways to a smaller word table, for real weights: fewer bits, a product of low rank, fewer pieces.
 
     python benchmarks/word_table.py CHECKPOINT DATA
+    python benchmarks/word_table.py --run RUN
 
 CHECKPOINT is a folder with model.safetensors and a fast tokenizer, DATA a data set of texts. Errors
 are shares of the table's energy; `used` weighs a row by how often training texts use it. Low rank
 is the best there is (Eckart and Young 1936), of rows weighted by their use where that is said; its
 factors are stored in low precision too, the narrow one in INT8. Bytes are of the written layers.
+RUN is a run folder whose space has vocabularies: accuracy of its full network with each, in FP32.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ from hardware.graph.graph_writer import GraphWriter
 from hardware.graph.layer import LayerKind
 from hardware.graph.static_activations import Plan, Ranges, StaticActivations
 from hardware.graph.template import DOMAIN
+from nas.run.run_folder import RunFolder
+from nas.run.saved_experiment import read_experiment
+from nas.training.train_supernet import read_network
 from supernets.data.data import TaskData
 from supernets.data.text import TextPreprocessor
 from supernets.data.vocabulary.cost import vocabularies
@@ -40,6 +45,8 @@ from supernets.layers.twins.twin import twin_of
 from supernets.load import load_data
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings
+from supernets.space.space import VOCABULARY
+from supernets.training.train import score
 
 SCHEME = QuantScheme()
 FORMATS = ("int2", "int3", "int4", "int8", "fp32")
@@ -126,12 +133,34 @@ def by_pieces(data: TaskData, table: Tensor) -> Table:
     return shown
 
 
+def by_accuracy(run: Path) -> Table:
+    """What a tuned network answers right with fewer pieces, and how long texts are then."""
+    experiment = read_experiment(RunFolder(run))
+    data = load_data(experiment.data, experiment.model, experiment.task)
+    network = read_network(run / "supernet")
+    (gene,) = (g for g in network.space(experiment.space).genes if g.name == VOCABULARY)
+    shown = Table("pieces", "tokens a text", "validation", "test", title="Accuracy by vocabulary")
+    for size in gene.choices:
+        network.activate({VOCABULARY: size})
+        seen = [split.seen_by({VOCABULARY: size}) for split in (data.validation, data.test)]
+        tokens = sum(int(b.inputs["attention_mask"].sum()) for b in seen[0].batches(128))
+        found = (f"{score(network, split):.4f}" for split in seen)
+        shown.add_row(f"{int(size):,}", f"{tokens / len(seen[0]):.2f}", *found)
+    return shown
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("data")
+    parser.add_argument("checkpoint", type=Path, nargs="?")
+    parser.add_argument("data", nargs="?")
+    parser.add_argument("--run", type=Path)
     given = parser.parse_args()
+    if given.run is not None:
+        Console().print(by_accuracy(given.run))
+        return
+    if given.data is None:
+        parser.error("give CHECKPOINT and DATA, or --run RUN")
     weights = load_file(given.checkpoint / "model.safetensors")
     name = next(name for name in weights if name.endswith("word_embeddings.weight"))
     model = ModelSettings.model_validate({"checkpoint": str(given.checkpoint)})

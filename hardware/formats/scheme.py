@@ -43,8 +43,7 @@ class QuantScheme(Settings):
         "feedback",
         description="How weights of less than 8 bits are rounded: each to its `nearest` level, or "
         "with `feedback`, so that an output's later weights make up for the errors of its earlier "
-        "ones, by what layers read of training samples. A polish goes on from there, its steps "
-        "learned.",
+        "ones, by what layers read of training samples. A polish goes on from there.",
     )
     calibration: Literal["minmax", "percentile", "entropy"] = Field(
         "minmax", description="How a static range is taken from training activations."

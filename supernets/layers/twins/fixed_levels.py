@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from hardware.formats.error_feedback import GroupQuantizer
-from hardware.formats.weight_memo import Floats, groups_of
-from supernets.layers.twins import rounding
-from supernets.layers.twins.rounding import nonzero
+from hardware.formats.weight_memo import Floats
+from hardware.formats.weight_memo import groups_of as groups_in
+from supernets.layers.twins.rounding import groups_of, nonzero, straight_through
 
 
 @dataclass(frozen=True)
 class FixedLevels:
     """Rounds a matrix `(out, in)` to the levels that its rounded weights had before training.
 
-    Steps found anew from moving weights would turn the codes of whole groups over. Here a row's
-    levels are parts of its largest weight, and follow it as that is trained: its gradient is that
-    of the steps (Esser et al. 2020, "Learned Step Size Quantization", equation 3). The largest
-    weight of every group keeps its level, the last one, so that formats find the steps again.
+    A row's levels are parts of its largest weight and follow it. The largest weight of every group
+    keeps its level, the last one, so that formats find all levels again in what was trained. Steps
+    that are chosen anew for moving weights serve no better, and take ten times as many operations
+    (benchmarks/README.md, "Rounding").
 
     group: inputs in each. largest: place of the largest weight in a row `(out, 1)`. levels: `(out,
     groups, values)`, ascending, with the middles between them. places: of the largest weight in
@@ -40,12 +40,12 @@ class FixedLevels:
     def of(cls, values: Floats, quantizer: GroupQuantizer) -> Self:
         """From rounded weights `(out, in)`, and what they are stored by."""
         matrix = torch.from_numpy(values)
-        _, group = groups_of(values, quantizer.group_size)
+        _, group = groups_in(values, quantizer.group_size)
         largest = matrix.abs().argmax(1, keepdim=True)
         scale = nonzero(matrix.gather(1, largest))
         levels, _ = (torch.from_numpy(quantizer.levels(values)) / scale[..., None]).sort(-1)
         middles = (levels[..., 1:] + levels[..., :-1]) / 2
-        grouped = rounding.groups_of(matrix / scale, group)
+        grouped = groups_of(matrix / scale, group)
         places = grouped.abs().argmax(-1, keepdim=True)
         kept = _nearest(grouped.gather(-1, places), levels, middles)
         return cls(group, largest, levels, middles, places, kept)
@@ -64,27 +64,14 @@ class FixedLevels:
 
     def __call__(self, matrix: Tensor) -> Tensor:
         """The rounded matrix, with a gradient."""
-        rounded: Tensor = _Rounded.apply(matrix, self)  # type: ignore[no-untyped-call] # torch's
-        return rounded
+        return straight_through(matrix, self._rounded(matrix.detach()))
+
+    def _rounded(self, matrix: Tensor) -> Tensor:
+        scale = nonzero(matrix.gather(1, self.largest))
+        grouped = groups_of(matrix / scale, self.group)
+        values = _nearest(grouped, self.levels, self.middles).scatter_(-1, self.places, self.kept)
+        return values.flatten(1)[:, : matrix.shape[1]] * scale
 
 
 def _nearest(grouped: Tensor, levels: Tensor, middles: Tensor) -> Tensor:
     return levels.gather(-1, torch.searchsorted(middles, grouped))
-
-
-class _Rounded(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor, to: FixedLevels) -> Tensor:
-        scale = nonzero(matrix.gather(1, to.largest))
-        grouped = rounding.groups_of(matrix / scale, to.group)
-        values = _nearest(grouped, to.levels, to.middles).scatter_(-1, to.places, to.kept)
-        beyond = values - grouped.scatter_(-1, to.places, 0)
-        columns = matrix.shape[1]
-        ctx.save_for_backward(to.largest, beyond.flatten(1)[:, :columns])
-        return values.flatten(1)[:, :columns] * scale
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        largest, beyond = ctx.saved_tensors
-        of_steps = (gradient * beyond).sum(1, keepdim=True)
-        return gradient.scatter(1, largest, of_steps), None

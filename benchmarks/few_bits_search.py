@@ -26,8 +26,6 @@ from nas.delivery.markdown import markdown_table
 from nas.delivery.selection import costs_of
 from nas.evaluation.baselines import low_reference
 from nas.evaluation.record import searched
-from nas.experiment.objectives import FloatArray
-from nas.experiment.schema import Experiment
 from nas.run.progress import Reporter, rich_reporter
 from nas.run.run_folder import RunFolder
 from nas.run.saved_experiment import read_experiment
@@ -65,44 +63,46 @@ def without(space: SearchSpace) -> SearchSpace:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both searches of one run's super-network."""
+    """Both searches of one run's super-network. out: where they are kept, to be continued."""
 
-    run: RunFolder
+    session: RunSession
     out: Path
     evaluations: int
-    reporter: Reporter
 
-    def experiment(self, seed: int) -> Experiment:
-        """The run's, of that seed, without polish, every candidate counted."""
+    @classmethod
+    def of(cls, run: RunFolder, out: Path, evaluations: int, reporter: Reporter) -> Comparison:
+        """From a run folder."""
+        experiment = read_experiment(run)
+        data = load_data(experiment.data, experiment.model, experiment.task)
+        session = RunSession.prepare(experiment, run, data, reporter)
+        return cls(session, out / run.path.name, evaluations)
+
+    def session_of(self, seed: int) -> RunSession:
+        """Of that seed, without polish."""
         changes = {
             "seed": seed, "objectives": OBJECTIVES, "polish": None, "trials": False,
             "constraints": (f"accuracy >= int8 - {DROP}",),
         }  # fmt: skip
-        return read_experiment(self.run).model_copy(update=changes)
+        return replace(self.session, experiment=self.session.experiment.model_copy(update=changes))
 
     def volumes(self, seed: int) -> dict[str, float]:
         """Shares of the hypervolume of both together."""
-        experiment = self.experiment(seed)
-        data = load_data(experiment.data, experiment.model, experiment.task)
-        session = RunSession.prepare(experiment, self.run, data, self.reporter)
-        spaces = {"without": without, "with": with_fewer_bits}
-        costs: dict[str, FloatArray] = {}
-        for name, change in spaces.items():
-            place = RunFolder(self.out / self.run.path.name / f"seed-{seed}" / name)
+        session, costs = self.session_of(seed), {}
+        experiment = session.experiment
+        for name, change in {"without": without, "with": with_fewer_bits}.items():
+            place = RunFolder(self.out / f"seed-{seed}" / name)
             found = explore(session, place, change(session.builder.space), self.evaluations)
             costs[name] = costs_of(searched(found), experiment)
         box = bound(experiment, found, low_reference(session.references))
-        whole = hypervolume(np.concatenate(list(costs.values())), box)
+        whole = hypervolume(np.concatenate(list(costs.values())), box) or np.inf
         return {name: hypervolume(values, box) / whole for name, values in costs.items()}
 
-
-def rows(comparison: Comparison, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
-    """One line a seed."""
-    for seed in seeds:
-        found = comparison.volumes(seed)
-        yield (
-            comparison.run.path.name, str(seed), f"{found['without']:.3f}", f"{found['with']:.3f}",
-        )  # fmt: skip
+    def rows(self, seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
+        """One line a seed."""
+        for seed in seeds:
+            found = self.volumes(seed)
+            shares = (f"{found[name]:.3f}" for name in ("without", "with"))
+            yield self.out.name, str(seed), *shares
 
 
 def main() -> None:
@@ -116,8 +116,8 @@ def main() -> None:
     found: list[tuple[str, ...]] = []
     with rich_reporter(Console(stderr=True)) as reporter:
         for run in given.runs:
-            comparison = Comparison(RunFolder(run), given.out, given.evaluations, reporter)
-            found += rows(comparison, given.seeds)
+            comparison = Comparison.of(RunFolder(run), given.out, given.evaluations, reporter)
+            found += comparison.rows(given.seeds)
     head = ("network", "seed", "without", "with int2 and int3")
     print("\n".join(markdown_table(head, found)))
 

@@ -23,6 +23,7 @@ from benchmarks import (
     attention_forms,
     embedder,
     enumerate_digits,
+    few_bits_search,
     headline,
     headline_table,
     ledger,
@@ -45,6 +46,7 @@ from supernets.families.vit.config import VitConfig
 from supernets.load import load_data
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings
+from supernets.space.space import Gene, SearchSpace
 from tests.test_tasks import CASES, checkpoint, sentences
 
 Run = Callable[..., str]
@@ -327,6 +329,24 @@ def test_the_headline_is_measured_and_tabled(
     assert "old" not in text
     assert "| toy |" in text
     assert (tasks / "toy.svg").exists()
+    monkeypatch.setattr(few_bits_search, "DROP", 1.0)
+    monkeypatch.setattr(few_bits_search, "OBJECTIVES", ("accuracy", "size_bytes"))
+    finished = tmp_path / "out" / "toy" / "seed-0" / "run"
+    few = (finished, "--out", tmp_path / "few", "--seeds", 0, "--evaluations", 4)
+    table = run(few_bits_search.main, *few)
+    *_, shares = [line for line in table.splitlines() if line.startswith("| run | 0 |")]
+    found = [float(cell) for cell in shares.split("|")[3:5]]
+    assert 0 < max(found) <= 1
+
+
+def test_two_and_three_bits_join_eight_alone() -> None:
+    genes = [("a", ("int8",)), ("b", ("int3", "int4", "int8")), ("c", ("fp32",))]
+    space = SearchSpace(tuple(Gene.precision(name, choices) for name, choices in genes))
+    more, fewer = few_bits_search.with_fewer_bits(space), few_bits_search.without(space)
+    assert [gene.choices for gene in more.genes] == [
+        ("int2", "int3", "int8"), ("int2", "int3", "int4", "int8"), ("fp32",),
+    ]  # fmt: skip
+    assert [gene.choices for gene in fewer.genes] == [("int8",), ("int4", "int8"), ("fp32",)]
 
 
 def test_the_readmes_headline_is_that_of_the_results(

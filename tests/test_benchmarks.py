@@ -18,6 +18,7 @@ import yaml
 from datasets import Dataset
 from rich.console import Console
 from sklearn.neighbors import KNeighborsClassifier
+from transformers import ViTConfig, ViTModel
 
 from benchmarks import (
     attention_forms,
@@ -28,6 +29,7 @@ from benchmarks import (
     headline_table,
     ledger,
     low_precision,
+    plain_first,
     portability,
     promises,
     recipes,
@@ -192,6 +194,23 @@ def test_polishing_steps_are_timed(run: Run, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(module, name, value)
     printed = run(tuning_cost.COMMANDS["_returned"])
     assert re.fullmatch(r"\d+ ms of processor time, \d+ MB\n", printed)
+
+
+def test_plain_steps_before_the_tuning_are_weighed(run: Run, tmp_path: Path) -> None:
+    sizes = {"image_size": 16, "patch_size": 8, "hidden_size": 32, "intermediate_size": 64}
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 4}
+    ViTModel(ViTConfig(**sizes, **heads)).save_pretrained(tmp_path)
+    scaled = {
+        "image_processor_type": "ViTImageProcessor",
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(scaled))
+    arguments = (tmp_path, "digits", "--train", 64, "--split", "0:1", "2:1:frozen")
+    rows = run(plain_first.main, *arguments).splitlines()[2:]
+    percent = r"\d+\.\d % \| "
+    for row, begins in zip(rows, (r"0 \| 1 \| no", r"2 \| 1 \| yes"), strict=True):
+        assert re.fullmatch(rf"\| {begins} \| ({percent}){{4}}\d+ \|", row), row
 
 
 def test_the_ledger_loses_nothing(run: Run) -> None:

@@ -47,13 +47,14 @@ def test_a_checkpoint_learns_at_another_rate_than_random_weights() -> None:
     assert rate(replace(TEXTS, pretrained=False)) == 1e-3
 
 
-def test_a_new_classifier_is_trained_plainly_before_it_teaches() -> None:
-    """Where the checkpoint has its own, where that is stated away or the recipe is, it is not."""
+def test_a_new_classifier_is_trained_plainly_first() -> None:
+    """And teaches a short tuning; not one that a checkpoint brings, nor where the file says so."""
     new = replace(TEXTS, new_classifier=True)
     given = derive(experiment(), new).experiment
     assert given.model.training is not None
     assert given.model.training.learning_rate == given.tune.learning_rate
-    assert given.tune.teacher
+    assert not given.tune.teacher
+    assert derive(experiment(effort="quick"), new).experiment.tune.teacher
     stated_away: dict[str, object] = {"model": {"checkpoint": "somewhere", "training": None}}
     others: list[tuple[Facts, dict[str, object]]] = [
         (TEXTS, {}),

@@ -35,7 +35,7 @@ CLASSIFIER_STEPS = 1000
 others the square root of their factor times as many. A classifier that knows nothing puts units in
 no order and teaches nothing. MiniLM, 4,000 texts of 150 classes, validation accuracy of the full
 network and mean of six sub-networks: 126 steps of tuning 74.5 and 67.2 %, 84 after 126 plain ones,
-which take as long, 89.2 and 82.8 %, after 252 plain ones 93.9 and 90.2 %."""
+which take as long, 89.2 and 82.8 % (benchmarks/README.md, "Tuning cost")."""
 MOST_EPOCHS = {"pretrained": 20, "scratch": 40}
 """At standard effort, however few the samples."""
 RATE_AT_384 = 2e-4
@@ -164,8 +164,11 @@ def _training(experiment: Experiment, facts: Facts, factor: float) -> Iterator[D
 
 def _tune(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
     yield from _trained(experiment, "tune", facts, TUNING_STEPS * factor, factor)
-    if facts.new_classifier and experiment.model.training is not None:
-        yield Derived("tune.teacher", True, "the network as it was trained plainly teaches")
+    training = experiment.model.training
+    epochs = _own_epochs(experiment, "tune", facts, TUNING_STEPS * factor, factor)
+    if facts.new_classifier and training is not None and epochs < training.epochs:
+        reason = "in fewer epochs than the training before no network gets past what that made"
+        yield Derived("tune.teacher", True, reason)
 
 
 def _trained(
@@ -198,6 +201,15 @@ def _epochs(facts: Facts, batch: int, steps: float, factor: float) -> tuple[int,
     most = MOST_EPOCHS["pretrained" if facts.pretrained else "scratch"] * factor
     epochs = max(1, round(min(most, steps / per_epoch)))
     return epochs, f"about {steps:,.0f} steps of {batch}, at most {most:.3g} epochs"
+
+
+def _own_epochs(
+    experiment: Experiment, where: str, facts: Facts, steps: float, factor: float
+) -> int:
+    """Stated or derived."""
+    if is_given(experiment, f"{where}.epochs"):
+        return int(value_at(experiment, f"{where}.epochs"))
+    return _epochs(facts, _batch_size(experiment, where, facts), steps, factor)[0]
 
 
 def _learning_rate(facts: Facts) -> tuple[float, str]:
@@ -256,10 +268,7 @@ def _polish(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
     yield Derived("polish.feature_weight", 1.0, "what the classifier reads is taught")
     yield Derived("polish.block_weight", 0.5, "keeps what the blocks knew")
     if factor >= 1 and not facts.taught_alone:
-        steps = POLISHING_STEPS * factor
-        epochs, _ = _epochs(facts, _batch_size(experiment, "polish", facts), steps, factor)
-        if is_given(experiment, "polish.epochs"):
-            epochs = experiment.polish.epochs
+        epochs = _own_epochs(experiment, "polish", facts, POLISHING_STEPS * factor, factor)
         teacher = TeacherSettings(epochs=epochs, learning_rate=rate / 2)
         yield Derived("polish.teacher", teacher, "a better teacher, kept if validation finds it so")
     if factor >= 1 and experiment.budget is None:

@@ -197,9 +197,15 @@ def test_polishing_steps_are_timed(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_plain_steps_before_the_tuning_are_weighed(run: Run, tmp_path: Path) -> None:
-    sizes = {"image_size": 16, "patch_size": 8, "hidden_size": 32, "intermediate_size": 64}
-    heads = {"num_hidden_layers": 1, "num_attention_heads": 4}
-    ViTModel(ViTConfig(**sizes, **heads)).save_pretrained(tmp_path)
+    sizes = ViTConfig(
+        image_size=16,
+        patch_size=8,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    ViTModel(sizes).save_pretrained(tmp_path)
     scaled = {
         "image_processor_type": "ViTImageProcessor",
         "image_mean": [0.5] * 3,

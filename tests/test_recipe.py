@@ -13,9 +13,11 @@ import yaml
 from nas.delivery.promise import allowed_drops
 from nas.experiment.load import dump_experiment, load_experiment
 from nas.experiment.schema import Experiment
+from nas.recipe import defaults
 from nas.recipe.defaults import EFFORTS, derive, value_at
 from nas.recipe.facts import Facts
 from nas.recipe.resolution import continued, keep, resolved
+from nas.recipe.short_steps import LEAST_STEPS, SHARES
 from nas.run.run_folder import RunFolder
 from supernets.data.data import TaskData
 from supernets.families.super_network import WEIGHTS_FILE
@@ -291,3 +293,20 @@ def test_check_tells_what_it_derived(
     assert outcome.exit_code == 0
     assert "derived: search.evaluations: 100" in outcome.output
     assert "derived: tune.epochs" not in outcome.output
+
+
+def test_the_page_says_what_is_derived() -> None:
+    page = Path("docs/explanation/recipe.md").read_text(encoding="utf-8")
+    limits = (defaults.MOST_EPOCHS["pretrained"], defaults.MOST_EPOCHS["scratch"])
+    told = (
+        f"first, {defaults.SCRATCH_STEPS:,} and {defaults.CLASSIFIER_STEPS:,} steps",
+        f"about {defaults.TUNING_STEPS:,} steps of tuning and {defaults.POLISHING_STEPS:,} of each",
+        "at most {} epochs of a checkpoint, {} from scratch".format(*limits),
+        f"256 from {defaults.LARGE_BATCH_FROM:,} samples on",
+        f"the next multiple of {defaults.TOKEN_MULTIPLE}",
+        f"nothing further than {100 * defaults.FURTHEST:.0f} points",
+        "a sixth of the tuning, a tenth of a polish, 60 steps at least",
+    )
+    assert [line for line in told if line not in page] == []
+    assert (SHARES, LEAST_STEPS) == ({"tune": 6, "polish": 10}, 60)
+    assert EFFORTS == {"quick": 0.25, "standard": 1.0, "thorough": 3.0}

@@ -57,6 +57,7 @@ from nas.pipeline import run as run_experiment
 from nas.reporting.halves import halves
 from nas.run.progress import Reporter, rich_reporter
 from nas.run.run_folder import RunFolder, read_json, write_json
+from nas.run.saved_experiment import read_experiment
 from nas.run_session import RunSession
 from nas.search.pareto import front, hypervolume
 from nas.search_loop import SearchLoop
@@ -95,6 +96,12 @@ class Trial:
         """Everything the tables show."""
         began = time.time()
         found = run_experiment(self.experiment, self.run, self.reporter)
+        return replace(self, experiment=read_experiment(self.run))._compared(
+            found, strategies, began
+        )
+
+    def _compared(self, found: Front, strategies: bool, began: float) -> dict[str, Any]:
+        """The same of a run that is over, whose experiment leaves nothing open."""
         session = RunSession.prepare(self.experiment, self.run, self.data, self.reporter)
         baseline = self._baseline()
         measured = self._side_by_side(session, found, baseline)

@@ -8,6 +8,7 @@ Layers with a weight matrix also have a `precision`, which `forward` imitates.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,24 @@ def _copy(target: Tensor | None, source: Tensor | None) -> None:
     if target is not None and source is not None:
         with torch.no_grad():
             target.copy_(source)
+
+
+LayerT = TypeVar("LayerT", bound=nn.Module)
+_OF_CONV2D = vars(nn.Conv2d(1, 1, 1, device="meta")).keys() - vars(nn.Module()).keys()
+
+
+def _plain(kind: type[LayerT], weight: Tensor, bias: Tensor | None, **fields: object) -> LayerT:
+    """A layer of torch with these fields and copies of these parameters.
+
+    Its constructor would first fill parameters that nobody sees, which takes longer than the copy.
+    """
+    layer = kind.__new__(kind)
+    nn.Module.__init__(layer)
+    vars(layer).update(fields)
+    for name, values in (("weight", weight), ("bias", bias)):
+        copy = None if values is None else nn.Parameter(values.detach().to("cpu", copy=True))
+        layer.register_parameter(name, copy)
+    return layer
 
 
 class Quantizable:
@@ -76,13 +95,12 @@ class ElasticLinear(nn.Linear, Elastic, Quantizable):
 
     def extract(self) -> nn.Linear:
         """Copy the active part into a plain layer."""
-        weight, bias = self.active_parameters()
-        plain: nn.Linear = nn.utils.skip_init(
-            nn.Linear, self.active_in, self.active_out, bias=bias is not None
+        return _plain(
+            nn.Linear,
+            *self.active_parameters(),
+            in_features=self.active_in,
+            out_features=self.active_out,
         )
-        _copy(plain.weight, weight)
-        _copy(plain.bias, bias)
-        return plain
 
 
 class ElasticEmbedding(nn.Embedding, Quantizable):
@@ -211,20 +229,12 @@ class ElasticConv2d(nn.Conv2d, Elastic, Quantizable):
 
     def extract(self) -> nn.Conv2d:
         """Copy the active part into a plain layer."""
-        weight, bias = self.active_parameters()
-        plain: nn.Conv2d = nn.utils.skip_init(
-            nn.Conv2d,
-            self.active_in * self.active_groups,
-            self.active_out,
-            self.kernel_size[0],
-            self.stride[0],
-            padding=self.padding,
-            groups=self.active_groups,
-            bias=bias is not None,
-        )
-        _copy(plain.weight, weight)
-        _copy(plain.bias, bias)
-        return plain
+        fields = {name: getattr(self, name) for name in _OF_CONV2D} | {
+            "in_channels": self.active_in * self.active_groups,
+            "out_channels": self.active_out,
+            "groups": self.active_groups,
+        }
+        return _plain(nn.Conv2d, *self.active_parameters(), **fields)
 
 
 class ElasticBatchNorm2d(nn.BatchNorm2d, Elastic):

@@ -52,8 +52,12 @@ TINY: dict[str, object] = {
 }
 """An experiment that runs in seconds and still trains, searches and exports for real."""
 
+FEW: dict[str, object] = {"name": "digits", "max_validation": 100, "max_test": 100}
+"""Of which every model is asked less, one sample at a time."""
+
 LITTLE: dict[str, object] = {
     "model": {**TINY["model"], "training": {"epochs": 1, "batch_size": 250}},  # type: ignore[dict-item] # a dict in a dict
+    "data": FEW,
     "tune": {"epochs": 1, "batch_size": 250},
     "search": {"evaluations": 4, "round_size": 4, "population": 10, "generations": 2},
     "export": {"models": 1},

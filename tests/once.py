@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import pytest
 from torch import Tensor
+from torch._export import utils as exporting
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from hardware.files import replacing
 from hardware.graph.template import Template
+from hardware.portability import run_in_python
+from hardware.portability.runtimes import Runtime
+from supernets.data.builtin import pydoc_text
 from supernets.data.builtin.digits import GreyPictures
 from supernets.data.image_preprocessor import ImagePreprocessor
 
@@ -39,9 +45,12 @@ class Shelf(dict[str, Template]):
 
 
 def share_work(patch: pytest.MonkeyPatch) -> None:
-    """Keep templates, the exporter's table of operators, and digits as preprocessors make them."""
+    """Keep templates, the exporter's tables of operators, sentences and digits that come with this
+    package, as they are prepared, and the ONNX Runtime that is imported."""
     patch.setattr("nas.evaluation.candidate_builder._EXPORTED", Shelf())
     patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+    patch.setattr(exporting, "_materialize_cpp_cia_ops", cache(exporting._materialize_cpp_cia_ops))
+    patch.setattr(pydoc_text, "collect", cache(pydoc_text.collect))
     plain, known = GreyPictures.prepared, dict[tuple[object, ...], Tensor]()
 
     def prepared(pictures: GreyPictures, preprocessor: ImagePreprocessor) -> Tensor:
@@ -53,3 +62,18 @@ def share_work(patch: pytest.MonkeyPatch) -> None:
         return known[key].clone()
 
     patch.setattr(GreyPictures, "prepared", prepared)
+    in_a_process = Runtime._call
+
+    def call(
+        runtime: Runtime,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """The one that is imported here runs here; what it cannot is told by its own process."""
+        if runtime == Runtime("onnxruntime"):
+            with suppress(Exception):
+                run_in_python.main(*map(str, command[2:]))
+                return
+        in_a_process(runtime, command, environment)
+
+    patch.setattr(Runtime, "_call", call)

@@ -44,7 +44,7 @@ from supernets.settings import SpaceSettings
 from supernets.space.space import SearchSpace
 from supernets.tasks.classification import Classification
 from tests import sample_supernets as families
-from tests.conftest import TINY
+from tests.conftest import FEW, TINY
 from tests.test_pipeline import Silent
 
 BOTH = SpaceSettings.model_validate({"activation": ["gelu", "relu"], "depth": [1, 2, 3]})
@@ -212,6 +212,7 @@ def test_a_run_searches_and_ships_choices(tmp_path: Path) -> None:
     model = TINY["model"] | {"training": {"epochs": 2, "batch_size": 128}}  # type: ignore[operator]
     search = {"evaluations": 8, "round_size": 4, "generations": 4}
     sections = {"model": model, "space": space, "tune": {"epochs": 1}, "search": search}
+    sections |= {"data": FEW, "export": {"models": 2}}
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump({**TINY, **sections}))
     folder = RunFolder(tmp_path / "out")

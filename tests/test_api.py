@@ -13,7 +13,7 @@ import yaml
 from nas.api import Experiment, ExperimentError, RunFolderError, check, load_run, search
 from nas.recipe.defaults import Recipe
 from nas.run.progress import Stage
-from tests.conftest import TINY
+from tests.conftest import FEW, TINY
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,6 +41,7 @@ def sections() -> dict[str, object]:
     vit = {**TINY["model"]["vit"], "depth": 2}  # type: ignore[index] # a dict in a dict
     return {
         **TINY,
+        "data": FEW,
         "model": {"vit": vit},
         "space": {"depth": [1, 2], "num_heads": [2, 4], "hidden_dim": [32, 64]},
         "tune": quick,

@@ -49,6 +49,7 @@ from supernets.load import load_data
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings
 from supernets.space.space import Gene, SearchSpace
+from tests.conftest import FEW
 from tests.test_tasks import CASES, checkpoint, sentences
 
 Run = Callable[..., str]
@@ -68,7 +69,7 @@ TOY: dict[str, Any] = {
         "vit": TOY_VIT.model_dump(mode="json"),
         "training": {"epochs": 1, "batch_size": 250},
     },
-    "data": {"name": "digits"},
+    "data": FEW,
     "space": {
         "depth": [1],
         "num_heads": [4],
@@ -137,7 +138,7 @@ def test_linears_are_stored_in_the_order_of_their_bits(
         ("resnet50", {"int8", "int2", "int2, groups of 64", "int3", "int4", "fp32"}),
         ("vit", {"quantize_dynamic", "ours, int8", "ours, int4", "ours, fp32"}),
         ("bert", {"quantize_dynamic", "ours, int8", "ours, int4", "ours, fp32"}),
-        ("last_block", {"whole", "narrowed"}),
+        pytest.param("last_block", {"whole", "narrowed"}, marks=pytest.mark.slow),
     ],
 )
 def test_models_are_compared(
@@ -147,6 +148,7 @@ def test_models_are_compared(
     assert set(megabytes(run(low_precision.main, command, "--repeats", 3))) == models
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toys")
 def test_building_is_timed_for_every_precision(run: Run) -> None:
     printed = run(low_precision.main, "materialize")
@@ -155,6 +157,7 @@ def test_building_is_timed_for_every_precision(run: Run) -> None:
     assert "export and quantize_dynamic: " in printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toys")
 def test_memory_is_read_for_every_precision(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes it starts are calls here: their imports would take longer than they do."""
@@ -323,6 +326,7 @@ def test_no_phrase_of_a_held_out_sentence_is_trained_on(
     assert test["sentence"][:] == ["what a day"]
 
 
+@pytest.mark.slow
 def test_the_headline_is_measured_and_tabled(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,6 +459,7 @@ def test_recipes_say_what_a_file_reaches(run: Run, tmp_path: Path) -> None:
     assert again == printed
 
 
+@pytest.mark.slow
 def test_embedders_are_judged_by_neighbours_and_by_the_checkpoints_vectors(
     run: Run, tmp_path: Path
 ) -> None:

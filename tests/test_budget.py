@@ -28,7 +28,7 @@ from supernets.load import load_data, supernet
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, TrainSettings
 from supernets.training.train import Trainer
-from tests.conftest import TINY
+from tests.conftest import LITTLE, TINY
 from tests.test_pipeline import Silent
 
 FACTS = Facts(True, 384, 22_000_000, 3_000, (13, 512), True, True)
@@ -211,7 +211,7 @@ def test_a_run_that_is_late_ends_with_models(tmp_path: Path) -> None:
     folder, reporter = RunFolder(tmp_path / "late"), Silent()
     folder.path.mkdir()
     search = {"evaluations": 8, "round_size": 8}
-    given = Experiment.model_validate({**TINY, "search": search, "budget": "1 min"})
+    given = Experiment.model_validate({**TINY, **LITTLE, "search": search, "budget": "1 min"})
     data = load_data(given.data, given.model)
     recipe = resolved(given, folder, Facts.of(given, data))
     keep(recipe, folder)

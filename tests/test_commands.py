@@ -30,7 +30,7 @@ from nas.api import load_run
 from nas.command_line import output
 from nas.run.listing import Listing
 from nas.run.progress import rich_reporter
-from tests.conftest import TINY
+from tests.conftest import FEW, TINY
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,6 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quick = {"epochs": 1, "batch_size": 250}
     experiment = {
         **TINY,
+        "data": FEW,
         "model": model | {"training": quick},
         "space": {"depth": [1, 2], "num_heads": [2, 4], "hidden_dim": [32, 64]},
         "tune": {**quick},

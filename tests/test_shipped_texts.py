@@ -67,6 +67,12 @@ MODELS: dict[str, Callable[[], Any]] = {
         DebertaV2Config(**SIZES, relative_attention=True, pos_att_type="c2p|p2c")
     ),
 }
+VOCABULARIES = (0.7, 1.0)
+"""Of one space: a graph serves both."""
+
+ASKED = 12
+"""Texts of which every way of opening the folder is asked."""
+
 WORDS = ("good", "bad", "film", "Plot", "the", "a", "dull", "bright", "never", "it")
 
 
@@ -84,7 +90,7 @@ def folder_of_data(path: Path) -> Path:
         with (path / f"{split}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["text", "label"])
-            writer.writerows(texts(24, number))
+            writer.writerows(texts(24 if split == "train" else ASKED, number))
     return path
 
 
@@ -174,7 +180,7 @@ def by_request(folder: Path, text: str) -> NDArray[np.float32]:
     return logits
 
 
-@pytest.mark.parametrize("vocabulary", [1.0, 0.7])
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
 @pytest.mark.parametrize("family", MODELS)
 def test_the_shipped_folder_classifies_as_measured(
     family: str, vocabulary: float, tmp_path: Path
@@ -182,29 +188,31 @@ def test_the_shipped_folder_classifies_as_measured(
     settings = ModelSettings(checkpoint=str(checkpoint(tmp_path / "model", family)), head="keep")
     data = load_data(DataSettings(name=str(folder_of_data(tmp_path / "data"))), settings)
     network = load_supernet(settings, data, 0).network
-    genes = network.space(SpaceSettings.model_validate({"vocabulary": [vocabulary]}))
+    genes = network.space(SpaceSettings.model_validate({"vocabulary": VOCABULARIES}))
     order_pieces(network, genes, data)
     calibration = calibration_batches(data.train, samples=16)
     template = template_of(network, genes)
     builder = CandidateBuilder(
         network, genes, template, QuantScheme(), calibration, train=data.train
     )
-    candidate, out = builder.uniform(genes.largest(), FP32), tmp_path / "shipped"
+    genome, out = genes.largest(), tmp_path / "shipped"
+    genome[genes.column["vocabulary"]] = VOCABULARIES.index(vocabulary)
+    candidate = builder.uniform(genome, FP32)
     Exporter(builder, data).write(candidate, out)
     config = json.loads((out / "config.json").read_text())
     assert config["vocab_size"] == round(80 * vocabulary)
     opened = AutoTokenizer.from_pretrained(out)
     assert config.get("pad_token_id", opened.pad_token_id) == opened.pad_token_id
     seen = data.test.seen_by(dict(candidate.architecture))
-    for batch, (text, _) in zip(seen.batches(1), texts(24, 2), strict=True):
+    for batch, (text, _) in zip(seen.batches(1), texts(ASKED, 2), strict=True):
         ids = builder.inputs(candidate, batch.inputs)["input_ids"][0]
         assert opened(text, truncation=True)["input_ids"] == ids.tolist()
     (out / "README.md").write_text(model_card("a", candidate, config, None, None))
     session = open_session(out / "model.onnx", Target())
     measured = RuntimeScore(builder, data.test).of_session(session, candidate).score(ACCURACY)
-    rows = texts(24, 2)
+    rows = texts(ASKED, 2)
     sample = data.source.splits["test"].sample
-    assert [sample(row) for row in range(24)] == [text for text, _ in rows]
+    assert [sample(row) for row in range(ASKED)] == [text for text, _ in rows]
     found = {
         way.__name__: np.concatenate([way(out, text) for text, _ in rows])
         for way in (by_tokenizer, by_card, by_request)

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch import Tensor
 
 from hardware.formats.fp32 import FP32
@@ -60,9 +61,25 @@ CASES = [
 # Its projections are applied to a parameter.
 APPLIED = config_of("deberta-own-projections")
 CASES.append(pytest.param(APPLIED, SpaceSettings(), id="deberta-own-projections"))
+SIBLINGS = {
+    "distilbert": "bert",
+    "roberta": "bert",
+    "deberta-own-projections": "deberta",
+    "siglip": "clip",
+    "beit3-questions": "beit3-pairs",
+    "convnext": "convnextv2",
+    "resnet": "resnet-bottleneck",
+}
+"""Cases that are slow tests -> one that is always run, of the same blocks."""
 
 
-@pytest.mark.parametrize(("config", "settings"), CASES)
+def with_its_pace(case: ParameterSet) -> ParameterSet:
+    """The case, marked if it has a sibling."""
+    marks = (pytest.mark.slow,) if case.id in SIBLINGS else ()
+    return pytest.param(*case.values, id=case.id, marks=marks)
+
+
+@pytest.mark.parametrize(("config", "settings"), map(with_its_pace, CASES))
 def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettings) -> None:
     network = families.build(families.with_two_blocks(config))
     order_by_importance(network, [families.batch(network)])

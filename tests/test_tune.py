@@ -447,15 +447,11 @@ def test_quantization_aware_sub_networks_carry_a_policy_only_while_they_train() 
 
 def test_low_precision_costs_less_after_tuning_under_it() -> None:
     policy = {layer.name: INT4 for layer in fresh().layers}
-    costs = {}
+    trained, costs = fresh(), {}
+    training = TRAIN.model_copy(update={"epochs": 8, "batch_size": 50, "learning_rate": 3e-3})
+    Trainer(trained, DATA.train, training, 0).run()
     for aware in (False, True):
-        network = fresh()
-        Trainer(
-            network,
-            DATA.train,
-            TRAIN.model_copy(update={"epochs": 8, "batch_size": 50, "learning_rate": 3e-3}),
-            0,
-        ).run()
+        network = deepcopy(trained)
         settings = TuneSettings(epochs=4, batch_size=50, quantization_aware=aware)
         space = network.space(
             SpaceSettings(depth=(2,), num_heads=(2,), hidden_dim=(16,), precision={"*": ("int4",)})

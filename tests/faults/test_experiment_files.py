@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -99,17 +100,24 @@ def assert_understood_or_refused(path: Path) -> None:
     assert sorted(path.parent.iterdir()) == before
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=mutated())
-def test_mutated_experiments_are_understood_or_refused(tmp_path: Path, data: Any) -> None:
-    path = tmp_path / "experiment.yaml"
-    path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
-    assert_understood_or_refused(path)
+def tried(contents: st.SearchStrategy[str], examples: int, path: Path) -> None:
+    """Read many files."""
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(content=contents)
+    def try_one(content: str) -> None:
+        path.write_text(content, encoding="utf-8", errors="surrogatepass")
+        assert_understood_or_refused(path)
+
+    try_one()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(text=BROKEN_TEXT)
-def test_any_text_is_understood_or_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "experiment.yaml"
-    path.write_text(text, encoding="utf-8", errors="surrogatepass")
-    assert_understood_or_refused(path)
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_mutated_experiments_are_understood_or_refused(tmp_path: Path, times: int) -> None:
+    written = mutated().map(lambda data: yaml.safe_dump(data, allow_unicode=True))
+    tried(written, 150 * times, tmp_path / "experiment.yaml")
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_any_text_is_understood_or_refused(tmp_path: Path, times: int) -> None:
+    tried(BROKEN_TEXT, 60 * times, tmp_path / "experiment.yaml")

@@ -224,13 +224,13 @@ def assert_computes_what_transformers_does(made: Experiment, data: TaskData, fol
         torch.testing.assert_close(network(**inputs), theirs, atol=1e-4, rtol=1e-4)
 
 
-TEXTS, IMAGES, CHECKPOINTS, PREPROCESSORS = 80, 40, 80, 40
-"""Examples that every run of the tests looks at; the slow run looks at 30 times as many."""
+TEXTS, IMAGES, CHECKPOINTS, PREPROCESSORS = 60, 25, 45, 25
+"""Examples that every run of the tests looks at; the slow run looks at 50 times as many."""
 
 MOST = max(TEXTS, IMAGES, CHECKPOINTS, PREPROCESSORS)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(50, marks=pytest.mark.slow)])
 class TestFuzz:
     """One test for each kind of file."""
 

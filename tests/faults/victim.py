@@ -34,7 +34,7 @@ EXPERIMENT = {
         },
         "training": {"epochs": 1, "batch_size": 300},
     },
-    "data": {"name": "digits"},
+    "data": {"name": "digits", "max_validation": 100, "max_test": 100},
     "space": {"depth": [1, 2], "num_heads": [1, 2], "hidden_dim": [16, 32]},
     "tune": {"epochs": 1, "batch_size": 300},
     "search": {"evaluations": 5, "round_size": 3, "generations": 3},

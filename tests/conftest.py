@@ -1,4 +1,7 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share.
+
+They import the frameworks themselves: the process that deals tests out to others needs none.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-
-from tests.once import SHELF, share_work
 
 LONGEST = (
     "test_pipeline.py",
-    "test_kills.py",
     "test_supernet_export.py",
+    "test_kills.py",
     "test_benchmarks.py",
+    "test_shipped_texts.py",
+    "test_shipped_images.py",
     "test_damage.py",
     "test_tasks.py",
-    "test_providers.py",
-    "test_budget.py",
     "test_tune.py",
-    "test_portability.py",
-    "test_commands.py",
     "test_strategies.py",
+    "test_commands.py",
+    "test_warm_start.py",
+    "test_files_fuzz.py",
+    "test_checkpoint_spellings.py",
+    "test_budget.py",
+    "test_activation.py",
+    "test_api.py",
+    "test_shipped_questions.py",
 )
 """Files that are begun first, so that no worker is left alone with one at the end."""
 
@@ -83,6 +89,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Tests share the machine: more threads only wait for each other."""
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -98,6 +106,8 @@ def impatient() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def shared_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is the same for many tests is done once."""
+    from tests.once import SHELF, share_work
+
     base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
         shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

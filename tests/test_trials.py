@@ -31,7 +31,7 @@ from supernets.metrics.registry import QUALITIES
 from supernets.tasks.classification import CLASSIFICATION
 from supernets.tasks.predictions import Predictions
 from supernets.training.train import NonFiniteLossError
-from tests.conftest import TINY
+from tests.conftest import FEW, TINY
 from tests.test_pipeline import Silent
 from tests.test_recipe import TEXTS, experiment
 
@@ -294,7 +294,14 @@ def test_a_run_tries_settings_and_reports_them(
     tune = {"epochs": 5, "batch_size": 128}
     search = {"evaluations": 4, "round_size": 4, "patience": None}
     given = Experiment.model_validate(
-        {**TINY, "tune": tune, "search": search, "trials": True, "export": {"models": 1}}
+        {
+            **TINY,
+            "data": FEW,
+            "tune": tune,
+            "search": search,
+            "trials": True,
+            "export": {"models": 1},
+        }
     )
     run(given, folder, reporter)
     trials = read_trials(folder)["tune"]

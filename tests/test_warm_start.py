@@ -15,11 +15,12 @@ from nas.run.data_record import record_of
 from nas.run.run_folder import RunFolder, RunFolderError
 from nas.run.saved_experiment import read_experiment
 from supernets.load import load_data
-from tests.conftest import TINY
+from tests.conftest import FEW, TINY
 from tests.test_pipeline import Silent
 
 QUICK = {
     **TINY,
+    "data": FEW,
     "model": {**TINY["model"], "training": {"epochs": 2, "batch_size": 128}},  # type: ignore[dict-item] # a dict
     "tune": {"epochs": 1, "batch_size": 128},
     "search": {"evaluations": 6, "round_size": 2, "generations": 5},
@@ -82,7 +83,7 @@ def test_scores_of_other_batches_are_not_taken(source: RunFolder, tmp_path: Path
     [
         ({"tune": {"epochs": 2, "batch_size": 128}}, "tune.epochs was 1, now 2"),
         ({"seed": 4}, "seed was 3, now 4"),
-        ({"data": {"name": "digits", "max_train": 500}}, "data.max_train was None, now 500"),
+        ({"data": {**FEW, "max_train": 500}}, "data.max_train was None, now 500"),
     ],
 )
 def test_another_super_network_is_refused(

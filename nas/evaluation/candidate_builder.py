@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hardware.formats.error_feedback import FeedbackQuantizer
 from hardware.formats.format import Format
 from hardware.formats.int4 import INT4
 from hardware.formats.scheme import Int4Kernel, QuantScheme
@@ -24,7 +25,7 @@ from hardware.portability.runtimes import Runtime
 from hardware.target import Target
 from hardware.writing.activation_ranges import rounding_of
 from hardware.writing.calibrate import calibrate
-from hardware.writing.materialize import arrays, materialize
+from hardware.writing.materialize import Weights, arrays, materialize
 from hardware.writing.verify import verify
 from nas.evaluation.built_candidate import BuiltCandidate, graph_digest
 from nas.evaluation.candidate import Candidate
@@ -102,7 +103,7 @@ class CandidateBuilder:
             self.scheme,
             self.target,
             self.example(largest),
-            ranges=self._calibrated(largest) if self._is_static(largest) else None,
+            ranges=self._calibrated(largest, weights) if self._is_static(largest) else None,
             runtimes=runtimes,
             cache=cache / "int4_kernel.json",
         )
@@ -120,9 +121,9 @@ class CandidateBuilder:
     def stored(self, candidate: Candidate) -> nn.Module:
         """The same with weights of few bits as they are rounded, which formats then leave as they
         are; BatchNorm statistics are taken with them."""
-        if self.feedback is None:
+        quantizers = self._rounding(candidate)
+        if self.feedback is None or not quantizers:
             return self.network(candidate)
-        quantizers = self.feedback.quantizers(candidate.policy, self.scheme)
         self.supernet.activate(dict(candidate.architecture))
         change = partial(self.feedback.round, quantizers=quantizers)
         return self.supernet.deploy(self._calibration(candidate), change)
@@ -209,7 +210,7 @@ class CandidateBuilder:
     def model(self, candidate: Candidate) -> onnx.ModelProto:
         """The candidate's ONNX model, byte for byte what is measured and exported."""
         weights, policy = arrays(self.stored(candidate).state_dict()), candidate.policy
-        ranges = self._calibrated(candidate) if self._is_static(candidate) else None
+        ranges = self._calibrated(candidate, weights) if self._is_static(candidate) else None
         template = self._template(candidate)
         return materialize(template, weights, policy, self.scheme, ranges, self.memo)
 
@@ -221,7 +222,8 @@ class CandidateBuilder:
         network, policy = self.stored(candidate), candidate.policy
         if not self._is_static(candidate):
             return fake_quantize(network, policy, self.scheme, served=served)
-        weights, ranges = arrays(network.state_dict()), self._calibrated(candidate)
+        weights = arrays(network.state_dict())
+        ranges = self._calibrated(candidate, weights)
         where = rounding_of(self._template(candidate), weights, policy, self.scheme, ranges)
         return fake_quantize(network, policy, self.scheme, where.inputs, where.outputs, served)
 
@@ -235,11 +237,19 @@ class CandidateBuilder:
         policy = candidate.policy.items()
         return any(entry.is_static(kinds[name], self.scheme) for name, entry in policy)
 
-    def _calibrated(self, candidate: Candidate) -> Ranges:
-        """Ranges of the candidate's architecture; they do not depend on the policy."""
+    def _rounding(self, candidate: Candidate) -> dict[str, FeedbackQuantizer]:
+        """The layers of the candidate that are rounded with feedback."""
+        if self.feedback is None:
+            return {}
+        return self.feedback.quantizers(candidate.policy, self.scheme)
+
+    def _calibrated(self, candidate: Candidate, stored: Weights) -> Ranges:
+        """Ranges of the candidate's architecture; they do not depend on the policy, nor on how it
+        has weights stored."""
         key = candidate.architecture
         if key not in self._ranges:
-            weights = arrays(self.network(candidate).state_dict())
+            rounded = bool(self._rounding(candidate))
+            weights = arrays(self.network(candidate).state_dict()) if rounded else stored
             batches = (
                 {name: tensor.numpy() for name, tensor in batch.inputs.items()}
                 for batch in self._calibration(candidate)

@@ -186,9 +186,11 @@ def _polishing(
 ) -> Training:
     settings = experiment.polish
     assert settings is not None
+    copy = deepcopy(network)
+    levels = builder.round_copy(copy, candidate)
     polisher = Polisher(
-        deepcopy(network), deepcopy(network), dict(candidate.architecture), candidate.policy,
-        noisy(data, settings.token_noise), settings, experiment.seed, builder.scheme,
+        copy, deepcopy(network), dict(candidate.architecture), candidate.policy,
+        noisy(data, settings.token_noise), settings, experiment.seed, builder.scheme, levels,
     )  # fmt: skip
     return _timed(polisher)
 

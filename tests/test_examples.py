@@ -9,6 +9,8 @@ import torch
 import yaml
 from torch import nn
 
+from nas import api
+from nas.experiment.load import load_experiment
 from nas.experiment.schema import Experiment
 from supernets.families.beit.config import BeitConfig
 from supernets.families.beit3.config import Beit3Config
@@ -29,6 +31,7 @@ from supernets.families.sizes import Sizes
 from supernets.families.swin.config import SwinConfig
 from supernets.families.vit.config import VitConfig
 from supernets.load import supernet
+from tests.sample_hub import lay_out
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
 BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12, "hidden_dim": 3072}
@@ -100,3 +103,40 @@ def test_example_is_a_valid_experiment_with_its_space(path: Path) -> None:
         if gene.name.endswith(".precision")
         for choice in gene.choices
     }
+
+
+ALWAYS = ("ner_distilbert", "siglip_b16")
+"""One of texts in files of one's own and one of images by a name of the hub; the others are slow
+tests. Plain runs of the built-in data are tested elsewhere."""
+
+
+OTHERWISE = {
+    # Sizes that are read off bare weights are those of the real base model.
+    "imagenet_beit3_base": ("model.checkpoint=checkpoints/beit3-base",),
+    # Training so few channels at 224 pixels ends in a damaged heap (torch 2.13 on AMX).
+    "regnet_y_040": ("data.image_size=32",),
+}
+"""What a tiny model cannot take from its example."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=() if path.stem in ALWAYS else pytest.mark.slow, id=path.stem)
+        for path in EXAMPLES
+    ],
+)
+def test_example_passes_the_check_with_what_it_names(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a hub: tiny checkpoints and data sets lie where their names are looked for first."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    copy = lay_out(path, tmp_path)
+    told: list[str] = []
+    experiment = load_experiment(copy, OTHERWISE.get(path.stem, ()))
+    assert str(experiment.model.checkpoint or tmp_path).startswith(str(tmp_path))
+    resolved = api.check(experiment, tmp_path / "run", tell=lambda found: told.append(str(found)))
+    assert resolved.task is not None
+    assert resolved.metric in (experiment.metric, resolved.quality.name)
+    assert told[-1].startswith("plan: ")
+    assert not (tmp_path / "run").exists()

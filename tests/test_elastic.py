@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hardware.formats.format import Format
+from hardware.formats.fp32 import FP32
 from hardware.formats.int4 import INT4
 from hardware.formats.int8 import INT8
 from hardware.formats.scheme import QuantScheme
@@ -22,6 +24,7 @@ from supernets.layers.elastic import (
     ElasticLayerNorm,
     ElasticLinear,
 )
+from supernets.layers.twins.twin import Rounding, twin_of
 
 X = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))
 IMAGE = torch.randn(3, 8, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -116,6 +119,25 @@ def test_extracted_weights_are_copies() -> None:
 def test_embedding_equals_the_plain_layer() -> None:
     layer, ids = ElasticEmbedding(5, 4), torch.tensor([[1, 4], [0, 2]])
     torch.testing.assert_close(layer(ids), layer.extract()(ids))
+
+
+@pytest.mark.parametrize("precision", [FP32, INT8])
+def test_a_shortcut_that_skips_pixels_has_the_gradients_of_a_convolution(precision: Format) -> None:
+    """At sizes where those of torch's own, with channels last, write outside of their memory."""
+    torch.manual_seed(0)
+    layer = ElasticConv2d(12, 20, 1, stride=2)
+    layer.precision = precision
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+    pixels = torch.randn(2, 12, 112, 112).contiguous(memory_format=torch.channels_last)
+    x, kernel = pixels.clone().requires_grad_(), layer.weight.detach().contiguous().requires_grad_()
+    layer(x).square().mean().backward()
+    plain = pixels.contiguous().requires_grad_()
+    how = Rounding(QuantScheme())
+    operands = twin_of(precision).operands(plain, kernel.flatten(1), how)
+    F.conv2d(operands[0], operands[1].view_as(kernel), stride=2).square().mean().backward()
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer.weight.grad, kernel.grad, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(x.grad, plain.grad, atol=1e-6, rtol=1e-4)
 
 
 def test_sub_network_leaves_running_statistics_alone() -> None:

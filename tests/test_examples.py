@@ -113,8 +113,6 @@ tests. Plain runs of the built-in data are tested elsewhere."""
 OTHERWISE = {
     # Sizes that are read off bare weights are those of the real base model.
     "imagenet_beit3_base": ("model.checkpoint=checkpoints/beit3-base",),
-    # Training so few channels at 224 pixels ends in a damaged heap (torch 2.13 on AMX).
-    "regnet_y_040": ("data.image_size=32",),
 }
 """What a tiny model cannot take from its example."""
 

@@ -214,7 +214,7 @@ class ElasticConv2d(nn.Conv2d, Elastic, Quantizable):
         weight, bias = self.active_parameters()
         stride, padding = self.stride[0], int(self.padding[0])
         if self.precision is FP32:
-            return F.conv2d(x, weight, bias, stride, padding, groups=self.active_groups)
+            return fake_quant.convolved(x, weight, bias, stride, padding, self.active_groups)
         return fake_quant.conv2d(
             x.float(),
             weight,

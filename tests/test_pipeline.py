@@ -282,10 +282,14 @@ def test_the_report_names_models_and_loads_nothing(finished: tuple[RunFolder, Fr
 def test_the_recommendation_is_the_fastest_within_the_drop(
     finished: tuple[RunFolder, Front],
 ) -> None:
+    """The smallest of those as fast to the 3 % by which times scatter; disturbed ones last."""
     _, front = finished
     bar = front.model("int8").validation_score - 0.005
     good = [model for model in front.models if model.validation_score >= bar]
-    assert front.recommended == min(good, key=lambda m: m.latency_ms[0]).name
+    calm = [model for model in good if not model.latency_disturbed] or good
+    limit = 1.03 * min(model.latency_ms[0] for model in calm)
+    as_fast = [model for model in calm if model.latency_ms[0] <= limit]
+    assert front.recommended == min(as_fast, key=lambda m: m.size_bytes).name
 
 
 def test_export_writes_any_measured_candidate(

@@ -90,14 +90,13 @@ class Pace:
         were measured of those planned.
         """
         expected_s = self.predicted_s.get("search", 0.0) / max(1, planned)
-        if not (self.ends_s and searched and expected_s):
+        if not ("polish" in self.ends_s and searched and expected_s):
             return
         self._count()
         slower = max(1.0, self.real_s.get("search", 0.0) / searched / expected_s)
         all_s = (self.budget_s or 0.0) * (1 - KEPT_BACK)
         end_s = all_s - slower * self.predicted_s.get("validation", 0.0)
-        ends = {name: min(end, end_s) for name, end in self.ends_s.items() if name == "polish"}
-        self.ends_s = {**self.ends_s, **ends}
+        self.ends_s = {**self.ends_s, "polish": min(self.ends_s["polish"], end_s)}
 
     def left_s(self, stage: str) -> float:
         """Seconds until a stage has to be over; infinite where nothing was planned."""

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx.helper import make_node
+from onnx import numpy_helper
+from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
 from hardware.formats.fp32 import FP32
 from hardware.formats.int4 import INT4
@@ -11,7 +12,7 @@ from hardware.formats.int8 import INT8
 from hardware.formats.policy import QuantPolicy
 from hardware.formats.scheme import QuantScheme
 from hardware.writing.materialize import materialize
-from hardware.writing.verify import PolicyError, read_policy, verify
+from hardware.writing.verify import PolicyError, read_layers, read_policy, verify
 from tests.sample_networks import layers_of, random_policy, random_vit, vit
 
 
@@ -38,6 +39,22 @@ def test_coverage_counts_weights_as_fp32_bytes() -> None:
     assert coverage.weight_bytes_fp32 == sum(bytes_of.values())
     assert coverage.low_precision_bytes_fp32 == sum(bytes_of.values()) - bytes_of["head"]
     assert str(coverage).startswith(f"{len(names) - 1} of {len(names)} layers")
+
+
+def test_what_layers_put_out_is_no_weight_though_no_input_changes_it() -> None:
+    """As DeBERTa's keys of places: the product of a table and a projection, asked by queries."""
+    nodes = [
+        make_node("Mul", ["scale.weight", "table"], ["normed"]),
+        make_node("MatMul", ["normed", "keys.weight"], ["keys"]),
+        make_node("MatMul", ["x", "keys"], ["y"]),
+    ]
+    values = [
+        numpy_helper.from_array(np.ones((2, 2), np.float32), name)
+        for name in ("scale.weight", "table", "keys.weight")
+    ]
+    ends = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 2]) for name in ("x", "y")]
+    graph = make_graph(nodes, "g", ends[:1], ends[1:], values)
+    assert list(read_layers(make_model(graph))) == ["keys"]
 
 
 def test_a_difference_is_an_error_that_names_the_layer() -> None:

@@ -70,8 +70,9 @@ def read_layers(model: onnx.ModelProto) -> dict[str, StoredLayer]:
         if node.op_type not in COMPUTE:
             continue
         behind = sources.get(node.input[COMPUTE[node.op_type]], ())
-        weight = next((tensors[name] for name in behind if name.endswith(".weight")), None)
-        if weight is not None:
+        weights = [tensors[name] for name in behind if name.endswith(".weight")]
+        if len(weights) == 1:  # of more, an operand is what layers put out that no input changes
+            (weight,) = weights
             found[weight.name.removesuffix(".weight")] = StoredLayer(
                 weight.data_type,
                 prod(weight.dims) * BITS.get(weight.data_type, 8),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hardware.target import cpu_flags
+from nas.experiment.given import is_given
 from nas.experiment.schema import Experiment
 from supernets.data.data import TaskData
 from supernets.data.text import TextSplit
@@ -48,6 +49,8 @@ class Facts:
     def of(cls, experiment: Experiment, data: TaskData) -> Facts:
         """Look at an experiment's model and data, and at this machine."""
         sizes = model_config(experiment.model)
+        # What follows from it; a run that goes on need not read its checkpoint for that.
+        settled = all(is_given(experiment, where) for where in ("model.training", "tune.teacher"))
         return cls(
             pretrained=experiment.model.checkpoint is not None,
             width=sizes.embed_dim if isinstance(sizes, TransformerSizes) else None,
@@ -59,7 +62,7 @@ class Facts:
             task=data.task.name,
             metric=data.task.metrics[0],
             taught_alone=data.task.taught_alone,
-            new_classifier=has_new_classifier(experiment.model, data),
+            new_classifier=not settled and has_new_classifier(experiment.model, data),
         )
 
 

@@ -70,7 +70,7 @@ def candidate_builder(
     scheme, target = experiment.quantization, experiment.target
     calibration = calibration_batches(data.train, calibration_samples)
     template = replace(template, opset=experiment.export.opset)
-    feedback = ErrorFeedback(supernet, calibration) if scheme.rounding == "feedback" else None
+    feedback = ErrorFeedback.asked_by(scheme, supernet, calibration)
     return CandidateBuilder(
         supernet, space, template, scheme, calibration, target, train=data.train, feedback=feedback
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import nn
@@ -37,6 +38,13 @@ class ErrorFeedback:
     calibration: Sequence[Batch]
     listened: Architecture = field(default_factory=dict)
     memo: WeightMemo = field(default_factory=WeightMemo)
+
+    @classmethod
+    def asked_by(
+        cls, scheme: QuantScheme, supernet: SuperNetwork, calibration: Sequence[Batch]
+    ) -> Self | None:
+        """What rounds as a scheme says; None where that is to the nearest levels."""
+        return cls(supernet, calibration) if scheme.rounding == "feedback" else None
 
     @cached_property
     def moments(self) -> Mapping[str, Floats]:

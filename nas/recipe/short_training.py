@@ -186,9 +186,8 @@ class ShortPolish:
     @cached_property
     def feedback(self) -> ErrorFeedback | None:
         """What rounds weights of few bits, as in a run."""
-        if self.experiment.quantization.rounding != "feedback":
-            return None
-        return ErrorFeedback(deepcopy(self.network), calibration_batches(self.data.train))
+        network, batches = deepcopy(self.network), calibration_batches(self.data.train)
+        return ErrorFeedback.asked_by(self.experiment.quantization, network, batches)
 
     @property
     def steps(self) -> int:

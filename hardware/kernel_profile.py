@@ -61,12 +61,14 @@ def what_ran(
     """Profile one inference of a model file.
 
     Raises FallbackError naming each layer that was asked for integers and computed in float, and
-    each node that another provider than the target's ran; `allow_fallback` only reports them. Where
-    the provider compiles sub-graphs, kernels have no layers and the second alone is known.
+    each node that another provider than the target's ran; `allow_fallback` only reports them.
+    Layers that no input reaches run when a session loads, and not here. Where the provider compiles
+    sub-graphs, kernels have no layers and the second alone is known.
     """
     stored = read_layers(onnx.load(str(path), load_external_data=False))
     formats = {name: format_of(name, layer) for name, layer in stored.items()}
-    asked = {n for n, entry in formats.items() if entry.integer and not stored[n].lookup}
+    without = {name for name, layer in stored.items() if layer.lookup or layer.constant}
+    asked = {name for name, entry in formats.items() if entry.integer and name not in without}
     named = find_provider(target.provider).names_kernels
     with TemporaryDirectory() as folder:
         ran = _optimize(Path(path), Path(folder), target) if named else Path(path)

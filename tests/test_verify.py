@@ -46,15 +46,18 @@ def test_what_layers_put_out_is_no_weight_though_no_input_changes_it() -> None:
     nodes = [
         make_node("Mul", ["scale.weight", "table"], ["normed"]),
         make_node("MatMul", ["normed", "keys.weight"], ["keys"]),
-        make_node("MatMul", ["x", "keys"], ["y"]),
+        make_node("MatMul", ["x", "keys"], ["asked"]),
+        make_node("MatMul", ["asked", "out.weight"], ["y"]),
     ]
     values = [
         numpy_helper.from_array(np.ones((2, 2), np.float32), name)
-        for name in ("scale.weight", "table", "keys.weight")
+        for name in ("scale.weight", "table", "keys.weight", "out.weight")
     ]
     ends = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 2]) for name in ("x", "y")]
     graph = make_graph(nodes, "g", ends[:1], ends[1:], values)
-    assert list(read_layers(make_model(graph))) == ["keys"]
+    layers = read_layers(make_model(graph))
+    constant = {name: layer.constant for name, layer in layers.items()}
+    assert constant == {"keys": True, "out": False}, "sessions compute keys when they load"
 
 
 def test_a_difference_is_an_error_that_names_the_layer() -> None:

@@ -91,6 +91,7 @@ class StoredLayer(NamedTuple):
     data_type: ONNX's type of the stored tensor, whose values take `stored_bits` in all.
     operator: consumes the weight; `integer` if in integer arithmetic, `lookup` if it only picks.
     decoder: a constant that packed weights are decoded with, None where nothing is packed.
+    constant: no input reaches it, so that sessions compute it once, when they load.
     """
 
     data_type: int
@@ -99,6 +100,7 @@ class StoredLayer(NamedTuple):
     integer: bool
     lookup: bool
     decoder: str | None = None
+    constant: bool = False
 
 
 class Variant(NamedTuple):

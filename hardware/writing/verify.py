@@ -80,6 +80,7 @@ def read_layers(model: onnx.ModelProto) -> dict[str, StoredLayer]:
                 _is_integer(node, producers),
                 node.op_type in LOOKUPS,
                 next((name for name in behind if name in decoders), None),
+                node.output[0] in sources,
             )
     return found
 

@@ -52,8 +52,17 @@ def test_the_hosted_checks_run_on_every_python_that_is_promised() -> None:
     job = workflow["jobs"]["run"]
     assert job["strategy"]["matrix"]["python"] == promised
     assert project["requires-python"] == f">={promised[0]}"
-    for step in (step for step in job["steps"] if "run" in step):
-        assert os.access(ROOT / step["run"], os.X_OK)
+
+
+@pytest.mark.parametrize(("hosted", "asked"), [("ci", "push"), ("weekly", "schedule")])
+def test_hosted_jobs_run_scripts_that_are_there(hosted: str, asked: str) -> None:
+    """Every slow test that no push runs is run every week."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{hosted}.yml").read_text())
+    assert asked in workflow[True]  # what YAML 1.1 reads from `on`
+    (job,) = workflow["jobs"].values()
+    (script,) = (step["run"] for step in job["steps"] if "run" in step)
+    assert os.access(ROOT / script, os.X_OK)
+    assert ("-m slow\n" in (ROOT / script).read_text()) == (asked == "schedule")
 
 
 IMPORTED_AS = {"onnx-ir": "onnx_ir", "pillow": "PIL", "scikit-learn": "sklearn"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto
 
 from hardware.formats.fp32 import FP32
@@ -176,6 +177,20 @@ def test_the_fast_evaluator_sees_the_accuracy_of_the_exported_model(
         allowed = 2 / len(data.validation)
         ours, theirs = (meter.predictions(built).score(ACCURACY) for meter in (exact, fast))
         assert ours == pytest.approx(theirs, abs=allowed)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_answers_do_not_depend_on_how_many_are_asked_for_at_the_same_time(
+    builder: CandidateBuilder, data: TaskData, batch_size: int
+) -> None:
+    """To the bit, and in their order: 5 shares of 64 samples, and of what is left."""
+    few = data.validation.part(torch.arange(150))
+    served = replace(builder, target=Target(batch_size=batch_size, threads=2))
+    built = served.build(served.uniform(builder.space.largest(), INT8))
+    alone, together = (RuntimeScore(served, few, n).predictions(built) for n in (1, 10))
+    for one, other in zip(alone.rows, together.rows, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(alone) == 150
 
 
 def test_a_candidate_does_not_depend_on_what_was_built_before(builder: CandidateBuilder) -> None:

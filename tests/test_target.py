@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from hardware.formats.int8 import INT8
 from hardware.providers import PROVIDERS
-from hardware.target import Target, TargetError, cpu_flags, cpu_name, parse_target
+from hardware.target import (
+    PROCESSORS_VARIABLE,
+    Target,
+    TargetError,
+    cpu_flags,
+    cpu_name,
+    parse_target,
+    processors,
+)
 
 
 def test_a_missing_provider_names_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +44,20 @@ def test_flags_are_read_from_the_kernel(tmp_path: Path) -> None:
     assert cpu_flags(info) == ("avx2", "avx512_vnni")
     assert cpu_name(info) == "Example 9000"
     assert cpu_flags(tmp_path / "absent") == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not say")
+def test_processors_are_those_that_nobody_asks_to_leave_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    for name in ("OMP_NUM_THREADS", PROCESSORS_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    assert processors() == 6
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert processors() == 4
+    monkeypatch.setenv(PROCESSORS_VARIABLE, "3")
+    assert processors() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "0,1")
+    monkeypatch.setenv(PROCESSORS_VARIABLE, "64")
+    assert processors() == 6

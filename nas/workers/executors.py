@@ -13,6 +13,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from hardware.target import PROCESSORS_VARIABLE, processors
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Measured
 from nas.experiment.database_url import STORAGE_VARIABLE
@@ -159,7 +160,8 @@ class WorkerPool:
     def _start_worker(self) -> subprocess.Popen[bytes]:
         command: Sequence[str] = [sys.executable, "-m", "cli", "worker", str(self.folder)]
         url = {} if self.storage is None else {STORAGE_VARIABLE: self.storage}
-        environment = {**os.environ, **url, DRIVER_VARIABLE: str(os.getpid())}
+        part = {PROCESSORS_VARIABLE: str(max(1, processors() // self.number))}
+        environment = {**os.environ, **url, **part, DRIVER_VARIABLE: str(os.getpid())}
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL
         )  # our own command

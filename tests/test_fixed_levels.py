@@ -20,7 +20,7 @@ from nas.evaluation.candidate_builder import CandidateBuilder, template_of
 from nas.evaluation.error_feedback import ErrorFeedback
 from supernets.families.texts.transformer import TextSuperNetwork
 from supernets.layers.elastic import ElasticEmbedding
-from supernets.layers.twins.fixed_levels import FixedLevels
+from supernets.layers.twins.fixed_levels import Even, FixedLevels, Uneven
 from supernets.load import load_data, load_supernet
 from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, PolishSettings, SpaceSettings
@@ -68,6 +68,24 @@ def test_moved_weights_go_to_the_nearest_level_but_the_largest_of_each_group(
             torch.testing.assert_close(at[part], expected, atol=1e-5, rtol=1e-5)
     stored = torch.from_numpy(quantizer.decoded(found.numpy()))
     torch.testing.assert_close(stored, found, atol=1e-5, rtol=1e-5)
+
+
+def test_even_levels_are_found_by_division_as_by_comparison() -> None:
+    """Of either sign, as under a negative largest weight."""
+    step = torch.tensor([0.3, 0.01, 2.0]).view(3, 1, 1)
+    levels = torch.stack([torch.arange(-8, 8), torch.arange(-7, 9), torch.arange(-8, 8)]) * 1.0
+    levels = levels.view(3, 1, 16) * step
+    even, grouped = Even.of(levels), 5 * step * torch.randn(3, 1, 50)
+    assert even is not None
+    torch.testing.assert_close(even.nearest(grouped), Uneven.of(levels).nearest(grouped))
+    assert Even.of(levels.square().sort(-1).values) is None
+
+
+def test_uneven_levels_are_the_nearest() -> None:
+    levels = torch.randn(4, 3, 8).sort(-1).values
+    grouped = torch.randn(4, 3, 20)
+    nearest = (grouped[..., None] - levels[:, :, None]).abs().argmin(-1)
+    assert torch.equal(Uneven.of(levels).nearest(grouped), levels.gather(-1, nearest))
 
 
 def test_gradients_pass_rounding_unchanged() -> None:

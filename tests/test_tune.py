@@ -186,7 +186,7 @@ def test_polishing_the_full_network_on_labels_alone_is_plain_training() -> None:
 
 
 def test_polishing_teaches_the_sub_network_under_its_policy() -> None:
-    """Gradient of the written loss; nothing outside the sub-network moves without decay."""
+    """Gradient of the written loss; nothing outside the sub-network moves."""
     network = fresh()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     architecture = {"depth": 1, "blocks.0.mlp.hidden_dim": 8, "blocks.1.mlp.hidden_dim": 8}
@@ -195,7 +195,7 @@ def test_polishing_teaches_the_sub_network_under_its_policy() -> None:
     with torch.no_grad():
         teacher = network(**batch.inputs)
         seen = network.features(**batch.inputs)
-    polish = polisher(network, architecture, policy, weight_decay=0.0, feature_weight=0.5)
+    polish = polisher(network, architecture, policy, weight_decay=0.1, feature_weight=0.5)
     polish.backward(batch)
     given = {name: p.grad for name, p in network.named_parameters()}
     reference = fresh()
@@ -207,7 +207,12 @@ def test_polishing_teaches_the_sub_network_under_its_policy() -> None:
     cosine = (features * seen).sum(1) / features.norm(dim=1) / seen.norm(dim=1)
     (0.3 * hard + 0.7 * divergence(logits, teacher, 1.0) + 0.5 * (1 - cosine).mean()).backward()
     for name, parameter in reference.named_parameters():
-        torch.testing.assert_close(given[name], parameter.grad, msg=name)
+        own, expected = given[name], parameter.grad
+        if own is not None and expected is not None:  # of the active part alone
+            part = expected[tuple(map(slice, own.shape))]
+            assert expected.count_nonzero() == part.count_nonzero(), name
+            expected = part
+        torch.testing.assert_close(own, expected, msg=name)
     polish.run()
     after = network.state_dict()
     assert torch.equal(after["blocks.0.mlp.fc1.weight"][8:], before["blocks.0.mlp.fc1.weight"][8:])

@@ -136,8 +136,10 @@ class ElasticEmbedding(nn.Embedding, Quantizable):
         """Look up rows, `(...)` to `(..., width)`."""
         rows = ids if self.is_whole else self.order[ids]
         if self.precision is FP32:
-            return F.embedding(rows, self.weight)
-        return fake_quant.embedding(rows, self.weight, self.precision, self.scheme, self.levels)
+            return F.embedding(rows, self.weight, sparse=self.sparse)
+        return fake_quant.embedding(
+            rows, self.weight, self.precision, self.scheme, self.levels, self.sparse
+        )
 
     def extract(self) -> nn.Embedding:
         """Copy the rows in use into a plain layer."""

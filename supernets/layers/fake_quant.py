@@ -79,8 +79,12 @@ def embedding(
     precision: Format,
     scheme: QuantScheme,
     levels: FixedLevels | None = None,
+    sparse: bool = False,
 ) -> Tensor:
-    """Look up rows of a table `(vocabulary, width)`; each row is quantized on its own."""
-    rows = F.embedding(ids, weight)
+    """Look up rows of a table `(vocabulary, width)`; each row is quantized on its own.
+
+    sparse: whether the table's gradient is one of the rows that were looked up.
+    """
+    rows = F.embedding(ids, weight, sparse=sparse)
     how = Rounding(scheme, levels=levels and levels.of_rows(ids.flatten()))
     return twin_of(precision).weight(rows.flatten(0, -2), how).view_as(rows)

@@ -23,6 +23,7 @@ from supernets.metrics.metric import Quality
 from supernets.settings import TrainSettings
 from supernets.tasks.predictions import Predictions
 from supernets.training.distributed import Ranks
+from supernets.training.trained_parts import UsedRows
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
@@ -161,6 +162,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             parameter_groups(network, settings), lr=settings.learning_rate, fused=True
         )
+        alone = self.ranks.count == 1  # processes add up whole tables
+        self._tables = UsedRows.of(network, self.optimizer) if alone else []
         self._batches = self._stream()
 
     def _stream(self) -> Iterator[Batch]:
@@ -178,11 +181,16 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._backward_parts(next(self._batches))
         self.ranks.add_up_gradients(self.network)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
+        for table in self._tables:
+            table.collect()
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(trained, self.settings.max_grad_norm)
         *known, size = torch.stack([*losses.values(), norm]).tolist()  # a GPU is waited for once
         values = dict(zip(losses, known, strict=True))
         self._require_finite({**values, "norm of the gradient": size})
         self.optimizer.step()
+        for table in self._tables:
+            table.write()
         self.step_number += 1
         return values
 
@@ -261,6 +269,8 @@ class Trainer:
                 progress(self.step_number, self.total_steps, losses)
             if checkpoint is not None:
                 checkpoint(self)
+        for table in self._tables:
+            table.end()
         self.finish()
         self.network.activate({})
         lay_out(self.network.eval().cpu(), torch.contiguous_format)
@@ -299,6 +309,7 @@ class Trainer:
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        tensors |= {f"rows.{number}": table.rows for number, table in enumerate(self._tables)}
         tensors["step"] = torch.tensor(self.step_number)
         tensors["total"] = torch.tensor(self.total_steps)
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -317,6 +328,8 @@ class Trainer:
                 ordered = _ordered(tensor, torch.channels_last)
                 moments.setdefault(int(index), {})[moment] = ordered
         self.network.load_state_dict(network)
+        for number, table in enumerate(self._tables):
+            table.use(tensors[f"rows.{number}"].to(table.rows.device))
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.step_number = int(tensors["step"])

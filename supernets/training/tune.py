@@ -17,11 +17,13 @@ from hardware.formats.format import Format
 from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch, Split
 from supernets.families.super_network import Output, SuperNetwork
+from supernets.layers.elastic import ElasticConv2d, ElasticLinear
 from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
 from supernets.space.space import VOCABULARY, Architecture, SearchSpace
 from supernets.training.distributed import Ranks
 from supernets.training.train import Trainer, lay_out
+from supernets.training.trained_parts import ActiveParts
 
 LEAST_VARIANCE = 0.1
 """A teacher's feature counts as if it varied this part of what features do on average: where one
@@ -93,6 +95,10 @@ class Distiller(Trainer):
         network.activate({})
         self.teacher = network.eval().requires_grad_(False).to(self.network.device)
         lay_out(self.teacher, torch.channels_last)
+        if self.settings.precision == "bf16":  # as each product would convert them anew
+            for layer in self.teacher.modules():
+                if isinstance(layer, (ElasticLinear, ElasticConv2d)):
+                    layer.to(torch.bfloat16)
 
     def _answer(
         self,
@@ -191,6 +197,9 @@ class Polisher(Distiller):
     ) -> None:
         # Images are changed at random in full size, and then shrunk.
         pieces = {gene: size for gene, size in architecture.items() if gene == VOCABULARY}
+        network.activate(architecture)
+        self._parts = ActiveParts(network)
+        network.activate({})
         super().__init__(network, split.seen_by(pieces), settings, seed)
         self.whole = None if self.split is split else split
         self.architecture, self.policy, self.scheme = architecture, policy, scheme
@@ -234,6 +243,7 @@ class Polisher(Distiller):
             weight, _ = self.network.quantizable(name).active_parameters()
             weight.copy_(levels(weight.flatten(1)).view_as(weight))
         self.network.levels = {}
+        self._parts.put_back()
 
     def _distance(self, given: Answers, teacher: Answers, inputs: Mapping[str, Tensor]) -> Tensor:
         """Weighted mean of what the blocks leave unexplained."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -170,10 +169,8 @@ def check(experiment: Experiment, data: TaskData, folder: RunFolder | None, tell
     tell(_genes(space))
     free = sum(len(gene.choices) > 1 for gene in space.genes)
     tell(f"space: {free} genes with a choice, {space.size:.4g} distinct candidates")
-    started = time.perf_counter()
-    template = template_of(network, space)
-    untuned = Untuned(network, space, template, time.perf_counter() - started)
-    builder = candidate_builder(experiment, data, network, space, template, calibration_samples=64)
+    untuned = Untuned(network, space, template_of(network, space))
+    builder = candidate_builder(experiment, data, *untuned, calibration_samples=64)
     corners = measure_corners(builder, target.runs_on.formats)
     tell(_table(corners))
     bounds, constraints = exact_bounds(builder), experiment.parsed_constraints()

@@ -12,11 +12,12 @@ import torch
 from nas.dry_run import admit
 from nas.evaluation.record import searched
 from nas.experiment.duration import parse_duration
-from nas.experiment.given import filled
+from nas.experiment.given import filled, with_values
 from nas.experiment.load import ExperimentError, load_experiment
 from nas.experiment.schema import Experiment
 from nas.ledger.study import read_evaluations
 from nas.pipeline import run
+from nas.recipe.defaults import derive
 from nas.recipe.facts import Facts
 from nas.recipe.plan import BudgetError, Plan, SampleCounts, fewer_samples, plan
 from nas.recipe.resolution import keep, resolved
@@ -32,17 +33,17 @@ from tests.conftest import LITTLE, TINY
 from tests.test_pipeline import Silent
 
 FACTS = Facts(True, 384, 22_000_000, 3_000, (13, 512), True, True)
-COUNTS = SampleCounts(3_000, 1_000, 3_000)
+COUNTS = SampleCounts(3_000, 1_000, 400, 1_600)
 COSTS = Costs(
     training=Training(),
     tuning=Training(1.0, 0.3),
     teacher=Training(0.0, 0.3),
     polish=Training(0.0, 0.2),
     accuracy_s=2.0,
-    template_s=5.0,
     sample_s={"int8": 0.002, "fp32": 0.006, "candidate": 0.001},
     other_s={"int8": 0.5, "fp32": 0.6, "candidate": 0.4},
     round_s=2.0,
+    rounding_s=[1.0, 3.0, 4.0],
 )
 
 
@@ -80,7 +81,7 @@ def test_predictions_are_sums_of_what_was_timed() -> None:
     assert made["preparing"] == 20
     assert made["tuning"] == pytest.approx(1.0 + 4 * 47 * 0.3 + 2.0)
     assert made["references"] == pytest.approx(0.5 + 2.0 + 0.6 + 6.0)
-    assert made["search"] == pytest.approx(2 * 2.0 + 20 * candidate)
+    assert made["search"] == pytest.approx(4.0 + 2 * 2.0 + 20 * candidate)
     tests = (2 * 0.5 + 6.0) + (2 * 0.6 + 18.0) + 2 * (2 * 0.4 + 3.0)
     assert made["validation"] == pytest.approx(3.0 + tests)
 
@@ -133,13 +134,24 @@ def test_an_effort_beside_a_budget_is_the_most() -> None:
     assert made.recipe.experiment.search.evaluations == 20
 
 
-def test_slow_models_are_judged_on_fewer_samples() -> None:
+def test_slow_models_are_asked_about_fewer_samples() -> None:
+    """Judged on what leaves time for 30 of them; tested, 2 + 1 of them, in a quarter of it."""
     given = Experiment.model_validate(
         {"name": "b", "model": {"checkpoint": "c"}, "data": {"name": "d"}, "budget": "10 min"}
     )
-    slow = replace(COSTS, sample_s={**COSTS.sample_s, "candidate": 0.01})
-    assert fewer_samples(given, COSTS, COUNTS) is None
-    assert fewer_samples(given, slow, COUNTS) == int((600 * 0.3 / 30 - 0.4) / 0.01)
+    recipe = derive(with_values(given, {"export.models": 1}), FACTS)
+    slow = replace(COSTS, sample_s={"int8": 0.02, "fp32": 0.06, "candidate": 0.01})
+    assert fewer_samples(given, recipe, COSTS, COUNTS) == {}
+    judged, counts = int((600 * 0.3 / 30 - 0.4) / 0.01), replace(COUNTS, test=9_000)
+    found = fewer_samples(given, recipe, slow, counts)
+    whole = round(judged * 1.4)
+    left = int(600 * 0.25 / 0.09) - whole
+    assert found == {"max_validation": whole, "max_test": max(2_000, left)}
+    stated = with_values(given, {"data.max_validation": 1_400, "data.max_test": 9_000})
+    assert fewer_samples(stated, recipe, slow, counts) == {}
+    fast = replace(COSTS, sample_s={"int8": 0.01, "fp32": 0.03, "candidate": 0.002})
+    left = int(600 * 0.25 / 0.042) - 1_400
+    assert 2_000 < left == fewer_samples(given, recipe, fast, counts)["max_test"]
 
 
 class Clock:
@@ -235,7 +247,12 @@ def test_timed_parts_predict_a_run(tmp_path: Path) -> None:
     given = Experiment.model_validate({**TINY, "budget": "20 min"})
     data, made = admit(given, folder, pace=pace)
     assert filled(given, made.experiment) == made.experiment
-    assert set(pace.predicted_s) == set(STAGES) - {"tuning trials", "polish trials", "polish"}
+    assert set(pace.predicted_s) == set(STAGES) - {
+        "tuning trials",
+        "polish trials",
+        "polish",
+        "template",
+    }
     assert all(0 < seconds < 600 for seconds in pace.predicted_s.values())
     assert sum("plan: " in line for line in made.lines()) == len(pace.predicted_s) + 1
     assert len(data.validation) == 278

@@ -26,6 +26,9 @@ FINISHING_S = 3.0
 EVALUATION_SHARE = 0.3
 """Part of a budget that scoring this many candidates may take, else validation is cut."""
 FEWEST_SCORED, FEWEST_SAMPLES = 30, 500
+DELIVERED_SHARE, FEWEST_TESTED = 0.25, 2000
+"""Part of a budget that asking delivered models may take, else test is cut, to not less than this:
+a difference of two models that answer 5 % of 2,000 otherwise is known within 0.5 % (one sigma)."""
 
 
 class BudgetError(ValueError):
@@ -34,11 +37,17 @@ class BudgetError(ValueError):
 
 @dataclass(frozen=True)
 class SampleCounts:
-    """Train and validation as they are chosen by, delivered: of every exported model."""
+    """Of the splits; validation is what is chosen by, kept_back the rest of it."""
 
     train: int
     validation: int
-    delivered: int
+    kept_back: int
+    test: int
+
+    @property
+    def delivered(self) -> int:
+        """What every exported model is asked about."""
+        return self.validation + self.kept_back + self.test
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,6 @@ def predict(recipe: Recipe, costs: Costs, counts: SampleCounts, spent_s: float) 
     """Stage -> seconds. spent_s: before the first of them."""
     experiment = recipe.experiment
     train, polish = experiment.model.training, experiment.polish
-    rounds = experiment.search.evaluations / experiment.search.round_size
     names = [name for name in costs.sample_s if name != "candidate"]
 
     def evaluation_s(name: str, samples: int) -> float:
@@ -102,12 +110,14 @@ def predict(recipe: Recipe, costs: Costs, counts: SampleCounts, spent_s: float) 
         found["training"] = costs.training.of(_steps(train, counts)) + costs.accuracy_s
     found |= trials_s(recipe, costs, counts)
     found["tuning"] = costs.tuning.of(_steps(experiment.tune, counts)) + costs.accuracy_s
-    found["template"] = costs.template_s
     found["references"] = sum(evaluation_s(name, counts.validation) for name in names)
-    found["search"] = rounds * costs.round_s + (
-        experiment.search.evaluations * evaluation_s("candidate", counts.validation)
+    evaluations = experiment.search.evaluations
+    found["search"] = (
+        costs.rounding_s[min(evaluations, len(costs.rounding_s)) - 1]
+        + evaluations / experiment.search.round_size * costs.round_s
+        + evaluations * evaluation_s("candidate", counts.validation)
     )
-    models = min(experiment.export.models, experiment.search.evaluations)
+    models = min(experiment.export.models, evaluations)
     if polish is not None:
         one = polish_of_one(experiment, costs, counts)
         # Those that are polished for the forecast are seldom among those that are delivered.
@@ -207,11 +217,22 @@ def _too_long(shortest: Plan, experiment: Experiment) -> Plan:
     )
 
 
-def fewer_samples(experiment: Experiment, costs: Costs, counts: SampleCounts) -> int | None:
-    """Validation samples that a budget leaves for judging candidates, None where all fit."""
-    budget_s = experiment.budget_s
-    if budget_s is None or is_given(experiment, "data.max_validation"):
-        return None
+def fewer_samples(
+    experiment: Experiment, recipe: Recipe, costs: Costs, counts: SampleCounts
+) -> dict[str, int]:
+    """Most samples of validation and test that a budget leaves, as fields of `data`; only those
+    that are cut and that the experiment, which the recipe is of, does not state."""
+    budget_s, found = experiment.budget_s, dict[str, int]()
+    if budget_s is None:
+        return found
     room_s = budget_s * EVALUATION_SHARE / FEWEST_SCORED - costs.other_s["candidate"]
     samples = max(FEWEST_SAMPLES, int(room_s / costs.sample_s["candidate"]))
-    return samples if samples < counts.validation else None
+    judged = counts.validation + counts.kept_back
+    if samples < counts.validation and not is_given(experiment, "data.max_validation"):
+        judged = found["max_validation"] = round(samples * judged / counts.validation)
+    more = costs.sample_s["candidate"] * (recipe.experiment.export.models - 1)
+    samples = int(budget_s * DELIVERED_SHARE / (sum(costs.sample_s.values()) + more)) - judged
+    samples = max(FEWEST_TESTED, samples)
+    if samples < counts.test and not is_given(experiment, "data.max_test"):
+        found["max_test"] = samples
+    return found

@@ -19,6 +19,12 @@ from supernets.data.data import TaskData
 from supernets.load import load_data
 from supernets.training.distributed import Ranks
 
+FEWER = {
+    "max_validation": "what the budget leaves for judging candidates",
+    "max_test": "what the budget leaves for asking delivered models",
+}
+"""Why fewer samples are used than there are."""
+
 
 def continued(experiment: Experiment, folder: RunFolder) -> Experiment:
     """What an experiment leaves open as the folder's run has it, if there is one.
@@ -77,11 +83,10 @@ def planned(
         )
     costs = measure(recipe.experiment, data, untuned)
     reasons = dict(recipe.reasons)
-    if fewer := fewer_samples(experiment, costs, _counts(data)):
-        kept_back = 0.0 if data.kept_back is None else experiment.data.kept_back
-        whole = round(fewer / (1 - kept_back))
-        experiment = with_values(experiment, {"data.max_validation": whole})
-        reasons["data.max_validation"] = "what the budget leaves for judging candidates"
+    if fewer := fewer_samples(experiment, recipe, costs, _counts(data)):
+        for name, samples in fewer.items():
+            experiment = with_values(experiment, {f"data.{name}": samples})
+            reasons[f"data.{name}"] = FEWER[name]
         data = load_data(experiment.data, experiment.model, experiment.task)
     found = plan(experiment, facts, costs, _counts(data), pace.now_s)
     if experiment.budget_s is not None:
@@ -93,8 +98,8 @@ def planned(
 
 
 def _counts(data: TaskData) -> SampleCounts:
-    judged = len(data.validation) + len(data.kept_back or ())
-    return SampleCounts(len(data.train), len(data.validation), judged + len(data.test))
+    kept_back = len(data.kept_back or ())
+    return SampleCounts(len(data.train), len(data.validation), kept_back, len(data.test))
 
 
 def keep(recipe: Recipe, folder: RunFolder) -> None:

@@ -82,7 +82,8 @@ def test_predictions_are_sums_of_what_was_timed() -> None:
     assert made["tuning"] == pytest.approx(1.0 + 4 * 47 * 0.3 + 2.0)
     assert made["references"] == pytest.approx(0.5 + 2.0 + 0.6 + 6.0)
     assert made["search"] == pytest.approx(4.0 + 2 * 2.0 + 20 * candidate)
-    tests = (2 * 0.5 + 6.0) + (2 * 0.6 + 18.0) + 2 * (2 * 0.4 + 3.0)
+    asked = 3_000 + 90 + 30
+    tests = (0.5 + 0.002 * asked) + (0.6 + 0.006 * asked) + 2 * (0.4 + 0.001 * asked)
     assert made["validation"] == pytest.approx(3.0 + tests)
 
 

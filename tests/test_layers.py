@@ -29,7 +29,7 @@ INSIDE: dict[str, dict[str, set[str]]] = {
         "training": {"evaluation", "experiment", "run"},
         "recipe": {
             *("experiment", "run", "evaluation", "search", "cost_models", "run_session"),
-            *("ledger", "training"),
+            *("ledger", "training", "delivery"),
         },
         "workers": {"evaluation", "experiment", "run", "ledger"},
         "delivery": {"evaluation", "experiment", "run", "search", "training"},

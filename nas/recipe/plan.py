@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from nas.delivery.requests import REQUEST_REPEATS
+from nas.delivery.validator import VALIDATION_REPEATS
 from nas.experiment.given import is_given, with_values
 from nas.experiment.schema import Experiment
 from nas.recipe.defaults import EFFORTS, EXTENTS, Recipe, derive, value_at
@@ -129,9 +131,8 @@ def predict(recipe: Recipe, costs: Costs, counts: SampleCounts, spent_s: float) 
             found["polish"] += costs.teacher.of(_steps(own, counts))
             found["polish"] += evaluation_s(names[-1], counts.validation)
     exported = [(1, name) for name in names] + [(models, "candidate")]
-    found["validation"] = FINISHING_S + sum(
-        n * (costs.other_s[name] + evaluation_s(name, counts.delivered)) for n, name in exported
-    )
+    asked = counts.delivered + VALIDATION_REPEATS + REQUEST_REPEATS
+    found["validation"] = FINISHING_S + sum(n * evaluation_s(name, asked) for n, name in exported)
     return found
 
 

@@ -74,14 +74,15 @@ def test_a_budget_is_used_and_kept(minutes: int) -> None:
 
 
 def test_predictions_are_sums_of_what_was_timed() -> None:
-    """Checked by hand on a plan without polish: 47 steps an epoch, 2 rounds of 10."""
+    """Checked by hand on a plan without polish: 47 steps an epoch, 2 rounds of 10,
+    the first drawn at random."""
     stated = {"tune": {"epochs": 4}, "search": {"evaluations": 20, "round_size": 10}}
     made = planned_for(None, polish=None, export={"models": 2}, **stated).seconds
     candidate = 0.4 + 1_000 * 0.001
     assert made["preparing"] == 20
     assert made["tuning"] == pytest.approx(1.0 + 4 * 47 * 0.3 + 2.0)
     assert made["references"] == pytest.approx(0.5 + 2.0 + 0.6 + 6.0)
-    assert made["search"] == pytest.approx(4.0 + 2 * 2.0 + 20 * candidate)
+    assert made["search"] == pytest.approx(4.0 + 2.0 + 20 * candidate)
     asked = 3_000 + 90 + 30
     tests = (0.5 + 0.002 * asked) + (0.6 + 0.006 * asked) + 2 * (0.4 + 0.001 * asked)
     assert made["validation"] == pytest.approx(3.0 + tests)

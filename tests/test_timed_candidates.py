@@ -91,18 +91,25 @@ def test_samples_are_taken_from_all_over_a_split(data: TaskData) -> None:
     assert len(part_of(split, 10**6)) == len(split)
 
 
-@pytest.mark.parametrize(("seconds", "steps"), [(0.0, 1), (1e9, timing.TIMED_STEPS + 1)])
+@pytest.mark.parametrize(
+    ("seconds", "budget_s", "steps"),
+    [(0.0, None, 1), (1e9, 1e-9, 1), (1e9, 1e12, 7), (1e9, None, 7)],
+)
 def test_slow_steps_are_timed_less_often(
-    data: TaskData, monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int
+    data: TaskData,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    budget_s: float | None,
+    steps: int,
 ) -> None:
     """One where it takes longer than the time there is; another where the first asks a teacher."""
     monkeypatch.setattr(timing, "TIMED_S", seconds)
     network = supernet(sample_networks.VIT, 10)
     split = data.train.part(torch.arange(64))
     trainer = Trainer(network, split, TrainSettings(batch_size=8, epochs=2), 0)
-    assert timing._timed(trainer).step_s > 0
+    assert timing._timed(trainer, budget_s).step_s > 0
     assert trainer.step_number == steps
     settings = TuneSettings(batch_size=8, epochs=2, teacher=True)
     tuner = InstaTuner(network, network.space(SpaceSettings()), split, settings, 0)
-    timing._timed(tuner)
+    timing._timed(tuner, budget_s)
     assert tuner.step_number == max(2, steps)

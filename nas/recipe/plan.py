@@ -114,9 +114,10 @@ def predict(recipe: Recipe, costs: Costs, counts: SampleCounts, spent_s: float) 
     found["tuning"] = costs.tuning.of(_steps(experiment.tune, counts)) + costs.accuracy_s
     found["references"] = sum(evaluation_s(name, counts.validation) for name in names)
     evaluations = experiment.search.evaluations
+    rounds = evaluations / experiment.search.round_size
     found["search"] = (
         costs.rounding_s[min(evaluations, len(costs.rounding_s)) - 1]
-        + evaluations / experiment.search.round_size * costs.round_s
+        + max(0.0, rounds - 1) * costs.round_s  # the first is drawn at random
         + evaluations * evaluation_s("candidate", counts.validation)
     )
     models = min(experiment.export.models, evaluations)

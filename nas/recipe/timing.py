@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ TIMED_STEPS, TIMED_S = 6, 4.0
 GPU_STEPS, GPU_S = 40, 8.0
 """The same on a GPU, whose kernels are loaded when they are first used: the first steps on an H100
 took ten times as long as later ones, so that the faster half counts."""
+TIMED_SHARE = 1 / 200
+"""Of a budget, which is as long at most; there are four trainings."""
 TIMED_SAMPLES = 128
 """Of validation, for whose time in torch that of all is taken in proportion."""
 
@@ -89,12 +92,13 @@ def measure(experiment: Experiment, data: TaskData, untuned: Untuned) -> Costs:
         named = [parse_runtime(name) for name in experiment.export.verify]
         builder = builder.with_fastest_int4(cache_folder(), named)
     builder, seed = unrounded(builder), experiment.seed
-    tune, scheme = experiment.tune, builder.scheme
+    tune, scheme, budget_s = experiment.tune, builder.scheme, experiment.budget_s
     plain, full, part = Training(), Training(), Training()
     if experiment.model.training is not None:
         settings = experiment.model.training
-        plain = _timed(Trainer(deepcopy(network), split, settings, seed))
-    tuning = _timed(InstaTuner(deepcopy(network), space, split, tune, seed, scheme))
+        plain = _timed(Trainer(deepcopy(network), split, settings, seed), budget_s)
+    tuner = InstaTuner(deepcopy(network), space, split, tune, seed, scheme)
+    tuning = _timed(tuner, budget_s)
     ordering = _ordering(experiment, data, deepcopy(network))
     tuning = Training(tuning.once_s + ordering, tuning.step_s)
     candidates = typical(builder, seed)
@@ -126,10 +130,11 @@ class _AnyMetric(dict[str, float]):
 _ANY = _AnyMetric()
 
 
-def _timed(trainer: Trainer) -> Training:
+def _timed(trainer: Trainer, budget_s: float | None = None) -> Training:
     """Where a frozen network teaches, the first step may ask it about all samples."""
     on_gpu = trainer.network.device.type == "cuda"
     most, most_s = (GPU_STEPS, GPU_S) if on_gpu else (TIMED_STEPS, TIMED_S)
+    most_s = min(most_s, TIMED_SHARE * (budget_s or math.inf))
     asked = isinstance(trainer, Distiller) and trainer.teacher is not None
     _, first = timed(trainer.step)
     if first > most_s and not (asked or on_gpu):
@@ -169,7 +174,7 @@ def _polishing(
         copy, deepcopy(network), dict(candidate.architecture), candidate.policy,
         noisy(data, settings.token_noise), settings, experiment.seed, builder.scheme, levels,
     )  # fmt: skip
-    return _timed(polisher)
+    return _timed(polisher, experiment.budget_s)
 
 
 def _proposing(experiment: Experiment, problem: SearchProblem) -> float:

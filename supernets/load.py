@@ -55,10 +55,15 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-def load_data(settings: DataSettings, model: ModelSettings, task: str | None = None) -> TaskData:
+def load_data(
+    settings: DataSettings,
+    model: ModelSettings,
+    task: str | None = None,
+    known: TaskData | None = None,
+) -> TaskData:
     """See `open_data.load_data`; where nothing is known of texts, the checkpoint's vectors for them
     are the targets, computed when they are first asked for."""
-    data = open_data.load_data(settings, model, task)
+    data = open_data.load_data(settings, model, task, known)
     if data.task.metrics != ("cosine",):
         return data
 

@@ -43,10 +43,17 @@ from supernets.tasks.task import Task
 PROBLEMS = {"regression": "regression", "multi_label_classification": "multi-label"}
 
 
-def load_data(settings: DataSettings, model: ModelSettings, task: str | None = None) -> TaskData:
+def load_data(
+    settings: DataSettings,
+    model: ModelSettings,
+    task: str | None = None,
+    known: TaskData | None = None,
+) -> TaskData:
     """Open the data set for a task, or the one that it and the checkpoint tell.
 
-    Raises ValueError if the data, or the data with this model or task, cannot be used.
+    known: the same but for how many samples of validation and test are used; images of train are
+    not decoded again. Raises ValueError if the data, or the data with this model or task, cannot be
+    used.
     """
     config = model_config(model)
     builtin = {"digits": "images", "pydoc": "texts"}.get(settings.name)
@@ -63,7 +70,7 @@ def load_data(settings: DataSettings, model: ModelSettings, task: str | None = N
             return data  # whose pairs are two rows each, which stay together
         return keep_back(data, settings.kept_back)
     assert isinstance(config, ImageSizes)
-    found = load_images(settings, model, config, task, _hint(model))
+    found = load_images(settings, model, config, task, _hint(model), known)
     return keep_back(found, settings.kept_back)
 
 

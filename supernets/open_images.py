@@ -41,11 +41,12 @@ def load_images(
     config: ImageSizes,
     task: str | None,
     hint: str | None,
+    known: TaskData | None = None,
 ) -> TaskData:
     """Open images, and texts about them where the model reads both and the data has them.
 
-    hint: the task that the checkpoint is for, as far as it says. Raises ValueError if the data, or
-    the data with this model or task, cannot be used.
+    hint: the task that the checkpoint is for, as far as it says. known: see `open_data.load_data`.
+    Raises ValueError if the data, or the data with this model or task, cannot be used.
     """
     if task is not None and task not in OF_IMAGES:
         raise ValueError(
@@ -56,13 +57,16 @@ def load_images(
     if settings.name == "digits":
         return digits.load(preprocessor, settings)
     tables = open_tables(settings, "image", task, hint, texts_too="text" in config.kinds)
-    read = {name: _read(settings, preprocessor, tables, name) for name in SPLITS}
+    kept: dict[str, tuple[Split, SplitSource]] = {}
+    if known is not None and tables.about is None:
+        kept["train"] = known.train, known.source.splits["train"]
+    read = {n: _read(settings, preprocessor, tables, n) for n in SPLITS if n not in kept}
     asked = make_task(tables.task, tables.label_names)
     prepare: Preprocessor = preprocessor
     notes = preprocessor.notes
     opened: dict[str, tuple[Split, SplitSource]]
     if tables.about is None:
-        opened = {name: _alone(rows, asked) for name, rows in read.items()}
+        opened = kept | {name: _alone(rows, asked) for name, rows in read.items()}
     else:
         texts = _text_preprocessor(settings, model, config, read["train"].texts)
         prepare = ImageTextPreprocessor(preprocessor, texts, len(tables.inputs))

@@ -258,3 +258,19 @@ def test_timed_parts_predict_a_run(tmp_path: Path) -> None:
     assert all(0 < seconds < 600 for seconds in pace.predicted_s.values())
     assert sum("plan: " in line for line in made.lines()) == len(pace.predicted_s) + 1
     assert len(data.validation) == 278
+
+
+def test_what_a_budget_leaves_no_time_for_is_said_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = {"max_validation": 60, "max_test": 40}
+    monkeypatch.setattr("nas.recipe.resolution.fewer_samples", lambda *_: left)
+    given = Experiment.model_validate({**TINY, "budget": "20 min"})
+    data, made = admit(given, RunFolder(tmp_path / "planned"))
+    assert (len(data.validation), len(data.kept_back or ()), len(data.test)) == (60, 0, 40)
+    assert made.experiment.data.max_test == 40
+    account = data.source.account.splits
+    assert account["test"].left_out == {"beyond data.max_test": account["test"].found - 40}
+    told = "\n".join(made.lines())
+    assert "derived: data.max_validation: 60 (what the budget leaves for judging" in told
+    assert "derived: data.max_test: 40 (what the budget leaves for asking delivered" in told

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from hardware.files import writable_folder
@@ -162,6 +163,25 @@ def test_rows_that_are_only_in_another_order_are_not_called_new(tmp_path: Path) 
     relabelled = [(text, "y") for text, _ in rows[:2]] + rows[2:]
     other = texts(write_rows(tmp_path / "c", {"train": relabelled[::-1]})).source.contents
     assert kept.changes(other)[0].startswith("train: ")
+
+
+def test_fewer_samples_of_known_data_are_those_of_data_read_anew(tmp_path: Path) -> None:
+    """Validation and test are set aside from one folder; images of train are not decoded again."""
+    folder = draw(tmp_path, names=("cat", "dog", "newt"))
+    settings = DataSettings(name=str(folder), holdout=0.3, kept_back=0)
+    whole = load_data(settings, VIT)
+    fewer = settings.model_copy(update={"max_validation": 4, "max_test": 5})
+    anew, found = load_data(fewer, VIT), load_data(fewer, VIT, known=whole)
+    assert found.train is whole.train
+    for name, count in (("train", len(whole.train)), ("validation", 4), ("test", 5)):
+        ours, theirs = getattr(found, name), getattr(anew, name)
+        rows = torch.arange(count)
+        assert len(ours) == len(theirs) == count
+        one, other = (split.batch(rows) for split in (ours, theirs))
+        assert torch.equal(one.inputs["pixel_values"], other.inputs["pixel_values"])
+        assert torch.equal(one.labels, other.labels)
+    assert found.source.account == anew.source.account
+    assert found.source.contents.changes(anew.source.contents) == []
 
 
 def test_a_damaged_archive_of_hashes_is_an_error() -> None:

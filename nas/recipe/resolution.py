@@ -87,7 +87,7 @@ def planned(
         for name, samples in fewer.items():
             experiment = with_values(experiment, {f"data.{name}": samples})
             reasons[f"data.{name}"] = FEWER[name]
-        data = load_data(experiment.data, experiment.model, experiment.task)
+        data = load_data(experiment.data, experiment.model, experiment.task, known=data)
     found = plan(experiment, facts, costs, _counts(data), pace.now_s)
     if experiment.budget_s is not None:
         pace.plan(experiment.budget_s, found.seconds, found.free, found.polish_s, found.room)

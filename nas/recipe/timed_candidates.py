@@ -44,10 +44,16 @@ class CandidateCosts(NamedTuple):
 
 
 def unrounded(builder: CandidateBuilder) -> CandidateBuilder:
-    """The same, by which candidates take as long as where every layer was rounded before."""
-    if builder.feedback is None:
+    """The same, by which candidates take as long as where every layer was rounded before.
+
+    It would round by what layers read of the first calibration batch alone.
+    """
+    if (feedback := builder.feedback) is None:
         return builder
-    return replace(builder, feedback=replace(builder.feedback, memo=ShapeMemo()))
+    return replace(
+        builder,
+        feedback=replace(feedback, calibration=feedback.calibration[:1], memo=ShapeMemo()),
+    )
 
 
 def typical(builder: CandidateBuilder, seed: int) -> list[Candidate]:
@@ -107,7 +113,8 @@ def rounding_s(builder: CandidateBuilder, candidate: Candidate, genomes: Genomes
     feedback, network = builder.feedback, builder.network(candidate)
     if feedback is None:
         return [0.0] * len(genomes)
-    quantizers, inputs_s = timed(lambda: feedback.quantizers(candidate.policy, builder.scheme))
+    quantizers, batch_s = timed(lambda: feedback.quantizers(candidate.policy, builder.scheme))
+    inputs_s = batch_s * len(builder.calibration) / max(1, len(feedback.calibration))
     weights = {name: network.get_submodule(name).state_dict()["weight"] for name in quantizers}
     matrices = {name: weight.flatten(1).numpy() for name, weight in weights.items()}
     one_of_each = {matrix.shape: name for name, matrix in matrices.items()}

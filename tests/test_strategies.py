@@ -19,6 +19,7 @@ from nas.experiment.search_settings import (
 from nas.ledger.study import read_evaluations
 from nas.pipeline import run
 from nas.run.run_folder import RunFolder, read_json
+from nas.search.initial_design import corners, leaning_rows
 from nas.search.pareto import hypervolume, reference_point
 from nas.search.problem import History, SearchProblem, enumerate_space, new_rows, sample_new
 from nas.search.strategy import Strategy, make_strategy
@@ -124,6 +125,28 @@ def test_the_start_shows_every_choice_of_every_gene() -> None:
     genomes = history.genomes.tolist()
     assert problem.space.largest().tolist() in genomes
     assert problem.space.smallest().tolist() in genomes
+
+
+def test_few_bits_are_rare_where_nothing_is_known_and_other_choices_alike() -> None:
+    names = ("int2", "int3", "int4", "int8", "fp32")
+    genes = [Gene(f"blocks.{k}.width", (1, 2, 3)) for k in range(4)]
+    genes += [Gene.precision(f"layer{k}", names) for k in range(40)]
+    rows = leaning_rows(SearchSpace(tuple(genes)), 4000, np.random.default_rng(0))
+    met = [(rows[:, 4:] == k).mean() for k in range(5)]
+    assert np.allclose(met, np.array([4, 8, 16, 16, 16]) / 60, atol=0.01)
+    assert np.allclose([(rows[:, :4] == k).mean() for k in range(3)], 1 / 3, atol=0.02)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_every_precision_is_tried_alone_in_the_largest_and_both_ends_in_the_smallest(
+    n: int,
+) -> None:
+    names = ("int2", "int3", "int4", "int8", "fp32")[-n:]
+    genes = [Gene("width", (1, 2)), *(Gene.precision(k, names) for k in "abc")]
+    found = {tuple(row) for row in corners(SearchSpace(tuple(genes))).tolist()}
+    assert {(1, k, k, k) for k in range(n)} <= found
+    assert {(0, k, k, k) for k in (0, n - 1)} <= found
+    assert len(found) == n + min(n, 3)
 
 
 def test_predictors_find_more_than_chance() -> None:

@@ -8,8 +8,9 @@ from scipy.stats import norm
 
 from nas.experiment.objectives import FloatArray, parse_constraint
 from nas.search.problem import FEWEST, History, SearchProblem
+from nas.search.rounding import rounding_features
 from nas.search.surrogate import Surrogate
-from supernets.space.space import Genomes
+from supernets.space.space import Gene, Genomes, Requires, SearchSpace
 from tests.sample_problems import block_problem, measure
 
 
@@ -98,3 +99,25 @@ def test_disturbed_latencies_are_not_learnt_from_nor_ranked_by() -> None:
     assert np.array_equal(history.ranked.genomes, calm)
     few = History.empty(problem).append(busy, wrong, np.arange(10) >= FEWEST - 1)
     assert np.array_equal(few.ranked.genomes, busy)  # too few others to go by
+
+
+def test_precisions_are_told_by_the_energy_of_their_errors_and_their_arithmetic() -> None:
+    names = ("int2", "int8_weight_only", "int8")
+    genes = [Gene("depth", (1, 2)), Gene.precision("a", names)]
+    space = SearchSpace((*genes, Gene.precision("b", names, Requires("depth", 2))))
+    found = rounding_features(space, np.array([[1, 0, 2], [1, 1, 0], [0, 0, 0]]))
+    a, b = 4.0**-2, 4.0**-8
+    assert np.allclose(
+        found,
+        [
+            [a, b, 1, 1, (a + b) / 2, 1],
+            [b, a, 0, 1, (a + b) / 2, 0.5],
+            [a, 0, 1, 0, a, 1],  # a layer that is not there rounds nothing
+        ],
+        atol=0,
+    )
+
+
+def test_a_space_without_precisions_has_no_rounding() -> None:
+    space = SearchSpace((Gene("depth", (1, 2)),))
+    assert not rounding_features(space, np.array([[0], [1]])).any()

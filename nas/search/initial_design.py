@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nas.experiment.objectives import FloatArray
+from nas.search.rounding import shares
 from supernets.space.space import Choice, Genomes, SearchSpace
 
 
@@ -18,15 +20,18 @@ def covering_start(space: SearchSpace, n: int, rng: np.random.Generator) -> Geno
 def corners(space: SearchSpace) -> Genomes:
     """Rows that show every size and precision of every layer while it has an effect.
 
-    The largest and the smallest sizes with one precision throughout, for each precision, and full
-    depth with each rank of size and of what has no order.
+    The largest sizes with one precision throughout, for each precision, the smallest with the
+    first, the middle and the last of these, and full depth with each rank of size and of what has
+    no order.
     """
     named = space.of_kind("precision")
     parents = [gene.requires.gene for gene in space.genes if gene.requires is not None]
     deep = np.isin([gene.name for gene in space.genes], parents)
     small, large = space.smallest(), space.largest()
     uniform = [_uniform(space, choice) for choice in reversed(_precisions(space))] or [large]
-    rows = [np.where(named, u, sizes) for u in uniform for sizes in (large, small)]
+    telling = {0, len(uniform) // 2, len(uniform) - 1}
+    pairs = [(u, s) for k, u in enumerate(uniform) for s in (large, small)[: 1 + (k in telling)]]
+    rows = [np.where(named, precision, sizes) for precision, sizes in pairs]
     for rank in range(int(space.n_choices[~named & ~deep].max(initial=1)) - 1):
         sizes = np.where(deep, large, np.minimum(rank, large))
         rows.append(np.where(named, uniform[len(uniform) // 2], sizes))
@@ -52,7 +57,8 @@ def leaning_rows(space: SearchSpace, n: int, rng: np.random.Generator) -> Genome
     """Rows that lean from small to large, `(n, n_genes)`.
 
     Uniform sampling of many genes gives networks that all cost about the same; here row i of n
-    aims at the level i/n, and sizes and precisions lean independently of each other.
+    aims at the level i/n, and sizes and precisions lean independently of each other. Choices
+    are met as often as `shares` says.
     """
     names = space.of_kind("precision")
     levels = (np.stack([rng.permutation(n), rng.permutation(n)]) + rng.random((2, n))) / n
@@ -60,4 +66,12 @@ def leaning_rows(space: SearchSpace, n: int, rng: np.random.Generator) -> Genome
     drawn = rng.random((n, len(space.genes)))
     leans = (rng.random(drawn.shape) < 0.5) & ~space.of_kind("choice")
     leaning = np.where(leans, level, drawn)
-    return np.minimum((leaning * space.n_choices).astype(np.int64), space.n_choices - 1)
+    return np.asarray((leaning[:, :, None] >= _edges(space)).sum(axis=2), dtype=np.int64)
+
+
+def _edges(space: SearchSpace) -> FloatArray:
+    """Levels at which each gene's next choice begins, 1 past the last, `(n_genes, most - 1)`."""
+    edges = np.ones((len(space.genes), int(space.n_choices.max()) - 1))
+    for row, gene in zip(edges, space.genes, strict=True):
+        row[: len(gene.choices) - 1] = np.cumsum(shares(gene))[:-1]
+    return edges

@@ -47,6 +47,7 @@ from hardware.session import open_session
 from nas.delivery.results import Front, read_front
 from nas.delivery.selection import costs_of, resolved_constraints
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references
+from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.record import Evaluation, searched
 from nas.evaluation.score_meter import RuntimeScore
 from nas.experiment.load import load_experiment
@@ -239,10 +240,14 @@ class Trial:
 
 
 def explore(
-    session: RunSession, folder: RunFolder, space: SearchSpace, evaluations: int
+    session: RunSession,
+    folder: RunFolder,
+    space: SearchSpace,
+    evaluations: int,
+    evaluator: Evaluator | None = None,
 ) -> list[Evaluation]:
     """Search a space of the same network with the default strategy, continuing what is there;
-    references are among what is measured."""
+    references are among what is measured. evaluator: who measures instead of the session's."""
     folder.path.mkdir(parents=True, exist_ok=True)
     experiment = session.experiment
     ledger = open_ledger(experiment, folder, space)
@@ -251,7 +256,7 @@ def explore(
     loop = SearchLoop(
         experiment.model_copy(update={"search": settings}),
         ledger,
-        InProcess(session.evaluator),
+        InProcess(evaluator or session.evaluator),
         session.reporter,
     )
     ledger.recover()

@@ -361,7 +361,7 @@ def test_the_headline_is_measured_and_tabled(
     monkeypatch.setattr(few_bits_search, "DROP", 1.0)
     monkeypatch.setattr(few_bits_search, "OBJECTIVES", ("accuracy", "size_bytes"))
     finished = tmp_path / "out" / "toy" / "seed-0" / "run"
-    few = (finished, "--out", tmp_path / "few", "--seeds", 0, "--evaluations", 4)
+    few = (finished, "--out", tmp_path / "few", "--seeds", 0, "--evaluations", 4, "--foreseen")
     table = run(few_bits_search.main, *few)
     *_, shares = [line for line in table.splitlines() if line.startswith("| run | 0 |")]
     found = [float(cell) for cell in shares.split("|")[3:5]]

@@ -9,7 +9,8 @@ from scipy.stats import norm
 from nas.experiment.objectives import FloatArray, parse_constraint
 from nas.search.problem import FEWEST, History, SearchProblem
 from nas.search.rounding import rounding_features
-from nas.search.surrogate import Surrogate
+from nas.search.surrogate import Surrogate, gene_features
+from predictors.features import levels, one_hot
 from supernets.space.space import Gene, Genomes, Requires, SearchSpace
 from tests.sample_problems import block_problem, measure
 
@@ -118,6 +119,10 @@ def test_precisions_are_told_by_the_energy_of_their_errors_and_their_arithmetic(
     )
 
 
-def test_a_space_without_precisions_has_no_rounding() -> None:
-    space = SearchSpace((Gene("depth", (1, 2)),))
-    assert not rounding_features(space, np.array([[0], [1]])).any()
+def test_where_no_layer_may_have_few_bits_genes_are_told_one_by_one() -> None:
+    problem = block_problem(4)
+    genomes = problem.space.sample(9, np.random.default_rng(0))
+    assert rounding_features(problem.space, genomes).shape == (9, 0)
+    active, n = problem.space.active(genomes), problem.space.n_choices
+    told = np.hstack([one_hot(genomes, n, active), levels(genomes, n, active)])
+    assert np.array_equal(gene_features(problem, genomes), told)

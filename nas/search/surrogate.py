@@ -11,21 +11,22 @@ from scipy.special import log_ndtr
 from nas.experiment.metrics import Metric
 from nas.experiment.objectives import FloatArray
 from nas.search.problem import History, SearchProblem
-from nas.search.rounding import rounding_features
+from nas.search.rounding import few_bits, rounding_features
 from predictors.features import levels, one_hot
 from predictors.selection import CONTENDERS, COST_CONTENDERS, Predictor, select
 from supernets.space.space import Genomes
 
 
 def gene_features(problem: SearchProblem, genomes: Genomes) -> FloatArray:
-    """Sizes and choices one-hot, sizes also as levels from 0 to 1, precisions by their rounding:
-    `(n_samples, n_features)`."""
+    """Genes one-hot, and what has an order as levels from 0 to 1, but precisions of few bits by
+    their rounding: `(n_samples, n_features)`."""
     space = problem.space
-    named, sizes = space.of_kind("size", "choice"), space.of_kind("size")
+    named = ~few_bits(space)
+    ordered = space.of_kind("size", "precision") & named
     active, n_choices = space.active(genomes), space.n_choices
     parts = [
         one_hot(genomes[:, named], n_choices[named], active[:, named]),
-        levels(genomes[:, sizes], n_choices[sizes], active[:, sizes]),
+        levels(genomes[:, ordered], n_choices[ordered], active[:, ordered]),
         rounding_features(space, genomes),
     ]
     return np.hstack(parts)

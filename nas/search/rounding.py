@@ -15,7 +15,7 @@ lost 0.7, 0 and -0.3 points, wholly in INT2 6.5, 36 and 0.3."""
 
 
 def few_bits(space: SearchSpace) -> NDArray[np.bool_]:
-    """Which genes are precisions of which one has so few bits that rounding decides, `(n_genes,)`."""
+    """Which genes are precisions with a choice of so few bits that rounding decides, `(n_genes,)`."""
     return np.array([gene.kind == "precision" and _fewest(gene) for gene in space.genes], bool)
 
 
@@ -31,7 +31,8 @@ def rounding_features(space: SearchSpace, genomes: Genomes) -> FloatArray:
     2 * layers + 2)`, or no column without such layers. So formats share what is learnt of a layer
     and, by the means, layers what is learnt of few bits: with a column for every format of every
     layer what had not been tried somewhere counted as harmless there. (Without few bits searches
-    are better by those: 0.973 instead of 0.953 of the hypervolume after 50, digits table, two seeds.)
+    are better by those: 0.973 instead of 0.953 of the hypervolume after 50 measurements, digits
+    table, two seeds.)
     """
     places = np.flatnonzero(few_bits(space))
     if not len(places):

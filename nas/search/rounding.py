@@ -15,7 +15,7 @@ lost 0.7, 0 and -0.3 points, wholly in INT2 6.5, 36 and 0.3."""
 
 
 def few_bits(space: SearchSpace) -> NDArray[np.bool_]:
-    """Which genes are precisions with a choice of so few bits that rounding decides, `(n_genes,)`."""
+    """Which genes are precisions with a choice of few bits, `(n_genes,)`."""
     return np.array([gene.kind == "precision" and _fewest(gene) for gene in space.genes], bool)
 
 

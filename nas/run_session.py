@@ -11,12 +11,12 @@ from hardware.files import cache_folder, replacing
 from hardware.graph.template import Template
 from hardware.portability.runtimes import Runtime, parse_runtime
 from nas.cost_models import supernet_problem
+from nas.delivery.choice import Choice
 from nas.delivery.exporter import Exporter
 from nas.delivery.layer_profile import LayerProfile, profile_layers
 from nas.delivery.offers import offers
 from nas.delivery.requests import Requests
 from nas.delivery.results import Front, ValidatedModel
-from nas.delivery.selection import pick_models
 from nas.delivery.validator import VALIDATION_REPEATS, Validator
 from nas.evaluation.baselines import PLAIN, low_reference, measured_references, reference_candidates
 from nas.evaluation.candidate import Candidate
@@ -28,7 +28,6 @@ from nas.evaluation.latency_cache import LatencyCache
 from nas.evaluation.latency_meter import LATENCY_REPEATS, LatencyMeter, LocalLatency
 from nas.evaluation.record import Evaluation
 from nas.evaluation.score_meter import RuntimeScore, ScoreMeter
-from nas.experiment.given import with_values
 from nas.experiment.schema import Experiment
 from nas.ledger.ledger import Ledger
 from nas.ledger.study import open_ledger
@@ -240,24 +239,11 @@ class RunSession:
         """Choose, export and measure the front of what has been evaluated."""
         metric = self.experiment.quality
         fine_tuner = self.fine_tuner()
-        later = evaluations if fine_tuner is None else fine_tuner.forecast.polished(evaluations)
-        expected = {e.candidate.key: e.metrics[metric.name] for e in later if e.failure is None}
-        picks = pick_models(evaluations, self.experiment, expected)
-        nothing = all(pick.evaluation.role == "reference" for pick in picks)
-        if nothing and self.lenient:
-            limits = ", ".join(self.experiment.constraints)
-            self.reporter.say(
-                f"nothing that was measured is expected to keep {limits}, what is offered for some "
-                "need: what comes nearest is exported"
-            )
-            free = with_values(self.experiment, {"constraints": ()})
-            picks = pick_models(evaluations, free, expected)
-        elif nothing:
-            self.reporter.say(
-                "no candidate that was measured keeps the constraints "
-                f"({', '.join(self.experiment.constraints)}): only the references are exported; "
-                "loosen one in constraints, or raise search.evaluations, and run again"
-            )
+        probes = (self.ledger.state.probes or {}).get("keys", ())
+        choice = Choice(
+            evaluations, self.experiment, self.lenient, self.reporter, fine_tuner, probes
+        )
+        picks = choice.picks()
         sizes = [int(pick.evaluation.metrics["size_bytes"]) for pick in picks]
         self.folder.require_room(sum(sizes) + max(sizes), "validation")
         seed, runtimes = self.experiment.seed, self._runtimes()

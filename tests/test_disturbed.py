@@ -20,7 +20,13 @@ from hardware.formats.policy import QuantPolicy
 from hardware.latency import Latency, Rounds
 from nas.delivery.model_card import model_card
 from nas.delivery.results import Front, ValidatedModel, Versus
-from nas.delivery.selection import best_so_far, pick_models, provisional_front, recommend
+from nas.delivery.selection import (
+    best_so_far,
+    pick_models,
+    provisional_front,
+    recommend,
+    wanted,
+)
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Details, Evaluation, Role
 from nas.experiment.load import load_experiment
@@ -63,7 +69,8 @@ def experiment(tmp_path: Path) -> Experiment:
 
 
 def searched(evaluations: list[Evaluation], experiment: Experiment) -> list[str]:
-    picks = pick_models([*REFERENCES, *evaluations], experiment)
+    known = [*REFERENCES, *evaluations]
+    picks = pick_models(known, wanted(known, experiment))
     return [pick.name for pick in picks if pick.evaluation.role == "search"]
 
 

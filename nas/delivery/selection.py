@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,29 +27,36 @@ class Pick:
     evaluation: Evaluation
 
 
-def pick_models(
+def wanted(
     evaluations: Sequence[Evaluation],
     experiment: Experiment,
     expected: Mapping[str, float] | None = None,
-) -> list[Pick]:
-    """References first, then the candidates to ship, fastest first.
+    chosen: Collection[str] = (),
+) -> list[Evaluation]:
+    """Candidates to ship: the best for every need, in their order, then others of the front.
 
-    At most `export.models` that keep the constraints: the best for every need, then others spread
-    over the front. Candidates whose latency was disturbed come last. expected: candidate's key ->
-    what is expected of it in place of what was measured. Raises ValueError before the references
-    are measured.
+    At most `export.models` that keep the constraints. Candidates whose latency was disturbed come
+    last. expected: candidate's key -> what is expected of it in place of what was measured. chosen:
+    keys of those that are shipped already, whose needs come later. Raises ValueError before the
+    references are measured.
     """
     references, most = measured_references(evaluations), experiment.export.models
     measured = {e.candidate.key: e for e in evaluations}
     judged = believed(searched(evaluations), expected or {}, experiment.quality.name)
     kept = _within_constraints(judged, experiment, references)
-    picked = _for_needs(kept, references, experiment)[:most]
+    found = _for_needs(kept, references, experiment, chosen)[:most]
     for others in (_spread(_calm(kept), experiment), _spread(kept, experiment)):
-        picked += [e for e in others if e not in picked][: most - len(picked)]
-    picked.sort(key=lambda e: e.metrics["latency_ms"])
+        found += [e for e in others if e not in found][: most - len(found)]
+    return [measured[e.candidate.key] for e in found]
+
+
+def pick_models(evaluations: Sequence[Evaluation], chosen: Sequence[Evaluation]) -> list[Pick]:
+    """References first, then the chosen candidates, fastest first."""
+    references = measured_references(evaluations)
+    ordered = sorted(chosen, key=lambda e: e.metrics["latency_ms"])
     return [
         *(Pick(name, evaluation) for name, evaluation in references.items()),
-        *(Pick(e.candidate.key, measured[e.candidate.key]) for e in picked),
+        *(Pick(e.candidate.key, e) for e in ordered),
     ]
 
 
@@ -57,18 +64,23 @@ def _for_needs(
     evaluations: Sequence[Evaluation],
     references: Mapping[str, Evaluation],
     experiment: Experiment,
+    chosen: Collection[str],
 ) -> list[Evaluation]:
-    """The best for every need, in their order, none twice."""
+    """The best for every need, none twice: for those that nothing chosen meets in their order, then
+    for the others, beginning behind as many as were chosen."""
     metric = experiment.quality
     bar = references[low_reference(references)].metrics[metric.name]
     drops = allowed_drops(metric, bar, experiment.export.accuracy_drop)
-    picked: list[Evaluation] = []
+    unmet, met = list[Evaluation](), list[Evaluation]()
     for need, drop in drops.items():
         good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
         if good:
             smallest = need == "smallest_at_2_points"
             best = min(good, key=_by_size) if smallest else fastest_measured(good)
-            picked += [best] if best not in picked else []
+            (met if any(e.candidate.key in chosen for e in good) else unmet).append(best)
+    picked: list[Evaluation] = []
+    for best in (*unmet, *met[len(chosen) :], *met[: len(chosen)]):
+        picked += [best] if best not in picked else []
     return picked
 
 
@@ -199,7 +211,8 @@ def costs_of(evaluations: Sequence[Evaluation], experiment: Experiment) -> Float
 
 def provisional_front(evaluations: Sequence[Evaluation], experiment: Experiment) -> Front:
     """The best so far by what the search has measured; nothing is exported, no test score."""
-    picks, metric = pick_models(evaluations, experiment), experiment.quality
+    picks = pick_models(evaluations, wanted(evaluations, experiment))
+    metric = experiment.quality
     references = [pick for pick in picks if pick.evaluation.role == "reference"]
     models = [
         replace(

@@ -77,11 +77,7 @@ class Validator:
         self, picks: Sequence[Pick], run: RunFolder, reporter: Reporter
     ) -> list[ValidatedModel]:
         """Write `models/<name>/` for every pick and measure all of them together."""
-        models = run.models
-        if self.fine_tuner is not None:
-            found = [pick.evaluation for pick in picks if pick.evaluation.role == "search"]
-            self.fine_tuner.train(found)
-        stage = reporter.stage("validation")
+        models, stage = run.models, reporter.stage("validation")
         validated, answers = [], {}
         for number, pick in enumerate(picks):
             stage.update(number, len(picks) + 1, pick.name)

@@ -60,13 +60,14 @@ class FineTuner:
     start: Callable[[], SuperNetwork] | None = None
     least: int = LEAST
 
-    def train(self, evaluations: Sequence[Evaluation]) -> None:
+    def train(self, evaluations: Sequence[Evaluation], later: int = 0) -> None:
         """Polish candidates and measure what that gained, as far as the run folder has it not.
 
-        Each gets an equal share of the time there is; one whose share is too short stays as found.
+        Each gets an equal share of the time there is, as do those that come later; one whose share
+        is too short stays as found.
         """
         for number, evaluation in enumerate(evaluations):
-            key, others = evaluation.candidate.key, len(evaluations) - number
+            key, others = evaluation.candidate.key, len(evaluations) - number + later
             if (self._place(key) / SCORE_FILE).exists():
                 continue
             if self.pace.left_s("polish") < LEAST_SHARE * self.pace.polish_s * others:
@@ -74,7 +75,7 @@ class FineTuner:
                 continue
             teacher = partial(self.teacher, others)
             self._train(evaluation, self._place(key), self.settings, teacher, others)
-        if gained := self.forecast.gained():
+        if not later and (gained := self.forecast.gained()):
             self.reporter.say(f"polishing: {gained}")
 
     def shipped(self, evaluation: Evaluation) -> tuple[CandidateBuilder, float]:

@@ -34,6 +34,7 @@ from nas.evaluation.score_meter import RuntimeScore
 from nas.experiment.load import load_experiment
 from nas.ledger.study import read_evaluations
 from nas.pipeline import export, run
+from nas.reporting.facts import Report
 from nas.reporting.offers import offer_rows
 from nas.reporting.report import write_report
 from nas.run.interrupts import Stopped
@@ -304,6 +305,17 @@ def test_export_writes_any_measured_candidate(
     policy = json.loads((path / "policy.json").read_text())
     assert set(policy["policy"].values()) == {"int4"}
     assert policy["architecture"]["depth"] == 1
+
+
+def test_a_run_that_is_stopped_while_it_exports_anew_has_its_report(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    copy = copied(finished[0], tmp_path / "copy")
+    copy.model("fp32").joinpath("README.md").unlink()
+    experiment = load_experiment(copy.experiment, [])
+    told = Report.of(experiment, copy, read_evaluations(experiment, copy))
+    assert told.finished
+    assert set(told.cards) == {model.name for model in finished[1].models} - {"fp32"}
 
 
 def test_polishing_ships_the_better_of_two(

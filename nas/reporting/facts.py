@@ -90,8 +90,10 @@ def _kept(path: Path, otherwise: Any) -> Any:
 
 
 def _cards(front: Front, folder: RunFolder) -> dict[str, str]:
+    """Of models that are exported anew, and were stopped in between, the old ones are gone."""
     places = {model.name: folder.model(model.name) / "README.md" for model in front.models}
-    return {name: path.read_text(encoding="utf-8") for name, path in places.items()}
+    there = {name: path for name, path in places.items() if path.exists()}
+    return {name: path.read_text(encoding="utf-8") for name, path in there.items()}
 
 
 def _confusion(front: Front, folder: RunFolder) -> Confusion | None:

@@ -22,7 +22,6 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.headline import bound, explore
-from hardware.formats.format import Format
 from hardware.formats.int2 import INT2
 from hardware.formats.int3 import INT3
 from hardware.formats.int8 import INT8
@@ -84,23 +83,28 @@ class ForeseenLatency:
         self.space, self.measured = builder.space, session.latency
         self.structure = StructureFeatures(builder.space, builder.cost)
         known = [e for e in session.ledger.evaluations() if e.failure is None and not e.disturbed]
+        known = [e for e in known if self.space.holds(self.computed(e.candidate).values)]
         times = np.array([e.metrics["latency_ms"] for e in known])
-        features = np.concatenate([self.features(e.candidate) for e in known])
+        features = np.concatenate([self.features(self.computed(e.candidate)) for e in known])
         self.fitted = Scaled(Ridge()).fit(features, times)
+
+    def computed(self, candidate: Candidate) -> Candidate:
+        """What takes as long."""
+        policy = {
+            layer: INT8 if entry.integer else entry for layer, entry in candidate.policy.items()
+        }
+        return replace(candidate, policy=QuantPolicy(policy))
 
     def features(self, candidate: Candidate) -> FloatArray:
         """One row."""
-
-        def computed(entry: Format) -> Format:
-            return INT8 if entry.integer else entry
-
-        policy = {layer: computed(entry) for layer, entry in candidate.policy.items()}
-        same = replace(candidate, policy=QuantPolicy(policy))
-        return self.structure.features(same.genome(self.space)[None])
+        return self.structure.features(candidate.genome(self.space)[None])
 
     def begin(self, built: BuiltCandidate) -> Callable[[], MeasuredLatency]:
-        """See `LatencyMeter`."""
-        (time,) = self.fitted.predict(self.features(built.candidate))
+        """See `LatencyMeter`; a reference that the space has not is measured."""
+        same = self.computed(built.candidate)
+        if not self.space.holds(same.values):
+            return self.measured.begin(built)
+        (time,) = self.fitted.predict(self.features(same))
         found = Latency(float(time), float(time), float(time), 0)
         return lambda: MeasuredLatency(found, {"latency": "foreseen"})
 

@@ -30,7 +30,7 @@ from supernets.families.super_network import SuperNetwork
 from supernets.open_data import noisy
 from supernets.space.space import SearchSpace
 from supernets.training.order_by_importance import order_by_importance
-from supernets.training.train import Trainer, score, training_device
+from supernets.training.train import Trainer, keep_freed_memory, score, training_device
 from supernets.training.tune import Distiller, InstaTuner, Polisher
 
 TIMED_STEPS, TIMED_S = 6, 4.0
@@ -86,6 +86,7 @@ class Costs:
 def measure(experiment: Experiment, data: TaskData, untuned: Untuned) -> Costs:
     """Time a few steps and evaluations of an experiment with nothing left open."""
     split, (network, space, template) = data.train, untuned
+    keep_freed_memory()  # as trainings do
     network.activate({})
     builder = candidate_builder(experiment, data, network, space, template)
     if experiment.quantization.int4_kernel == "auto":

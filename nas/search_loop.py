@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -182,10 +182,8 @@ class SearchLoop:
             return list(known)
         if (fine_tuner := self.fine_tuner()) is None:
             return list(known)
-        forecast = fine_tuner.forecast
         keys = probes["keys"] if probes is not None else ()
-        tried = {key: row for key, row in forecast.known.items() if key in keys}
-        return replace(forecast, known=tried).polished(known, doubts)
+        return fine_tuner.forecast.by(keys).polished(known, doubts)
 
     @property
     def _late(self) -> bool:

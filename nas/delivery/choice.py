@@ -72,10 +72,9 @@ class Choice:
         """By what is expected after probes and these were polished, whatever else was before."""
         if self.fine_tuner is None:
             return wanted(self.evaluations, self.experiment)
-        shipped, forecast = [e.candidate.key for e in chosen], self.fine_tuner.forecast
-        tried = {*self.probes, *shipped}
-        known = {key: row for key, row in forecast.known.items() if key in tried}
-        later = replace(forecast, known=known).polished(self.evaluations)
+        shipped = [e.candidate.key for e in chosen]
+        forecast = self.fine_tuner.forecast.by({*self.probes, *shipped})
+        later = forecast.polished(self.evaluations)
         name = self.experiment.quality.name
         expected = {e.candidate.key: e.metrics[name] for e in later if e.failure is None}
         return wanted(self.evaluations, self.experiment, expected, shipped)

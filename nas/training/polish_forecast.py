@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -77,6 +77,10 @@ class PolishForecast:
             if (own := self.known.get(evaluation.candidate.key)) is not None:
                 after[row], doubt[row] = own.after, 0.0
         return after.tolist(), doubt.tolist()
+
+    def by(self, keys: Collection[str]) -> Self:
+        """The same by these polished candidates alone."""
+        return replace(self, known={k: row for k, row in self.known.items() if k in keys})
 
     def polished(self, evaluations: Sequence[Evaluation], doubts: float = 0.0) -> list[Evaluation]:
         """Evaluations with scores as they are expected to be after polishing.

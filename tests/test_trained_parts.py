@@ -118,6 +118,22 @@ def test_resuming_ends_in_the_same_table(kind: str) -> None:
             assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("first", [10**9, 1024])
+def test_a_training_goes_on_with_whole_tables_and_without(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with another number of processes, which train tables whole."""
+    monkeypatch.setattr(trained_parts, "LEAST_ROWS", first)
+    whole, states = trainer("plain"), list[dict[str, Tensor]]()
+    whole.run(checkpoint=lambda t: states.append({k: v.clone() for k, v in t.state().items()}))
+    monkeypatch.setattr(trained_parts, "LEAST_ROWS", 10**9 + 1024 - first)
+    resumed = trainer("plain")
+    assert len(resumed._tables) == 1 - len(whole._tables)
+    resumed.restore(states[3])
+    resumed.run()
+    require_alike(resumed.network.state_dict(), whole.network.state_dict())
+
+
 class NoParts:
     """Trains whole weights, of which the active parts alone have gradients."""
 

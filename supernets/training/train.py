@@ -307,12 +307,21 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Everything needed to continue, as flat tensors for a safetensors file."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tables = self._tables_in_optimizer()
         for index, moments in self.optimizer.state_dict()["state"].items():
+            if index in tables:  # whole, for any number of processes to go on from
+                moments = tables[index].whole(moments)
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
         tensors |= {f"rows.{number}": table.rows for number, table in enumerate(self._tables)}
         tensors["step"] = torch.tensor(self.step_number)
         tensors["total"] = torch.tensor(self.total_steps)
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+    def _tables_in_optimizer(self) -> dict[int, UsedRows]:
+        """Number of a parameter in the optimizer's state -> the table of which it is a part."""
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        places = {id(parameter): place for place, parameter in enumerate(trained)}
+        return {places[id(table.trained)]: table for table in self._tables}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from what `state` gave."""
@@ -328,8 +337,9 @@ class Trainer:
                 ordered = _ordered(tensor, torch.channels_last)
                 moments.setdefault(int(index), {})[moment] = ordered
         self.network.load_state_dict(network)
-        for number, table in enumerate(self._tables):
-            table.use(tensors[f"rows.{number}"].to(table.rows.device))
+        for number, (place, table) in enumerate(self._tables_in_optimizer().items()):
+            if place in moments:
+                moments[place] = table.part(moments[place], tensors.get(f"rows.{number}"))
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.step_number = int(tensors["step"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,21 @@ class UsedRows:
                 state[name] = torch.cat([state[name], new])
         if state:
             self._optimizer.state[self.trained] = state
+
+    def whole(self, moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """An optimizer's state of the used rows as one of the whole table."""
+        kept = dict(moments)
+        for name in MOMENTS:
+            kept[name] = torch.zeros_like(self._table).index_copy_(0, self.rows, moments[name])
+        return kept
+
+    def part(self, moments: Mapping[str, Tensor], rows: Tensor | None) -> dict[str, Tensor]:
+        """Use these rows, and take their state out of the whole table's; None: those that moved, as
+        processes that share a training do not write which were used."""
+        if rows is None:
+            rows = moments["exp_avg_sq"].any(dim=1).nonzero()[:, 0]
+        self.use(rows.to(self.rows.device))
+        return {k: t[rows.to(t.device)] if k in MOMENTS else t for k, t in moments.items()}
 
     def end(self) -> None:
         """Let the table be trained otherwise."""

@@ -67,13 +67,16 @@ def _for_needs(
     chosen: Collection[str],
 ) -> list[Evaluation]:
     """The best for every need, none twice: for those that nothing chosen meets in their order, then
-    for the others, beginning behind as many as were chosen."""
+    for the others, beginning behind as many as were chosen. Where nothing meets the first need, the
+    most accurate is the best for it."""
     metric = experiment.quality
     bar = references[low_reference(references)].metrics[metric.name]
     drops = allowed_drops(metric, bar, experiment.export.accuracy_drop)
     unmet, met = list[Evaluation](), list[Evaluation]()
     for need, drop in drops.items():
         good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
+        if need == "no_loss" and not good:
+            good = _most_accurate(evaluations, metric)
         if good:
             smallest = need == "smallest_at_2_points"
             best = min(good, key=_by_size) if smallest else fastest_measured(good)
@@ -82,6 +85,12 @@ def _for_needs(
     for best in (*unmet, *met[len(chosen) :], *met[: len(chosen)]):
         picked += [best] if best not in picked else []
     return picked
+
+
+def _most_accurate(evaluations: Sequence[Evaluation], metric: Quality) -> list[Evaluation]:
+    """Those with the best score; none of none."""
+    scores = [metric.sign * e.metrics[metric.name] for e in evaluations]
+    return [e for e, score in zip(evaluations, scores, strict=True) if score == max(scores)]
 
 
 def fastest_measured(evaluations: Sequence[Evaluation]) -> Evaluation:

@@ -64,6 +64,15 @@ def test_the_kinds_of_value_that_a_place_takes_stand_in_one_line(experiment_file
     assert told.endswith("input should be a valid string or a valid list (given: 5)")
 
 
+def test_a_drop_in_percent_is_refused_where_the_metric_is_a_share(experiment_file: Write) -> None:
+    """A mean absolute error has the unit of what is told, of which any number may be accepted."""
+    with pytest.raises(ExperimentError, match=r"for 2 points write 0\.02"):
+        load_experiment(experiment_file(export={"accuracy_drop": 2}))
+    errors = {"objectives": ["mae", "latency_ms"], "constraints": []}
+    loaded = load_experiment(experiment_file(export={"accuracy_drop": 2}, **errors))
+    assert loaded.export.accuracy_drop == 2
+
+
 @pytest.mark.parametrize(
     ("place", "given", "told"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from nas.delivery.offers import offers
 from nas.delivery.outcomes import read_outcomes, write_outcomes
 from nas.delivery.promise import NEEDS, Offer, Promise, allowed_drops
 from nas.delivery.results import ValidatedModel
+from nas.delivery.selection import recommend
 from nas.evaluation.candidate import Candidate
 from nas.experiment.objectives import FloatArray
 from supernets.data.data import Batch, Split
@@ -26,6 +28,7 @@ from supernets.data.text import TextSplit
 from supernets.metrics.classes import ACCURACY
 from supernets.metrics.metric import Quality
 from supernets.metrics.paired import Z95, Comparison
+from supernets.metrics.registry import QUALITIES
 from supernets.model_settings import ModelSettings
 from supernets.open_data import load_data
 from supernets.settings import DataSettings
@@ -201,6 +204,28 @@ def test_every_need_gets_its_best_model() -> None:
                 elif fits:
                     assert taken.latency_ms[0] <= AS_FAST * other.latency_ms[0]
         assert found["no_loss"] == Offer.from_json(found["no_loss"].to_json())
+
+
+@pytest.mark.parametrize(
+    ("metric", "reference", "half"), [("accuracy", 0.9, 0.005), ("mae", 30_000.0, 150.0)]
+)
+def test_no_loss_is_half_a_point_where_nothing_is_stated(
+    metric: str, reference: float, half: float
+) -> None:
+    """A point is a hundredth, of the reference's value where less is better."""
+    quality = QUALITIES[metric]
+    assert allowed_drops(quality, reference, None)["no_loss"] == pytest.approx(half)
+    assert allowed_drops(quality, reference, 0.0)["no_loss"] == 0.0
+
+    def scored(name: str, worse_by: float, latency: float) -> ValidatedModel:
+        role: Literal["front", "reference"] = "reference" if name in ("fp32", "int8") else "front"
+        score = reference - quality.sign * worse_by
+        return replace(model(name, 0.0, latency, 1), role=role, validation_score=score)
+
+    models = [scored("fp32", 0.0, 9.0), scored("int8", 0.0, 5.0), scored("less", 0.9 * half, 3.0)]
+    models += [scored("much", 1.1 * half, 1.0)]
+    assert recommend(models, None, quality) == "less"
+    assert recommend(models, 1.2 * half, quality) == "much"
 
 
 @pytest.mark.parametrize("lengths", [None, [1, 3, 2]])

@@ -11,13 +11,13 @@ from supernets.metrics.metric import Quality
 
 
 def offers(
-    models: Sequence[ValidatedModel], metric: Quality, low: ValidatedModel, no_loss: float
+    models: Sequence[ValidatedModel], metric: Quality, low: ValidatedModel, no_loss: float | None
 ) -> tuple[Offer, ...]:
     """The model for every need, in their order; the same one may be the best for several.
 
     low: the reference in low precision. no_loss: how much worse a model may be expected to be that
-    is not distinguishably so. A latency that was disturbed is believed, and a model that a runtime
-    answers otherwise for is taken, only where that is so of all.
+    is not distinguishably so, see `allowed_drops`. A latency that was disturbed is believed, and a
+    model that a runtime answers otherwise for is taken, only where that is so of all.
     """
     drops, found = allowed_drops(metric, low.validation_score, no_loss), []
     for need, drop in drops.items():

@@ -27,10 +27,14 @@ def point(metric: Quality, reference: float) -> float:
     return 0.01 if metric.direction == "maximize" else 0.01 * abs(reference)
 
 
-def allowed_drops(metric: Quality, reference: float, no_loss: float) -> dict[Need, float]:
-    """Need -> how much worse than the reference a model may be. no_loss: that of this need."""
+def allowed_drops(metric: Quality, reference: float, no_loss: float | None) -> dict[Need, float]:
+    """Need -> how much worse than the reference a model may be.
+
+    no_loss: that of this need; None: half a point.
+    """
     one = point(metric, reference)
-    return dict(zip(NEEDS, (no_loss, one, 2 * one, 2 * one), strict=True))
+    least = one / 2 if no_loss is None else no_loss
+    return dict(zip(NEEDS, (least, one, 2 * one, 2 * one), strict=True))
 
 
 @dataclass(frozen=True)

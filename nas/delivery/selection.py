@@ -145,7 +145,7 @@ def _called(metric: Quality) -> str:
 
 
 def recommend(
-    models: Sequence[ValidatedModel], accuracy_drop: float, metric: Quality = ACCURACY
+    models: Sequence[ValidatedModel], accuracy_drop: float | None, metric: Quality = ACCURACY
 ) -> str:
     """Name of the fastest model whose score on validation the accepted drop allows.
 
@@ -155,7 +155,8 @@ def recommend(
     names = [model.name for model in models if model.role == "reference"]
     low = next(model for model in models if model.name == low_reference(names))
     bar = low.validation_score
-    good = [m for m in models if _keeps(metric, m.validation_score, bar, accuracy_drop)]
+    drop = allowed_drops(metric, bar, accuracy_drop)["no_loss"]
+    good = [m for m in models if _keeps(metric, m.validation_score, bar, drop)]
 
     return fastest_delivered(good).name
 
@@ -171,8 +172,9 @@ def _fastest(
     experiment: Experiment,
 ) -> Evaluation | None:
     """The fastest within the accepted drop below the reference in low precision."""
-    metric, drop = experiment.quality, experiment.export.accuracy_drop
+    metric = experiment.quality
     bar = references[low_reference(references)].metrics[metric.name]
+    drop = allowed_drops(metric, bar, experiment.export.accuracy_drop)["no_loss"]
     good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
     return fastest_measured(good) if good else None
 

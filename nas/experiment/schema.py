@@ -47,12 +47,12 @@ class ExportSettings(Settings):
     """What is written at the end."""
 
     models: int = Field(8, ge=1, le=1000, description="At most this many models of the front.")
-    accuracy_drop: float = Field(
-        0.005,
+    accuracy_drop: float | None = Field(
+        None,
         ge=0,
-        le=1,
         description="The recommended model is the fastest that is at most this much worse on "
-        "validation than the fully INT8 reference, in the metric's own unit.",
+        "validation than the fully INT8 reference, in the metric's own unit; null: 0.005, of the "
+        "reference's value where less is better.",
     )
     opset: int | None = Field(
         None,
@@ -235,6 +235,16 @@ class Experiment(Settings):
                     f"quantization.{name}: {given} has no kernel on target {self.target.provider}; "
                     f"allowed are {', '.join(allowed)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _drop_is_no_percentage(self) -> Self:
+        drop, metric = self.export.accuracy_drop or 0.0, self.quality
+        if drop > 1 and metric.direction == "maximize" and metric.name in QUALITIES:
+            raise ValueError(
+                f"export.accuracy_drop: {drop:g} is more than all of {metric.name}, which is a "
+                f"part of 1; for {drop:g} points write {drop / 100:g}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,9 @@ from nas.command_line import experiments, models, runs
 from nas.command_line.output import EXIT_CODES, fail, message
 from nas.run.interrupts import Stopped
 
+SPINS = "20000"
+"""A tenth of a millisecond about: longer than most threads wait for the others of a loop."""
+
 app = typer.Typer(
     name="simqnas",
     help="Search sub-networks and per-layer precisions of a ViT, BERT or ResNet checkpoint "
@@ -65,10 +68,17 @@ for command in (
     app.command()(command)
 
 
+def _set_how_threads_wait() -> None:
+    """Of torch: asleep, as spinning slows a shared machine down several times over, but with GNU
+    OpenMP a short while awake, see `supernets/training/waiting.py`."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
 def main() -> NoReturn:
     """Run the command; a user's mistake is one message and exit code 2."""
-    # Threads of torch that wait by spinning slow a shared machine down several times over.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _set_how_threads_wait()
     switch_off()
     try:
         app(prog_name="simqnas")

@@ -4,10 +4,12 @@ Steps of both kinds are timed alternately, so that whatever else the machine doe
 
     python benchmarks/tuning_cost.py
     python benchmarks/tuning_cost.py polish     # a step of polishing, freed memory kept or not
+    python benchmarks/tuning_cost.py waiting    # the same by how threads wait, beside others too
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import subprocess
@@ -21,6 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.low_precision import mini_lm
+from cli import SPINS
 from hardware.formats.int4 import INT4
 from hardware.formats.scheme import QuantScheme
 from supernets.data.data import TaskData
@@ -33,6 +36,7 @@ from supernets.model_settings import ModelSettings
 from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
 from supernets.training.train import Trainer, keep_freed_memory
 from supernets.training.tune import InstaTuner, Polisher
+from supernets.training.waiting import waiting_by_load
 
 STEPS = 30
 WARMUP = 3
@@ -61,11 +65,8 @@ def step_seconds(data: TaskData, model: ModelSettings, tune: TuneSettings) -> tu
     return statistics.median(p for p, _ in pairs), statistics.median(t for _, t in pairs)
 
 
-def polish_step(keep: bool) -> None:
-    """Print what polishing three of MiniLM's blocks costs per step, on one thread."""
-    if keep:
-        keep_freed_memory()
-    torch.set_num_threads(1)
+def polisher() -> Polisher:
+    """Polishes three of MiniLM's blocks."""
     network, teacher = mini_lm(), mini_lm()
     texts = [torch.stack([torch.randint(30522, (12,)), torch.zeros(12).long()])] * 64
     split = TextSplit(
@@ -76,11 +77,18 @@ def polish_step(keep: bool) -> None:
     kept = network.extract().state_dict()
     policy = {x.name: INT4 for x in network.layers if f"{x.name}.weight" in kept}
     settings = PolishSettings(epochs=100, batch_size=64, precision="bf16")
-    polisher = Polisher(network, teacher, architecture, policy, split, settings, 0, QuantScheme())
-    seconds = []
+    return Polisher(network, teacher, architecture, policy, split, settings, 0, QuantScheme())
+
+
+def polish_step(keep: bool) -> None:
+    """Print what a step costs, on one thread."""
+    if keep:
+        keep_freed_memory()
+    torch.set_num_threads(1)
+    polished, seconds = polisher(), []
     for _ in range(WARMUP + STEPS):
         started = time.process_time()
-        polisher.step()
+        polished.step()
         seconds.append(time.process_time() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"{statistics.median(seconds[WARMUP:]) * 1e3:.0f} ms of processor time, {peak:.0f} MB")
@@ -91,6 +99,42 @@ def polish() -> None:
     for name in ("returned", "kept") * 3:
         print(f"freed memory {name}: ", end="", flush=True)
         subprocess.run([sys.executable, __file__, f"_{name}"], check=True)
+
+
+@waiting_by_load()
+def waiting_step() -> None:
+    """Print what a step takes, with all threads."""
+    keep_freed_memory()
+    polished = polisher()
+    seconds = [timed(polished.step) for _ in range(WARMUP + STEPS)]
+    print(f"{statistics.median(seconds[WARMUP:]) * 1e3:.0f} ms")
+
+
+def waiting() -> None:
+    """Polishing steps in fresh processes, in turns; beside nothing, and others that compute."""
+    command = [sys.executable, __file__]
+    clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    asleep = {"OMP_WAIT_POLICY": "PASSIVE"}
+    ways = {
+        "asleep": asleep,
+        "as libgomp does by itself": {},
+        "by load": {**asleep, "GOMP_SPINCOUNT": SPINS},
+    }
+    for others in (0, 1, 2):
+        alone = {**clean, "OMP_NUM_THREADS": "1"}
+        computing = [subprocess.Popen([*command, "_compute"], env=alone) for _ in range(others)]
+        for name, how in list(ways.items()) * 3:
+            print(f"beside {others}, threads wait {name}: ", end="", flush=True)
+            subprocess.run([*command, "_waiting"], check=True, env={**clean, **how})
+        for process in computing:
+            process.kill()
+
+
+def compute() -> None:
+    """Keep one processor busy."""
+    x = torch.randn(400, 400)
+    while True:
+        x @ x
 
 
 def tune() -> None:
@@ -116,6 +160,9 @@ def tune() -> None:
 COMMANDS: dict[str, Callable[[], None]] = {
     "tune": tune,
     "polish": polish,
+    "waiting": waiting,
+    "_waiting": waiting_step,
+    "_compute": compute,
     "_kept": lambda: polish_step(True),
     "_returned": lambda: polish_step(False),
 }

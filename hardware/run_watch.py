@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnxruntime
 
+from hardware.processors import waits_of_all_threads
+
 LOST_PART, LOST_S = 0.01, 1e-5
 """What a run may lose to others, of its own time and beside it, and count as uninterrupted."""
-TASKS = Path("/proc/self/task")
 THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 """Only Linux counts the context switches of a thread; elsewhere those of the process count."""
 
@@ -43,7 +42,7 @@ class RunWatch:
         if all(map(_runs_in_the_calling_thread, sessions)):
             yield cls()
         else:
-            with _waits_of_all_threads() as waited:
+            with waits_of_all_threads() as waited:
                 yield cls(processor=None, switches=_switches_of_all_threads, waited=waited)
 
     def time(self, run: Callable[[], object]) -> tuple[float, bool]:
@@ -70,24 +69,3 @@ def _runs_in_the_calling_thread(session: onnxruntime.InferenceSession) -> bool:
 
 def _switches_of_all_threads() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-
-
-@contextmanager
-def _waits_of_all_threads() -> Iterator[Callable[[], float]]:
-    """Seconds that the threads of now have waited so far, 0 where the system does not tell.
-
-    A thread that is woken up and finds no free processor waits without being switched.
-    """
-    with ExitStack() as stack:
-        files = [os.open(path, os.O_RDONLY) for path in TASKS.glob("*/schedstat")]
-        for file in files:
-            stack.callback(os.close, file)
-        yield lambda: sum(map(_waited, files))
-
-
-def _waited(file: int) -> float:
-    """Seconds a thread has waited by its schedstat: nanoseconds computed, waited, and turns."""
-    try:
-        return int(os.pread(file, 64, 0).split()[1]) * 1e-9
-    except ProcessLookupError:  # it has ended
-        return 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from functools import cache
 from importlib import import_module
@@ -20,9 +19,6 @@ from hardware.settings import Settings
 
 CPU_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve")
 """Flags that decide which integer kernel ONNX Runtime takes."""
-
-PROCESSORS_VARIABLE = "SIMQNAS_PROCESSORS"
-"""Environment variable by which processes that share a machine know their part of it."""
 
 
 class TargetError(ValueError):
@@ -138,14 +134,6 @@ def cpu_flags(info: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
 def cpu_name(info: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's model name, or its architecture where the system does not tell."""
     return _cpu_field(("model name",), info) or platform.processor() or platform.machine()
-
-
-def processors() -> int:
-    """How many this process may use at the same time, as far as the system and its user say."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
-    given = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
-    stated = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", PROCESSORS_VARIABLE))
-    return max(1, min([given, *(int(number) for number in stated if number.isdigit())]))
 
 
 def _cpu_field(names: tuple[str, ...], info: Path) -> str:

@@ -6,16 +6,9 @@ from pathlib import Path
 import pytest
 
 from hardware.formats.int8 import INT8
+from hardware.processors import PROCESSORS_VARIABLE, processors
 from hardware.providers import PROVIDERS
-from hardware.target import (
-    PROCESSORS_VARIABLE,
-    Target,
-    TargetError,
-    cpu_flags,
-    cpu_name,
-    parse_target,
-    processors,
-)
+from hardware.target import Target, TargetError, cpu_flags, cpu_name, parse_target
 
 
 def test_a_missing_provider_names_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:

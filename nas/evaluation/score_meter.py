@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from hardware.processors import processors
 from hardware.session import Arrays, run
-from hardware.target import processors
 from nas.evaluation.built_candidate import BuiltCandidate
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.candidate_builder import CandidateBuilder

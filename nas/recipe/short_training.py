@@ -25,6 +25,7 @@ from supernets.space.space import Architecture, SearchSpace
 from supernets.tasks.predictions import Predictions
 from supernets.training.train import Trainer, keep_freed_memory
 from supernets.training.tune import InstaTuner, Polisher
+from supernets.training.waiting import waiting_by_load
 
 Tell = Callable[[int], object]
 JUDGED = 1000
@@ -103,9 +104,10 @@ def _trained(
     keep_freed_memory()
     trainer.total_steps = steps
     for number, look in enumerate(LOOKS, 1):
-        while trainer.step_number < steps * look // LOOKS[-1]:
-            trainer.step()
-            tell(trainer.step_number)
+        with waiting_by_load():
+            while trainer.step_number < steps * look // LOOKS[-1]:
+                trainer.step()
+                tell(trainer.step_number)
         yield trainer.step_number + number * per_look, judge.answers(trainer.network)
 
 

@@ -32,6 +32,7 @@ from supernets.space.space import SearchSpace
 from supernets.training.order_by_importance import order_by_importance
 from supernets.training.train import Trainer, keep_freed_memory, score, training_device
 from supernets.training.tune import Distiller, InstaTuner, Polisher
+from supernets.training.waiting import waiting_by_load
 
 TIMED_STEPS, TIMED_S = 6, 4.0
 """Steps of each training that are timed, and seconds after which no more are."""
@@ -131,6 +132,7 @@ class _AnyMetric(dict[str, float]):
 _ANY = _AnyMetric()
 
 
+@waiting_by_load()
 def _timed(trainer: Trainer, budget_s: float | None = None) -> Training:
     """Where a frozen network teaches, the first step may ask it about all samples."""
     on_gpu = trainer.network.device.type == "cuda"

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from hardware.target import PROCESSORS_VARIABLE, processors
+from hardware.processors import PROCESSORS_VARIABLE, processors
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Measured
 from nas.experiment.database_url import STORAGE_VARIABLE

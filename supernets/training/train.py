@@ -24,6 +24,7 @@ from supernets.settings import TrainSettings
 from supernets.tasks.predictions import Predictions
 from supernets.training.distributed import Ranks
 from supernets.training.trained_parts import UsedRows
+from supernets.training.waiting import waiting_by_load
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
@@ -244,6 +245,7 @@ class Trainer:
         rows = self.task.rows
         return self.loss(rows(outputs, labels), rows(labels, labels))
 
+    @waiting_by_load()
     def run(
         self,
         progress: Progress | None = None,

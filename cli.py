@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from hardware.processors import limit_threads
 from hardware.telemetry import switch_off
 from nas.command_line import experiments, models, runs
 from nas.command_line.output import EXIT_CODES, fail, message
@@ -78,6 +79,7 @@ def _set_how_threads_wait() -> None:
 
 def main() -> NoReturn:
     """Run the command; a user's mistake is one message and exit code 2."""
+    limit_threads()
     _set_how_threads_wait()
     switch_off()
     try:

@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PROCESSORS_VARIABLE = "SIMQNAS_PROCESSORS"
 """Environment variable by which processes that share a machine know their part of it."""
 TASKS = Path("/proc/self/task")
+GROUP = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
 
 
 def processors() -> int:
     """How many this process may use at the same time, as far as the system and its user say."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
-    given = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
     stated = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", PROCESSORS_VARIABLE))
-    return max(1, min([given, *(int(number) for number in stated if number.isdigit())]))
+    limits = [int(number) for number in stated if number.isdigit()]
+    return max(1, math.floor(min([_given(), quota(), *limits])))
+
+
+def _given() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
+    return (os.cpu_count() or 1) if affinity is None else len(affinity(0))
+
+
+def quota() -> float:
+    """Processors' worth of time that a container's limit allows (cgroup v2); infinite without one.
+
+    The file `cpu.max` of a group, and of those around it, holds microseconds of every so many.
+    """
+    lines = GROUP.read_text().splitlines() if GROUP.exists() else []
+    group = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    limits = [math.inf]
+    for place in (Path(group), *Path(group).parents):
+        if (file := GROUPS / place / "cpu.max").is_file():
+            most, period = file.read_text().split()
+            limits += [int(most) / int(period)] if most != "max" else []
+    return min(limits)
+
+
+def limit_threads() -> None:
+    """Let OpenMP start no more threads than a container's limit allows, where nothing is stated.
+
+    It counts the processors of the machine. To be called before torch is loaded.
+    """
+    if quota() < _given():
+        os.environ.setdefault("OMP_NUM_THREADS", str(processors()))
 
 
 @contextmanager
@@ -27,9 +58,11 @@ def waits_of_all_threads() -> Iterator[Callable[[], float]]:
     A thread that is woken up and finds no free processor waits without being switched.
     """
     with ExitStack() as stack:
-        files = [os.open(path, os.O_RDONLY) for path in TASKS.glob("*/schedstat")]
-        for file in files:
-            stack.callback(os.close, file)
+        files = list[int]()
+        for path in TASKS.glob("*/schedstat"):
+            with suppress(FileNotFoundError):  # it has ended since
+                files.append(os.open(path, os.O_RDONLY))
+                stack.callback(os.close, files[-1])
         yield lambda: sum(map(_waited, files))
 
 

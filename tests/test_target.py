@@ -1,14 +1,42 @@
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 import pytest
 
+import hardware.processors
 from hardware.formats.int8 import INT8
-from hardware.processors import PROCESSORS_VARIABLE, processors
+from hardware.processors import PROCESSORS_VARIABLE, limit_threads, processors, quota
 from hardware.providers import PROVIDERS
 from hardware.target import Target, TargetError, cpu_flags, cpu_name, parse_target
+
+
+def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of its own group or of one around it, whichever is less, in whole processors."""
+    group, groups = tmp_path / "cgroup", tmp_path / "groups"
+    inner = groups / "kubepods" / "pod1"
+    inner.mkdir(parents=True)
+    monkeypatch.setattr(hardware.processors, "GROUP", group)
+    monkeypatch.setattr(hardware.processors, "GROUPS", groups)
+    monkeypatch.setattr(hardware.processors, "_given", lambda: 8)
+    for name in ("OMP_NUM_THREADS", PROCESSORS_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    assert (quota(), processors()) == (math.inf, 8)
+    group.write_text("1:cpu:/v1\n0::/kubepods/pod1\n")
+    (inner / "cpu.max").write_text("max 100000\n")
+    limit_threads()
+    assert "OMP_NUM_THREADS" not in os.environ
+    (inner.parent / "cpu.max").write_text("250000 100000\n")
+    assert (quota(), processors()) == (2.5, 2)
+    (inner / "cpu.max").write_text("50000 100000\n")
+    assert (quota(), processors()) == (0.5, 1)
+    limit_threads()
+    assert os.environ.pop("OMP_NUM_THREADS") == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    limit_threads()
+    assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
 def test_a_missing_provider_names_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +74,7 @@ def test_processors_are_those_that_nobody_asks_to_leave_alone(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
     for name in ("OMP_NUM_THREADS", PROCESSORS_VARIABLE):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(hardware.processors, "GROUPS", Path("/nowhere"))
     assert processors() == 6
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert processors() == 4

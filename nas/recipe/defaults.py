@@ -285,6 +285,10 @@ def _trained_less_rate(experiment: Experiment, facts: Facts, factor: float) -> I
 def _trials(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
     if factor <= EFFORTS["quick"]:
         return
+    if factor < 1 and experiment.budget is not None:
+        reason = "less than standard effort fits: its time goes into the trainings themselves"
+        yield Derived("trials", False, reason)
+        return
     if any(short_steps(value_at(experiment, s), s, facts.samples) for s in SHARES):
         yield Derived("trials", True, "part of a long training says what the data wants")
         return

@@ -53,6 +53,7 @@ INSIDE: dict[str, dict[str, set[str]]] = {
     "hardware": {
         "files": set(),
         "settings": set(),
+        "processors": set(),
         "graph": {"files"},
         "formats": {"settings", "graph"},
         "providers": {"formats"},
@@ -68,6 +69,7 @@ SHARED = {
         "hardware.files",
         "hardware.formats.",
         "hardware.graph.layer",
+        "hardware.processors",
         "hardware.settings",
     )
 }

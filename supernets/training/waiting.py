@@ -25,7 +25,7 @@ def waiting_by_load() -> Iterator[None]:
     threads look GOMP_SPINCOUNT times whether the others are there before they sleep, and hardly
     ever while a process has more such threads than processors (libgomp, "GOMP_SPINCOUNT"). So idle
     ones are added while ours wait for processors. Where the system does not tell of waits, nothing
-    is done. Figures: benchmarks/README.md, "Tuning".
+    is done. Figures: benchmarks/README.md, "Tuning cost".
     """
     if torch.get_num_threads() == 1:
         yield

@@ -19,7 +19,7 @@ from nas.command_line.output import EXIT_CODES, fail, message
 from nas.run.interrupts import Stopped
 
 SPINS = "20000"
-"""A tenth of a millisecond about: longer than most threads wait for the others of a loop."""
+"""A fifth of a millisecond about: longer than most threads wait for the others of a loop."""
 
 app = typer.Typer(
     name="simqnas",

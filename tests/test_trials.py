@@ -193,6 +193,14 @@ def test_short_trainings_are_long_enough_to_tell_or_not_done() -> None:
     assert not tried_steps(derive(experiment(trials=False), TEXTS), "tune", 3000)
 
 
+def test_a_budget_below_standard_effort_tries_settings_only_where_that_is_stated() -> None:
+    assert not derive(experiment(budget="20 min"), TEXTS, 0.7).experiment.trials
+    assert derive(experiment(budget="20 min"), TEXTS, 1.0).experiment.trials
+    stated = derive(experiment(budget="20 min", trials=True), TEXTS, 0.7)
+    assert stated.experiment.trials
+    assert not [note for note in stated.notes if "trials" in note]
+
+
 def test_too_few_steps_to_try_settings_in_are_told() -> None:
     few = replace(TEXTS, samples=200)  # four steps an epoch, at most twenty epochs
     recipe = derive(experiment(), few)

@@ -285,7 +285,8 @@ def _trained_less_rate(experiment: Experiment, facts: Facts, factor: float) -> I
 def _trials(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:
     if factor <= EFFORTS["quick"]:
         return
-    if factor < 1 and experiment.budget is not None:
+    stated = is_given(experiment, "trials")
+    if factor < 1 and experiment.budget is not None and not stated:
         reason = "less than standard effort fits: its time goes into the trainings themselves"
         yield Derived("trials", False, reason)
         return

@@ -21,17 +21,18 @@ from tests.test_pipeline import Silent
 
 FULL = 0.90
 """Of both references."""
-FOUND = [evaluation(size, FULL - lacking, 4.0 - 20 * lacking) for size, lacking in enumerate(
-    (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.10, 0.15), start=1)
+FOUND = [evaluation(size, FULL - lacking, 4.0 / (1 + 10 * lacking)) for size, lacking in enumerate(
+    (0.0, 0.004, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.10, 0.15), start=1)
 ]  # fmt: skip
 """The less accurate, the faster."""
 
 
 @dataclass
 class Polisher:
-    """Polishing that gives back a part of what a candidate lacks, or all of it."""
+    """Polishing that gives back a part of what a candidate lacks, or all of it, and more."""
 
     part: float
+    more: float = 0.0
     known: dict[str, Polished] = field(default_factory=dict)
     trained: list[str] = field(default_factory=list)
     later: list[int] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Polisher:
         (found,) = evaluations
         before, key = found.metrics["accuracy"], found.candidate.key
         self.known[key] = Polished(
-            before, before + self.part * (FULL - before), few_bits(found.candidate)
+            before, before + self.part * (FULL - before) + self.more, few_bits(found.candidate)
         )
         self.trained.append(key)
         self.later.append(later)
@@ -79,20 +80,30 @@ def lacking(keys: Sequence[str]) -> list[float]:
 
 
 def test_without_polish_the_fastest_for_each_need_is_chosen(choose: Choose) -> None:
-    assert lacking(choose(None)) == [0.02, 0.01, 0.0]
+    assert lacking(choose(None)) == [0.02, 0.01, 0.004]
 
 
 def test_the_next_is_chosen_by_what_the_one_before_gained(choose: Choose) -> None:
-    """Half is expected back. Where all of it comes back others may lack more, where nothing does
-    less, than those that would have been chosen beforehand."""
-    usual, much, nothing = Polisher(0.5), Polisher(1.0), Polisher(0.0)
-    for polisher in (usual, much, nothing):
+    """Half is expected back, and half of what may be lost is left for what that misses.
+
+    Where more comes back others may lack more, where polishing harms less, than those that would
+    have been chosen beforehand.
+    """
+    usual, much, harm = Polisher(0.5), Polisher(0.5, more=0.02), Polisher(0.5, more=-0.02)
+    for polisher in (usual, much, harm):
         assert sorted(choose(polisher)) == sorted(polisher.trained)
         assert polisher.later == [2, 1, 0]
-    assert usual.trained[0] == much.trained[0] == nothing.trained[0]
-    assert lacking(usual.trained[:1]) == [0.01]
-    assert lacking(much.trained)[1] > 0.01 > lacking(nothing.trained)[1]
-    assert lacking(much.trained)[2] > lacking(usual.trained)[2] > lacking(nothing.trained)[2]
+        assert lacking(polisher.trained)[0] == 0.004
+    assert lacking(harm.trained)[1] < 0.004 < lacking(usual.trained)[1] < lacking(much.trained)[1]
+    assert lacking(usual.trained)[2] < lacking(much.trained)[2]
+
+
+def test_what_is_measured_may_take_all_of_what_may_be_lost(choose: Choose) -> None:
+    """As polished, the first lost 0.4 of the half point: it is the one at no loss, and the next is
+    for another need."""
+    polisher = Polisher(0.0)
+    choose(polisher)
+    assert lacking(polisher.trained)[:2] == [0.004, 0.01]
 
 
 def test_what_is_polished_already_is_chosen_as_it_was(choose: Choose) -> None:

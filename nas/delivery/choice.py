@@ -77,4 +77,5 @@ class Choice:
         later = forecast.polished(self.evaluations)
         name = self.experiment.quality.name
         expected = {e.candidate.key: e.metrics[name] for e in later if e.failure is None}
-        return wanted(self.evaluations, self.experiment, expected, shipped)
+        foretold = expected.keys() - forecast.known.keys()
+        return wanted(self.evaluations, self.experiment, expected, foretold, shipped)

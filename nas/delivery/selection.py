@@ -31,20 +31,22 @@ def wanted(
     evaluations: Sequence[Evaluation],
     experiment: Experiment,
     expected: Mapping[str, float] | None = None,
+    foretold: Collection[str] = (),
     chosen: Collection[str] = (),
 ) -> list[Evaluation]:
     """Candidates to ship: the best for every need, in their order, then others of the front.
 
     At most `export.models` that keep the constraints. Candidates whose latency was disturbed come
-    last. expected: candidate's key -> what is expected of it in place of what was measured. chosen:
-    keys of those that are shipped already, whose needs come later. Raises ValueError before the
-    references are measured.
+    last. expected: candidate's key -> what is expected of it in place of what was measured;
+    foretold: keys of those of which it is a forecast, see `_kept_by`. chosen: keys of those that
+    are shipped already, whose needs come later. Raises ValueError before the references are
+    measured.
     """
     references, most = measured_references(evaluations), experiment.export.models
     measured = {e.candidate.key: e for e in evaluations}
     judged = believed(searched(evaluations), expected or {}, experiment.quality.name)
     kept = _within_constraints(judged, experiment, references)
-    found = _for_needs(kept, references, experiment, chosen)[:most]
+    found = _for_needs(kept, references, experiment, foretold, chosen)[:most]
     for others in (_spread(_calm(kept), experiment), _spread(kept, experiment)):
         found += [e for e in others if e not in found][: most - len(found)]
     return [measured[e.candidate.key] for e in found]
@@ -64,6 +66,7 @@ def _for_needs(
     evaluations: Sequence[Evaluation],
     references: Mapping[str, Evaluation],
     experiment: Experiment,
+    foretold: Collection[str],
     chosen: Collection[str],
 ) -> list[Evaluation]:
     """The best for every need, none twice: for those that nothing chosen meets in their order, then
@@ -74,7 +77,7 @@ def _for_needs(
     drops = allowed_drops(metric, bar, experiment.export.accuracy_drop)
     unmet, met = list[Evaluation](), list[Evaluation]()
     for need, drop in drops.items():
-        good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
+        good = _kept_by(evaluations, metric, bar, drop, foretold)
         if need == "no_loss" and not good:
             good = _most_accurate(evaluations, metric)
         if good:
@@ -85,6 +88,23 @@ def _for_needs(
     for best in (*unmet, *met[len(chosen) :], *met[: len(chosen)]):
         picked += [best] if best not in picked else []
     return picked
+
+
+def _kept_by(
+    evaluations: Sequence[Evaluation],
+    metric: Quality,
+    bar: float,
+    drop: float,
+    foretold: Collection[str],
+) -> list[Evaluation]:
+    """Those that are at most so much worse. Foretold ones may take half of it: forecasts at the
+    very edge are missed by every other candidate."""
+    parts = [0.5 if e.candidate.key in foretold else 1.0 for e in evaluations]
+    return [
+        e
+        for e, part in zip(evaluations, parts, strict=True)
+        if _keeps(metric, e.metrics[metric.name], bar, part * drop)
+    ]
 
 
 def _most_accurate(evaluations: Sequence[Evaluation], metric: Quality) -> list[Evaluation]:

@@ -62,8 +62,10 @@ def _idle_threads() -> Iterator[None]:
     ready, leave = Event(), Event()
 
     def stay() -> None:
-        torch.zeros(LOOP_ELEMENTS).relu_()
-        ready.set()
+        try:
+            torch.zeros(LOOP_ELEMENTS).relu_()
+        finally:
+            ready.set()
         leave.wait()
 
     thread = Thread(target=stay, daemon=True)

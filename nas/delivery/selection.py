@@ -71,7 +71,11 @@ def _for_needs(
 ) -> list[Evaluation]:
     """The best for every need, none twice: for those that nothing chosen meets in their order, then
     for the others, beginning behind as many as were chosen. Where nothing meets the first need, the
-    most accurate is the best for it."""
+    most accurate is the best for it.
+
+    Last comes the fastest without any drop, unless a chosen one is so: what lost a little may be
+    refused at no loss by the samples that were kept back.
+    """
     metric = experiment.quality
     bar = references[low_reference(references)].metrics[metric.name]
     drops = allowed_drops(metric, bar, experiment.export.accuracy_drop)
@@ -84,8 +88,11 @@ def _for_needs(
             smallest = need == "smallest_at_2_points"
             best = min(good, key=_by_size) if smallest else fastest_measured(good)
             (met if any(e.candidate.key in chosen for e in good) else unmet).append(best)
+    safe = _kept_by(evaluations, metric, bar, 0.0, foretold)
+    safer = not any(e.candidate.key in chosen for e in safe)
+    spare = [fastest_measured(safe)] if safe and safer else []
     picked: list[Evaluation] = []
-    for best in (*unmet, *met[len(chosen) :], *met[: len(chosen)]):
+    for best in (*unmet, *met[len(chosen) :], *met[: len(chosen)], *spare):
         picked += [best] if best not in picked else []
     return picked
 

@@ -133,3 +133,15 @@ def test_where_none_is_without_loss_the_most_accurate_comes_first(choose: Choose
         choose(polisher, few)
         assert polisher.trained[0] == best
         assert len(set(polisher.trained)) == 3
+
+
+def test_one_without_any_drop_is_shipped_beside_one_that_lost_a_little(choose: Choose) -> None:
+    """Samples that were kept back may refuse the first at no loss; the most accurate is slow."""
+    dropped = ((1, 0.004, 1.0), (2, -0.005, 3.0), (3, -0.02, 6.0), (4, -0.03, 7.0), (5, -0.04, 8.0))
+    found = [evaluation(n, FULL - lacking, latency) for n, lacking, latency in dropped]
+    keys = [e.candidate.key for e in found]
+    polisher = Polisher(0.0)
+    choose(polisher, found)
+    assert polisher.trained[0] == keys[0]
+    assert keys[1] in polisher.trained
+    assert keys[1] in choose(None, found)

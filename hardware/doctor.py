@@ -23,11 +23,8 @@ from hardware.latency import DISTURBED_NOTE, Latency, measure
 from hardware.providers import names_with_marks
 from hardware.run_watch import RunWatch
 from hardware.session import open_session
-from hardware.target import Target, cpu_flags, cpu_name
+from hardware.target import FAST_INT8_FLAGS, Target, cpu_flags, cpu_name, int8_overflows
 from hardware.writing.materialize import materialize
-
-FAST_INT8_FLAGS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
-OLD_X86_FLAGS = {"avx2", "avx512f"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ def _remarks(flags: tuple[str, ...], packages: Mapping[str, str]) -> Iterator[st
             "no integer dot product instructions (VNNI, AMX, dotprod): INT8 gains little here, "
             "and the table below decides"
         )
-    if OLD_X86_FLAGS & set(flags) and not FAST_INT8_FLAGS & set(flags):
+    if int8_overflows(flags):
         yield (
             "without VNNI, INT8 products are summed in 16 bits and can saturate: accuracy differs "
             "from processors with it; reduce_range: true avoids that"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,6 +20,8 @@ from hardware.settings import Settings
 
 CPU_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve")
 """Flags that decide which integer kernel ONNX Runtime takes."""
+FAST_INT8_FLAGS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
+OLD_X86_FLAGS = {"avx2", "avx512f"}
 
 
 class TargetError(ValueError):
@@ -129,6 +132,14 @@ def cpu_flags(info: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
     """Those of `CPU_FLAGS` that this processor has; empty where the system does not tell."""
     words = set(_cpu_field(("flags", "features"), info).split())
     return tuple(flag for flag in CPU_FLAGS if flag in words)
+
+
+def int8_overflows(flags: Collection[str]) -> bool:
+    """Whether a processor sums INT8 products in 16 bits, which weights of full range overflow.
+
+    x86 without VNNI does (VPMADDUBSW); half the range, `QuantScheme.reduce_range`, never overflows.
+    """
+    return bool(OLD_X86_FLAGS & set(flags)) and not FAST_INT8_FLAGS & set(flags)
 
 
 def cpu_name(info: Path = Path("/proc/cpuinfo")) -> str:

@@ -211,7 +211,7 @@ def test_formats_of_few_bits_are_rounded_so_and_no_others() -> None:
     assert few == {"int2", "int3", "int4"}
     blocks = QuantScheme(int4_kernel="matmulnbits")
     assert INT4.in_groups("linear", blocks) == BlockInt4Quantizer(32)
-    assert INT4.in_groups("conv", blocks) == Int4Quantizer(32)
+    assert INT4.in_groups("conv", blocks) == Int4Quantizer(32, blocks.reduce_range)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_reordering_keeps_the_largest_network(config: Sizes, settings: SpaceSett
     moved = [n for n, t in network.state_dict().items() if not torch.equal(t, weights[n])]
     held = {part.tensor.data_ptr() for group in network.units() for part in group.parts}
     assert len(moved) > len(held) // 2
-    torch.testing.assert_close(network(**sample.inputs), before, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(network(**sample.inputs), before, atol=3e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("config", "settings"), CASES)

@@ -106,6 +106,33 @@ def test_latency_is_measured_where_texts_usually_end(tokens: tuple[int, int], le
     assert str(tokens[0]) in recipe.reasons["target.sequence_length"]
 
 
+@pytest.mark.parametrize(
+    ("provider", "flags", "reduced"),
+    [
+        ("cpu", ("avx2",), True),
+        ("cpu", ("avx2", "avx512f"), True),
+        ("cpu", ("avx2", "avx_vnni"), False),
+        ("cpu", ("asimddp",), False),
+        ("openvino", ("avx2",), False),
+    ],
+)
+def test_weights_have_half_their_range_where_full_ones_overflow(
+    digits: TaskData,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    flags: tuple[str, ...],
+    reduced: bool,
+) -> None:
+    monkeypatch.setattr("nas.recipe.facts.cpu_flags", lambda: flags)
+    given = Experiment.model_validate({**SCRATCH, "target": {"provider": provider}})
+    recipe = derive(given, Facts.of(given, digits))
+    assert ("quantization.reduce_range" in recipe.reasons) == reduced
+    own = Experiment.model_validate({**SCRATCH, "quantization": {"reduce_range": False}})
+    kept = derive(own, replace(TEXTS, overflows=True))
+    assert kept.experiment.quantization.reduce_range is False
+    assert derive(given, replace(TEXTS, overflows=True)).experiment.quantization.reduce_range
+
+
 def test_the_usual_length_is_the_95th_percentile(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     words = [" ".join(["word"] * n) for n in rng.integers(1, 40, 200)]

@@ -37,7 +37,7 @@ class QuantScheme(Settings):
     reduce_range: bool = Field(
         False,
         description="INT8 weights in half their range, for processors without VNNI, on which "
-        "full ones can overflow.",
+        "full ones can overflow; what runs take there unless it is stated.",
     )
     rounding: Rounding = Field(
         "feedback",

@@ -146,6 +146,9 @@ def _target(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
         tokens = min(rounded, most)
         reason = f"95 % of the training texts have at most {usual} tokens"
         yield Derived("target.sequence_length", tokens, reason)
+    if facts.overflows:
+        reason = "without VNNI this processor sums INT8 products in 16 bits, which can overflow"
+        yield Derived("quantization.reduce_range", True, reason)
 
 
 def _training(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Derived]:

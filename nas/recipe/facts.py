@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hardware.target import cpu_flags
+from hardware.target import cpu_flags, int8_overflows
 from nas.experiment.given import is_given
 from nas.experiment.schema import Experiment
 from supernets.data.data import TaskData
@@ -30,7 +30,8 @@ class Facts:
     texts. noisy: whether tokens can be replaced at random. bf16: whether the device that trains is
     faster in bfloat16. task, metric: what the data asks, and its usual metric. taught_alone:
     whether there is nothing to learn but the checkpoint's own answers. new_classifier: whether the
-    checkpoint brings none for the data's labels.
+    checkpoint brings none for the data's labels. overflows: whether models are served by a
+    processor on which INT8 weights of full range do.
     """
 
     pretrained: bool
@@ -44,6 +45,7 @@ class Facts:
     metric: str = "accuracy"
     taught_alone: bool = False
     new_classifier: bool = False
+    overflows: bool = False
 
     @classmethod
     def of(cls, experiment: Experiment, data: TaskData) -> Facts:
@@ -63,6 +65,7 @@ class Facts:
             metric=data.task.metrics[0],
             taught_alone=data.task.taught_alone,
             new_classifier=not settled and has_new_classifier(experiment.model, data),
+            overflows=experiment.target.provider == "cpu" and int8_overflows(cpu_flags()),
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nas.delivery.selection import best_so_far
+from nas.delivery.selection import best_so_far, within_constraints
 from nas.evaluation.baselines import low_reference, measured_references
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation, Role, searched
@@ -159,7 +159,10 @@ class SearchLoop:
             return None
         references = measured_references(known)
         low, metric = references[low_reference(references)], self.experiment.quality
-        tried = to_try(searched(known), low, metric, settings.probes)
+        found = searched(known)
+        small = within_constraints(found, self.experiment, references, of_costs_alone=True)
+        worth_it = small if len(small) >= settings.probes else found
+        tried = to_try(worth_it, low, metric, settings.probes)
         fine_tuner.train(tried)
         keys = [e.candidate.key for e in tried if e.candidate.key in fine_tuner.forecast.known]
         self.ledger.note(probes={"round": number, "keys": keys})

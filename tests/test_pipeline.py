@@ -433,6 +433,27 @@ def test_a_search_goes_on_by_what_polishing_makes_of_candidates(
     assert not any("judged by what they are expected" in line for line in again.told)
 
 
+def test_what_is_polished_early_keeps_the_constraints_that_no_polish_changes(
+    finished: tuple[RunFolder, Front], tmp_path: Path
+) -> None:
+    copy = copied(finished[0], tmp_path / "copy")
+    measured = searched(read_evaluations(load_experiment(copy.experiment), copy))
+    bound = sorted(e.metrics["size_bytes"] for e in measured)[4]
+    changes = [
+        "search.evaluations=32",
+        'polish={"epochs": 1, "batch_size": 512, "probes": 2}',
+        f'constraints=["accuracy >= int8 - 0.9", "size_bytes <= {bound}"]',
+    ]
+    experiment, reporter = load_experiment(copy.experiment, changes), Silent()
+    run(experiment, copy, reporter)
+    (told,) = [line for line in reporter.told if "after polishing, as 2 of them were" in line]
+    before = reporter.told[: reporter.told.index(told)]
+    early = [line.split(":")[0] for line in before if "polished" in line and line[12] == ":"]
+    sizes = {e.candidate.key: e.metrics["size_bytes"] for e in read_evaluations(experiment, copy)}
+    assert len(early) == 2
+    assert max(sizes[key] for key in early) <= bound
+
+
 @pytest.mark.parametrize("kept_back", [False, True])
 def test_what_is_promised_follows_from_the_answers_that_are_kept(
     finished: tuple[RunFolder, Front], tmp_path: Path, kept_back: bool

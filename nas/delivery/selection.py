@@ -45,7 +45,7 @@ def wanted(
     references, most = measured_references(evaluations), experiment.export.models
     measured = {e.candidate.key: e for e in evaluations}
     judged = believed(searched(evaluations), expected or {}, experiment.quality.name)
-    kept = _within_constraints(judged, experiment, references)
+    kept = within_constraints(judged, experiment, references)
     found = _for_needs(kept, references, experiment, foretold, chosen)[:most]
     for others in (_spread(_calm(kept), experiment), _spread(kept, experiment)):
         found += [e for e in others if e not in found][: most - len(found)]
@@ -153,7 +153,7 @@ def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> st
         references = measured_references(evaluations)
     except NotMeasuredError:
         return ""
-    kept = _within_constraints(searched(evaluations), experiment, references)
+    kept = within_constraints(searched(evaluations), experiment, references)
     fastest, metric = _fastest(kept, references, experiment), experiment.quality
     if fastest is None:
         return f"best: none yet within the constraints and the accepted drop in {metric.title}"
@@ -219,12 +219,17 @@ def _spread(evaluations: Sequence[Evaluation], experiment: Experiment) -> list[E
     return [evaluations[i] for i in positions]
 
 
-def _within_constraints(
+def within_constraints(
     evaluations: Sequence[Evaluation],
     experiment: Experiment,
     references: Mapping[str, Evaluation],
+    *,
+    of_costs_alone: bool = False,
 ) -> list[Evaluation]:
+    """Those that keep the experiment's constraints, or those of them that no training changes."""
     constraints = resolved_constraints(experiment, references)
+    if of_costs_alone:
+        constraints = [c for c in constraints if c.metric != experiment.quality.name]
     return [
         e
         for e in evaluations

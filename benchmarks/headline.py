@@ -95,8 +95,8 @@ class Trial:
 
     def result(self, strategies: bool) -> dict[str, Any]:
         """Everything the tables show."""
-        began = time.time()
         found = run_experiment(self.experiment, self.run, self.reporter)
+        began = time.time()
         return replace(self, experiment=read_experiment(self.run))._compared(
             found, strategies, began
         )
@@ -121,11 +121,8 @@ class Trial:
         }
 
     def _seconds(self, latest: float) -> float:
-        """Wall time of this and of the interrupted calls before it."""
-        path = self.folder / "seconds.json"
-        total = latest + (read_json(path)["seconds"] if path.exists() else 0.0)
-        write_json(path, {"seconds": total})
-        return float(total)
+        """Wall time of the run, all its starts together, and of what it was compared in since."""
+        return float(read_json(self.run.pace)["spent_s"] + latest)
 
     def fine_tuned(self) -> SuperNetwork:
         """The network the super-network started from, trained plainly for as long."""

@@ -30,14 +30,15 @@ def _given() -> int:
 def quota() -> float:
     """Processors' worth of time that a container's limit allows (cgroup v2); infinite without one.
 
-    The file `cpu.max` of a group, and of those around it, holds microseconds of every so many.
+    The file `cpu.max` of a group, and of those around it, holds microseconds of every so many; one
+    that may not be read limits nothing that is known.
     """
     lines = GROUP.read_text().splitlines() if GROUP.exists() else []
     group = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
     limits = [math.inf]
     for place in (Path(group), *Path(group).parents):
-        if (file := GROUPS / place / "cpu.max").is_file():
-            most, period = file.read_text().split()
+        with suppress(OSError):  # the outermost group has none
+            most, period = (GROUPS / place / "cpu.max").read_text().split()
             limits += [int(most) / int(period)] if most != "max" else []
     return min(limits)
 

@@ -252,7 +252,8 @@ class RunSession:
         )
         models = tuple(validator.validate(picks, self.folder, self.reporter))
         low = next(m for m in models if m.name == low_reference(self.references))
-        offered = offers(models, metric, low, self.experiment.export.accuracy_drop)
+        no_loss, cost = self.experiment.export.accuracy_drop, self.experiment.cost
+        offered = offers(models, metric, low, no_loss, cost)
         return Front(
             models=models,
             recommended=offered[0].model,

@@ -162,7 +162,7 @@ class SearchLoop:
         found = searched(known)
         small = within_constraints(found, self.experiment, references, of_costs_alone=True)
         worth_it = small if len(small) >= settings.probes else found
-        tried = to_try(worth_it, low, metric, settings.probes)
+        tried = to_try(worth_it, low, metric, settings.probes, self.experiment.cost)
         fine_tuner.train(tried)
         keys = [e.candidate.key for e in tried if e.candidate.key in fine_tuner.forecast.known]
         self.ledger.note(probes={"round": number, "keys": keys})

@@ -12,7 +12,7 @@ from hardware.formats.fp32 import FP32
 from hardware.formats.int8 import INT8
 from hardware.formats.policy import QuantPolicy
 from nas.delivery.fastest import AS_FAST
-from nas.delivery.selection import best_so_far, fastest_measured
+from nas.delivery.selection import best_measured, best_so_far, wanted
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation, Role
 from nas.experiment.schema import Experiment
@@ -75,15 +75,27 @@ def sized(latency_ms: float, size_bytes: float) -> Evaluation:
     return replace(made, metrics={**made.metrics, "size_bytes": size_bytes})
 
 
+def test_the_smallest_is_best_where_only_size_is_asked_for() -> None:
+    """And where both are, the fastest."""
+    small, fast = sized(1.8, 1000), sized(1.0, 1900)
+    sizes = experiment(0.02).model_copy(update={"objectives": ("accuracy", "size_bytes")})
+    both = experiment(0.02)
+    known = [*REFERENCES, small, fast]
+    assert best_so_far(known, sizes).endswith("1 kB")
+    assert best_so_far(known, both).endswith("2 kB")
+    assert wanted(known, sizes)[0] == small
+    assert wanted(known, both)[0] == fast
+
+
 def test_latency_within_noise_is_not_bought_with_size() -> None:
     """The smallest of those within 3 % of the fastest, and never one that another beats in both."""
     first, faster_by_noise, faster = sized(1.0, 1000), sized(0.99, 2000), sized(0.9, 2000)
-    assert fastest_measured([faster_by_noise, first]) is first
-    assert fastest_measured([first, faster, faster_by_noise]) is faster
+    assert best_measured([faster_by_noise, first], "latency_ms") is first
+    assert best_measured([first, faster, faster_by_noise], "latency_ms") is faster
     rng = np.random.default_rng(0)
     for _ in range(200):
         known = [sized(*pair) for pair in rng.uniform((1.0, 1000), (1.1, 1010), (8, 2)).round(2)]
-        best = fastest_measured(known).metrics
+        best = best_measured(known, "latency_ms").metrics
         least = min(e.metrics["latency_ms"] for e in known)
         assert best["latency_ms"] <= AS_FAST * least
         for other in (e.metrics for e in known):

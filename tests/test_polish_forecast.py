@@ -23,7 +23,8 @@ NOTHING = np.zeros(0)
 def evaluation(accuracy: float, latency_ms: float, int4: bool = False) -> Evaluation:
     policy = QuantPolicy({"fc": INT4 if int4 else INT8, "head": INT8})
     candidate = Candidate((("width", round(1e4 * accuracy + latency_ms)),), policy)
-    return Evaluation(candidate, {"accuracy": accuracy, "latency_ms": latency_ms})
+    metrics = {"accuracy": accuracy, "latency_ms": latency_ms, "size_bytes": 2000.0}
+    return Evaluation(candidate, metrics)
 
 
 def test_gains_are_a_ridge_towards_what_is_expected() -> None:
@@ -89,5 +90,7 @@ def test_the_fastest_at_drops_of_interest_are_tried() -> None:
     low = replace(evaluation(0.90, 3.0), role="reference")
     fast, slow = evaluation(0.881, 1.0), evaluation(0.880, 2.0)
     far, hopeless = evaluation(0.82, 0.8), evaluation(0.3, 0.1)
-    assert to_try([hopeless, slow, far, fast], low, ACCURACY, 2) == [fast, far]
-    assert to_try([hopeless], low, ACCURACY, 2) == [hopeless]
+    assert to_try([hopeless, slow, far, fast], low, ACCURACY, 2, "latency_ms") == [fast, far]
+    assert to_try([hopeless], low, ACCURACY, 2, "latency_ms") == [hopeless]
+    large = replace(fast, metrics={**fast.metrics, "size_bytes": 9e9})
+    assert to_try([hopeless, slow, far, large], low, ACCURACY, 2, "size_bytes") == [slow, far]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from nas.delivery.promise import NEEDS, Offer, Promise, allowed_drops
 from nas.delivery.results import ValidatedModel
 from nas.delivery.selection import recommend
 from nas.evaluation.candidate import Candidate
-from nas.experiment.objectives import FloatArray
+from nas.experiment.objectives import Cost, FloatArray
 from supernets.data.data import Batch, Split
 from supernets.data.kept_back import FEWEST_KEPT, keep_back, kept_rows
 from supernets.data.text import TextSplit
@@ -180,8 +180,11 @@ def model(name: str, expected: float, latency: float, size: int, p: float = 0.5)
     )  # fmt: skip
 
 
-def test_every_need_gets_its_best_model() -> None:
+@pytest.mark.parametrize("cost", get_args(Cost))
+def test_every_need_gets_its_best_model(cost: Cost) -> None:
     """By brute force over random models: nothing that fits a need is better for it."""
+    sized = {"smallest_at_2_points"}
+    sized |= {"no_loss", "within_1_point"} if cost == "size_bytes" else set()
     rng = np.random.default_rng(4)
     low = model("int8", 0.0, 10.0, 1000, p=1.0)
     for _ in range(100):
@@ -191,7 +194,7 @@ def test_every_need_gets_its_best_model() -> None:
             for i in range(5)
         ]  # fmt: skip
         models = [low, *drawn]
-        found = {offer.need: offer for offer in offers(models, ACCURACY, low, 0.005)}
+        found = {offer.need: offer for offer in offers(models, ACCURACY, low, 0.005, cost)}
         assert tuple(found) == NEEDS
         for need, drop in allowed_drops(ACCURACY, 0.9, 0.005).items():
             for other in models:
@@ -199,7 +202,7 @@ def test_every_need_gets_its_best_model() -> None:
                 assert promise is not None
                 fits = promise.chosen_by >= -drop and (need != "no_loss" or promise.p >= 0.05)
                 taken = next(m for m in models if m.name == found[need].model)
-                if fits and need == "smallest_at_2_points":
+                if fits and need in sized:
                     assert taken.size_bytes <= other.size_bytes
                 elif fits:
                     assert taken.latency_ms[0] <= AS_FAST * other.latency_ms[0]
@@ -226,6 +229,8 @@ def test_no_loss_is_half_a_point_where_nothing_is_stated(
     models += [scored("much", 1.1 * half, 1.0)]
     assert recommend(models, None, quality) == "less"
     assert recommend(models, 1.2 * half, quality) == "much"
+    models[-1] = replace(models[-1], size_bytes=2)
+    assert recommend(models, 1.2 * half, quality, "size_bytes") == "less"
 
 
 @pytest.mark.parametrize("lengths", [None, [1, 3, 2]])

@@ -79,7 +79,7 @@ def with_its_pace(case: ParameterSet) -> ParameterSet:
     return pytest.param(*case.values, id=case.id, marks=marks)
 
 
-@pytest.mark.parametrize(("config", "settings"), map(with_its_pace, CASES))
+@pytest.mark.parametrize(("config", "settings"), list(map(with_its_pace, CASES)))
 def test_sub_networks_cut_from_the_template(config: Sizes, settings: SpaceSettings) -> None:
     network = families.build(families.with_two_blocks(config))
     order_by_importance(network, [families.batch(network)])

@@ -34,6 +34,9 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (quota(), processors()) == (0.5, 1)
     limit_threads()
     assert os.environ.pop("OMP_NUM_THREADS") == "1"
+    (inner / "cpu.max").unlink()
+    (inner / "cpu.max").mkdir()  # as little to be read as what is forbidden
+    assert (quota(), processors()) == (2.5, 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     limit_threads()
     assert os.environ["OMP_NUM_THREADS"] == "3"

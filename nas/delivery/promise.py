@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from scipy.special import ndtr
 
+from nas.experiment.objectives import Cost
 from supernets.metrics.metric import Quality
 from supernets.metrics.paired import Z95, Comparison
 
@@ -20,6 +21,15 @@ ALPHA = 0.05
 def in_words(need: Need) -> str:
     """The need as people read it."""
     return need.replace("_", " ")
+
+
+def cost_of(need: Need, usual: Cost) -> Cost:
+    """What the model for a need has least of. usual: where the need does not say."""
+    named: dict[Need, Cost] = {
+        "fastest_at_2_points": "latency_ms",
+        "smallest_at_2_points": "size_bytes",
+    }
+    return named.get(need, usual)
 
 
 def point(metric: Quality, reference: float) -> float:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nas.delivery.fastest import fastest_of
-from nas.delivery.promise import allowed_drops
+from nas.delivery.promise import allowed_drops, cost_of
 from nas.delivery.results import Front, ValidatedModel, Versus
 from nas.evaluation.baselines import NotMeasuredError, low_reference, measured_references
 from nas.evaluation.record import Evaluation, believed, searched
-from nas.experiment.objectives import Constraint, FloatArray, to_costs
+from nas.experiment.objectives import Constraint, Cost, FloatArray, to_costs
 from nas.experiment.schema import Experiment
 from nas.search.pareto import spread
 from supernets.metrics.classes import ACCURACY
@@ -73,7 +73,7 @@ def _for_needs(
     for the others, beginning behind as many as were chosen. Where nothing meets the first need, the
     most accurate is the best for it.
 
-    Last comes the fastest without any drop, unless a chosen one is so: what lost a little may be
+    Last comes the best without any drop, unless a chosen one is so: what lost a little may be
     refused at no loss by the samples that were kept back.
     """
     metric = experiment.quality
@@ -85,12 +85,11 @@ def _for_needs(
         if need == "no_loss" and not good:
             good = _most_accurate(evaluations, metric)
         if good:
-            smallest = need == "smallest_at_2_points"
-            best = min(good, key=_by_size) if smallest else fastest_measured(good)
+            best = best_measured(good, cost_of(need, experiment.cost))
             (met if any(e.candidate.key in chosen for e in good) else unmet).append(best)
     safe = _kept_by(evaluations, metric, bar, 0.0, foretold)
     safer = not any(e.candidate.key in chosen for e in safe)
-    spare = [fastest_measured(safe)] if safe and safer else []
+    spare = [best_measured(safe, experiment.cost)] if safe and safer else []
     picked: list[Evaluation] = []
     for best in (*unmet, *met[len(chosen) :], *met[: len(chosen)], *spare):
         picked += [best] if best not in picked else []
@@ -120,8 +119,10 @@ def _most_accurate(evaluations: Sequence[Evaluation], metric: Quality) -> list[E
     return [e for e, score in zip(evaluations, scores, strict=True) if score == max(scores)]
 
 
-def fastest_measured(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """The fastest of candidates, see `fastest_of`."""
+def best_measured(evaluations: Sequence[Evaluation], cost: Cost) -> Evaluation:
+    """The candidate with least of a cost; the fastest as `fastest_of` has it."""
+    if cost == "size_bytes":
+        return min(evaluations, key=_by_size)
     return fastest_of(
         evaluations,
         lambda e: (e.disturbed,),
@@ -130,8 +131,10 @@ def fastest_measured(evaluations: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def fastest_delivered(models: Sequence[ValidatedModel]) -> ValidatedModel:
-    """The fastest of delivered models, of those that no runtime answers otherwise for."""
+def best_delivered(models: Sequence[ValidatedModel], cost: Cost) -> ValidatedModel:
+    """The same of delivered models, of those that no runtime answers otherwise for."""
+    if cost == "size_bytes":
+        return min(models, key=_by_file_size)
     return fastest_of(
         models,
         lambda m: (m.differs, m.latency_disturbed),
@@ -144,6 +147,10 @@ def _by_size(evaluation: Evaluation) -> tuple[float, ...]:
     return evaluation.disturbed, evaluation.metrics["size_bytes"], evaluation.metrics["latency_ms"]
 
 
+def _by_file_size(model: ValidatedModel) -> tuple[float, ...]:
+    return model.differs, model.size_bytes, model.latency_disturbed, model.latency_ms[0]
+
+
 def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> str:
     """What the search has reached, by the rules by which models are picked and recommended.
 
@@ -154,11 +161,11 @@ def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> st
     except NotMeasuredError:
         return ""
     kept = within_constraints(searched(evaluations), experiment, references)
-    fastest, metric = _fastest(kept, references, experiment), experiment.quality
-    if fastest is None:
+    best, metric = _best(kept, references, experiment), experiment.quality
+    if best is None:
         return f"best: none yet within the constraints and the accepted drop in {metric.title}"
     low = low_reference(references)
-    ours, theirs = fastest.metrics, references[low].metrics
+    ours, theirs = best.metrics, references[low].metrics
     return (
         f"best: {_called(metric)}{ours[metric.name]:.4f}, {ours['latency_ms']:.3f} ms "
         f"({theirs['latency_ms'] / ours['latency_ms']:.2f}x as fast as {low}), "
@@ -172,9 +179,12 @@ def _called(metric: Quality) -> str:
 
 
 def recommend(
-    models: Sequence[ValidatedModel], accuracy_drop: float | None, metric: Quality = ACCURACY
+    models: Sequence[ValidatedModel],
+    accuracy_drop: float | None,
+    metric: Quality = ACCURACY,
+    cost: Cost = "latency_ms",
 ) -> str:
-    """Name of the fastest model whose score on validation the accepted drop allows.
+    """Name of the model with least of a cost whose score on validation the accepted drop allows.
 
     Of those as fast the smallest. A latency that was disturbed is believed only where all of them
     were. A model that a runtime answers otherwise for is recommended only where that is so of all.
@@ -184,8 +194,7 @@ def recommend(
     bar = low.validation_score
     drop = allowed_drops(metric, bar, accuracy_drop)["no_loss"]
     good = [m for m in models if _keeps(metric, m.validation_score, bar, drop)]
-
-    return fastest_delivered(good).name
+    return best_delivered(good, cost).name
 
 
 def _keeps(metric: Quality, value: float, bar: float, drop: float) -> bool:
@@ -193,17 +202,17 @@ def _keeps(metric: Quality, value: float, bar: float, drop: float) -> bool:
     return value >= bar - drop if metric.direction == "maximize" else value <= bar + drop
 
 
-def _fastest(
+def _best(
     evaluations: Sequence[Evaluation],
     references: Mapping[str, Evaluation],
     experiment: Experiment,
 ) -> Evaluation | None:
-    """The fastest within the accepted drop below the reference in low precision."""
+    """The one to recommend, within the accepted drop below the reference in low precision."""
     metric = experiment.quality
     bar = references[low_reference(references)].metrics[metric.name]
     drop = allowed_drops(metric, bar, experiment.export.accuracy_drop)["no_loss"]
     good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
-    return fastest_measured(good) if good else None
+    return best_measured(good, experiment.cost) if good else None
 
 
 def _calm(evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
@@ -265,7 +274,7 @@ def provisional_front(evaluations: Sequence[Evaluation], experiment: Experiment)
     ]
     return Front(
         models=tuple(models),
-        recommended=recommend(models, experiment.export.accuracy_drop, metric),
+        recommended=recommend(models, experiment.export.accuracy_drop, metric, experiment.cost),
         evaluations=len(evaluations),
         conditions={"target": experiment.target.describe()},
         metric=metric.name,

@@ -14,6 +14,8 @@ from nas.experiment.metrics import Metric, find_metric
 
 FloatArray = NDArray[np.float64]
 Relation = Literal["<=", ">="]
+Cost = Literal["latency_ms", "size_bytes"]
+"""What a recommended model has least of."""
 
 
 def to_costs(values: FloatArray, objectives: Sequence[Metric]) -> FloatArray:

@@ -12,7 +12,7 @@ from hardware.settings import Settings
 from hardware.target import Target
 from nas.experiment.duration import parse_duration, readable_duration
 from nas.experiment.metrics import METRICS, Metric, find_metric, find_quality
-from nas.experiment.objectives import Constraint, check_consistent, parse_constraint
+from nas.experiment.objectives import Constraint, Cost, check_consistent, parse_constraint
 from nas.experiment.search_settings import SearchSettings
 from supernets.families.registry import FAMILIES, family
 from supernets.metrics.metric import Quality
@@ -50,9 +50,10 @@ class ExportSettings(Settings):
     accuracy_drop: float | None = Field(
         None,
         ge=0,
-        description="The recommended model is the fastest that is at most this much worse on "
-        "validation than the fully INT8 reference, in the metric's own unit; null: 0.005, of the "
-        "reference's value where less is better.",
+        description="The recommended model is the fastest (or the smallest, where objectives name "
+        "size and no latency) that is at most this much worse on validation than the fully INT8 "
+        "reference, in the metric's own unit; null: 0.005, of the reference's value where less is "
+        "better.",
     )
     opset: int | None = Field(
         None,
@@ -268,6 +269,12 @@ class Experiment(Settings):
         limited = (find_metric(constraint.metric) for constraint in self.parsed_constraints())
         named = (metric.quality for metric in (*self.parsed_objectives(), *limited))
         return tuple(dict.fromkeys([self.quality, *(m for m in named if m is not None)]))
+
+    @property
+    def cost(self) -> Cost:
+        """What a recommended model has least of: latency, or size where that alone is asked for."""
+        by_size = "size_bytes" in self.objectives and "latency_ms" not in self.objectives
+        return "size_bytes" if by_size else "latency_ms"
 
     @property
     def budget_s(self) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation, believed, searched
+from nas.experiment.objectives import Cost
 from predictors.gain import GainModel
 from supernets.metrics.metric import Quality
 
@@ -99,9 +100,10 @@ class PolishForecast:
 
 
 def to_try(
-    evaluations: Sequence[Evaluation], low: Evaluation, metric: Quality, n: int
+    evaluations: Sequence[Evaluation], low: Evaluation, metric: Quality, n: int, cost: Cost
 ) -> list[Evaluation]:
-    """Candidates whose polishing tells most of the others': the fastest at drops of interest.
+    """Candidates whose polishing tells most of the others': those with least of a cost at drops of
+    interest.
 
     low: the reference in low precision, under which they lie by 2 to 8 points, evenly spaced.
     """
@@ -113,7 +115,7 @@ def to_try(
 
         def far(e: Evaluation, aim: float = float(aim)) -> tuple[float, float]:
             missed = abs(metric.worse_by(e.metrics[metric.name], bar) - aim)
-            return round(missed / (0.01 * scale)), e.metrics["latency_ms"]
+            return round(missed / (0.01 * scale)), e.metrics[cost]
 
         chosen += sorted(left, key=far)[:1]
     return chosen

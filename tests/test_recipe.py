@@ -69,6 +69,25 @@ def test_a_new_classifier_is_trained_plainly_first() -> None:
         assert not plain.tune.teacher
 
 
+@pytest.mark.parametrize(
+    ("stated", "teaches"),
+    [
+        ({}, True),
+        ({"model": {"vit": {}, "training": {"epochs": 5}}}, False),
+        ({"tune": {"epochs": 3}}, False),
+        ({"effort": "quick", "tune": {"epochs": 3}}, True),
+        ({"tune": {"teacher": False}}, False),
+    ],
+)
+def test_what_was_trained_from_random_weights_teaches_a_shorter_tuning(
+    stated: dict[str, object], teaches: bool
+) -> None:
+    """Not a longer one, nor where the file has a recipe of its own."""
+    scratch = replace(TEXTS, pretrained=False)
+    given = derive(experiment(**{"model": {"vit": {}}, **stated}), scratch).experiment
+    assert given.tune.teacher == teaches
+
+
 def test_less_time_takes_less_of_the_plain_training() -> None:
     """A sixteenth of the tuning comes with a quarter of it."""
     facts = replace(TEXTS, new_classifier=True, samples=64_000)

@@ -86,7 +86,7 @@ def derive(experiment: Experiment, facts: Facts, factor: float | None = None) ->
     reasons, stated = {}, []
     asked = [name for name in ("budget", "effort") if is_given(experiment, name)]
     if is_given(experiment, "tune.epochs") and not asked:  # a recipe of its own
-        own = {"polish": None, "trials": False, "constraints": ()}
+        own = {"polish": None, "trials": False, "constraints": (), "tune.teacher": False}
         own |= {"model.training": None} if facts.pretrained else {}
         open_ = {where: value for where, value in own.items() if not is_given(experiment, where)}
         experiment = with_values(experiment, open_)
@@ -169,7 +169,8 @@ def _tune(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Deriv
     yield from _trained(experiment, "tune", facts, TUNING_STEPS * factor, factor)
     training = experiment.model.training
     epochs = _own_epochs(experiment, "tune", facts, TUNING_STEPS * factor, factor)
-    if facts.new_classifier and training is not None and epochs < training.epochs:
+    anew = facts.new_classifier or not facts.pretrained
+    if anew and training is not None and epochs < training.epochs:
         reason = "in fewer epochs than the training before no network gets past what that made"
         yield Derived("tune.teacher", True, reason)
 

@@ -69,6 +69,21 @@ def test_a_new_classifier_is_trained_plainly_first() -> None:
         assert not plain.tune.teacher
 
 
+def test_less_time_takes_less_of_the_other_stages_than_of_learning_from_random_weights() -> None:
+    """What has learnt nothing teaches nothing."""
+    facts = replace(TEXTS, pretrained=False, samples=64_000)
+    short, usual, long = (
+        derive(experiment(model={"vit": {}}), facts, factor).experiment for factor in (1 / 9, 1, 3)
+    )
+    for given, part, rest in ((short, 1 / 3, 1 / 9), (usual, 1, 1), (long, 3, 3)):
+        assert given.model.training is not None
+        per_epoch = -(-64_000 // given.tune.batch_size)
+        trained = given.model.training.epochs * per_epoch
+        assert trained == pytest.approx(part * defaults.SCRATCH_STEPS, abs=per_epoch)
+        tuned = given.tune.epochs * per_epoch
+        assert tuned == pytest.approx(rest * defaults.TUNING_STEPS, abs=per_epoch)
+
+
 @pytest.mark.parametrize(
     ("stated", "teaches"),
     [

@@ -29,7 +29,8 @@ EXTENTS = {
 }
 """Stage -> the number that says how long it is."""
 TUNING_STEPS, POLISHING_STEPS, SCRATCH_STEPS = 1200, 2400, 3000
-"""At standard effort: of a tuning, of each polish, of a training from scratch."""
+"""At standard effort: of a tuning, of each polish, of a training from scratch; with less of the
+last the square root of its factor times as many: what has learnt nothing teaches nothing."""
 CLASSIFIER_STEPS = 1000
 """At standard effort, of the plain training that a new classifier gets before the tuning; with
 others the square root of their factor times as many. A classifier that knows nothing puts units in
@@ -157,6 +158,8 @@ def _training(experiment: Experiment, facts: Facts, factor: float) -> Iterator[D
     if facts.pretrained:
         steps, reason = CLASSIFIER_STEPS, "a new classifier, which orders no units yet"
         factor = factor**0.5
+    else:
+        factor = max(factor, factor**0.5)
     due = facts.new_classifier or not facts.pretrained
     if due and experiment.model.training is None and not is_given(experiment, "model.training"):
         yield Derived("model.training", TrainSettings(), reason)

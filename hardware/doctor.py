@@ -87,7 +87,7 @@ def _remarks(flags: tuple[str, ...], packages: Mapping[str, str]) -> Iterator[st
     if int8_overflows(flags):
         yield (
             "without VNNI, INT8 products are summed in 16 bits and can saturate: accuracy differs "
-            "from processors with it; runs on this target take quantization.reduce_range: true"
+            "from processors with it; cpu targets take quantization.reduce_range: true here"
         )
 
 

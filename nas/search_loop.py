@@ -160,9 +160,9 @@ class SearchLoop:
         references = measured_references(known)
         low, metric = references[low_reference(references)], self.experiment.quality
         found = searched(known)
-        small = within_constraints(found, self.experiment, references, of_costs_alone=True)
-        worth_it = small if len(small) >= settings.probes else found
-        tried = to_try(worth_it, low, metric, settings.probes, self.experiment.cost)
+        kept = within_constraints(found, self.experiment, references, of_costs_alone=True)
+        pool = kept if len(kept) >= settings.probes else found
+        tried = to_try(pool, low, metric, settings.probes, self.experiment.cost)
         fine_tuner.train(tried)
         keys = [e.candidate.key for e in tried if e.candidate.key in fine_tuner.forecast.known]
         self.ledger.note(probes={"round": number, "keys": keys})

@@ -139,10 +139,7 @@ def recommendation(front: Front) -> str:
     if model.role == "reference":
         others = sum(other.latency_disturbed for other in front.front)
         aside = f" ({others} could not be timed undisturbed and may be faster)" if others else ""
-        return (
-            f"No measured model that is as good is faster than `{model.name}`{aside}; take that "
-            "one."
-        )
+        return f"No measured model is as good as `{model.name}` and cheaper{aside}; take that one."
     low = front.low
     versus = model.versus[low]
     disturbed = mark(versus.latency_disturbed)

@@ -84,11 +84,8 @@ def test_without_polish_the_fastest_for_each_need_is_chosen(choose: Choose) -> N
 
 
 def test_the_next_is_chosen_by_what_the_one_before_gained(choose: Choose) -> None:
-    """Half is expected back, and half of what may be lost is left for what that misses.
-
-    Where more comes back others may lack more, where polishing harms less, than those that would
-    have been chosen beforehand.
-    """
+    """Two thirds are expected back, at first. Where more comes back others may lack more, where
+    polishing harms less, than those that would have been chosen beforehand."""
     usual, much, harm = Polisher(0.5), Polisher(0.5, more=0.02), Polisher(0.5, more=-0.02)
     for polisher in (usual, much, harm):
         assert sorted(choose(polisher)) == sorted(polisher.trained)
@@ -99,11 +96,12 @@ def test_the_next_is_chosen_by_what_the_one_before_gained(choose: Choose) -> Non
 
 
 def test_what_is_measured_may_take_all_of_what_may_be_lost(choose: Choose) -> None:
-    """As polished, the first lost 0.4 of the half point: it is the one at no loss, and the next is
-    for another need."""
+    """As polished, the first lost nearly all of the half point: it is the one at no loss, and the
+    next is a faster one for another need."""
     polisher = Polisher(0.0)
     choose(polisher)
-    assert lacking(polisher.trained)[:2] == [0.004, 0.01]
+    first, second, _ = lacking(polisher.trained)
+    assert first == 0.004 < second
 
 
 def test_what_is_polished_already_is_chosen_as_it_was(choose: Choose) -> None:
@@ -137,7 +135,7 @@ def test_where_none_is_without_loss_the_most_accurate_comes_first(choose: Choose
 
 def test_one_without_any_drop_is_shipped_beside_one_that_lost_a_little(choose: Choose) -> None:
     """Samples that were kept back may refuse the first at no loss; the most accurate is slow."""
-    dropped = ((1, 0.004, 1.0), (2, -0.005, 3.0), (3, -0.02, 6.0), (4, -0.03, 7.0), (5, -0.04, 8.0))
+    dropped = ((1, 0.004, 1.0), (2, -0.01, 3.0), (3, -0.02, 6.0), (4, -0.03, 7.0), (5, -0.04, 8.0))
     found = [evaluation(n, FULL - lacking, latency) for n, lacking, latency in dropped]
     keys = [e.candidate.key for e in found]
     polisher = Polisher(0.0)

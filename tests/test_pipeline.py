@@ -237,6 +237,10 @@ def test_the_same_seed_gives_the_same_candidates_and_accuracies(
     with pytest.raises(Stopped):
         run(experiment, again, Silent())
     first, second = read_evaluations(experiment, folder), read_evaluations(experiment, again)
+    # A latency that others disturbed is measured anew, and later rounds follow from it.
+    alike = min((e.round for e in (*first, *second) if e.disturbed), default=len(first))
+    first, second = ([e for e in known if e.round <= alike] for known in (first, second))
+    assert len(first) >= 2
     assert [e.candidate for e in first] == [e.candidate for e in second]
     accuracies = [[e.metrics["accuracy"] for e in known] for known in (first, second)]
     assert accuracies[0] == accuracies[1]

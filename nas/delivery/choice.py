@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from nas.delivery.selection import Pick, pick_models, wanted
-from nas.evaluation.record import Evaluation
+from nas.evaluation.record import Evaluation, searched
 from nas.experiment.given import with_values
 from nas.experiment.schema import Experiment
 from nas.run.progress import Reporter
@@ -74,8 +74,5 @@ class Choice:
             return wanted(self.evaluations, self.experiment)
         shipped = [e.candidate.key for e in chosen]
         forecast = self.fine_tuner.forecast.by({*self.probes, *shipped})
-        later = forecast.polished(self.evaluations)
-        name = self.experiment.quality.name
-        expected = {e.candidate.key: e.metrics[name] for e in later if e.failure is None}
-        foretold = expected.keys() - forecast.known.keys()
-        return wanted(self.evaluations, self.experiment, expected, foretold, shipped)
+        foretold = forecast.foretold(searched(self.evaluations))
+        return wanted(self.evaluations, self.experiment, foretold, shipped)

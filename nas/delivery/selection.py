@@ -9,12 +9,14 @@ import numpy as np
 
 from nas.delivery.fastest import fastest_of
 from nas.delivery.promise import allowed_drops, cost_of
+from nas.delivery.promising import most_promising
 from nas.delivery.results import Front, ValidatedModel, Versus
 from nas.evaluation.baselines import NotMeasuredError, low_reference, measured_references
 from nas.evaluation.record import Evaluation, believed, searched
 from nas.experiment.objectives import Constraint, Cost, FloatArray, to_costs
 from nas.experiment.schema import Experiment
 from nas.search.pareto import spread
+from nas.training.polish_forecast import Foretold
 from supernets.metrics.classes import ACCURACY
 from supernets.metrics.metric import Quality
 
@@ -30,21 +32,21 @@ class Pick:
 def wanted(
     evaluations: Sequence[Evaluation],
     experiment: Experiment,
-    expected: Mapping[str, float] | None = None,
-    foretold: Collection[str] = (),
+    foretold: Mapping[str, Foretold] | None = None,
     chosen: Collection[str] = (),
 ) -> list[Evaluation]:
     """Candidates to ship: the best for every need, in their order, then others of the front.
 
     At most `export.models` that keep the constraints. Candidates whose latency was disturbed come
-    last. expected: candidate's key -> what is expected of it in place of what was measured;
-    foretold: keys of those of which it is a forecast, see `_kept_by`. chosen: keys of those that
-    are shipped already, whose needs come later. Raises ValueError before the references are
-    measured.
+    last. foretold: candidate's key -> the score that is expected of it in place of what was
+    measured. chosen: keys of those that are shipped already, whose needs come later. Raises
+    ValueError before the references are measured.
     """
+    foretold = foretold or {}
     references, most = measured_references(evaluations), experiment.export.models
     measured = {e.candidate.key: e for e in evaluations}
-    judged = believed(searched(evaluations), expected or {}, experiment.quality.name)
+    scores = {key: found.score for key, found in foretold.items()}
+    judged = believed(searched(evaluations), scores, experiment.quality.name)
     kept = within_constraints(judged, experiment, references)
     found = _for_needs(kept, references, experiment, foretold, chosen)[:most]
     for others in (_spread(_calm(kept), experiment), _spread(kept, experiment)):
@@ -66,7 +68,7 @@ def _for_needs(
     evaluations: Sequence[Evaluation],
     references: Mapping[str, Evaluation],
     experiment: Experiment,
-    foretold: Collection[str],
+    foretold: Mapping[str, Foretold],
     chosen: Collection[str],
 ) -> list[Evaluation]:
     """The best for every need, none twice: for those that nothing chosen meets in their order, then
@@ -76,41 +78,41 @@ def _for_needs(
     Last comes the best without any drop, unless a chosen one is so: what lost a little may be
     refused at no loss by the samples that were kept back.
     """
-    metric = experiment.quality
-    bar = references[low_reference(references)].metrics[metric.name]
+    metric, low = experiment.quality, references[low_reference(references)]
+    bar = low.metrics[metric.name]
     drops = allowed_drops(metric, bar, experiment.export.accuracy_drop)
+    doubts = {key: found.doubt for key, found in foretold.items()}
+
+    def best(good: Sequence[Evaluation], drop: float, cost: Cost) -> Evaluation:
+        """Of those good enough, by what is expected to be saved over the low reference and what is
+        chosen for it already."""
+        there = [low, *(e for e in good if e.candidate.key in chosen)]
+        rooms = [drop - metric.worse_by(e.metrics[metric.name], bar) for e in good]
+        least = min(e.metrics[cost] for e in there)
+        return most_promising(good, rooms, doubts, cost, least) or best_measured(good, cost)
+
     unmet, met = list[Evaluation](), list[Evaluation]()
     for need, drop in drops.items():
-        good = _kept_by(evaluations, metric, bar, drop, foretold)
+        good = _kept_by(evaluations, metric, bar, drop)
         if need == "no_loss" and not good:
             good = _most_accurate(evaluations, metric)
         if good:
-            best = best_measured(good, cost_of(need, experiment.cost))
-            (met if any(e.candidate.key in chosen for e in good) else unmet).append(best)
-    safe = _kept_by(evaluations, metric, bar, 0.0, foretold)
+            found = best(good, drop, cost_of(need, experiment.cost))
+            (met if any(e.candidate.key in chosen for e in good) else unmet).append(found)
+    safe = _kept_by(evaluations, metric, bar, 0.0)
     safer = not any(e.candidate.key in chosen for e in safe)
-    spare = [best_measured(safe, experiment.cost)] if safe and safer else []
+    spare = [best(safe, 0.0, experiment.cost)] if safe and safer else []
     picked: list[Evaluation] = []
-    for best in (*unmet, *met[len(chosen) :], *met[: len(chosen)], *spare):
-        picked += [best] if best not in picked else []
+    for found in (*unmet, *met[len(chosen) :], *met[: len(chosen)], *spare):
+        picked += [found] if found not in picked else []
     return picked
 
 
 def _kept_by(
-    evaluations: Sequence[Evaluation],
-    metric: Quality,
-    bar: float,
-    drop: float,
-    foretold: Collection[str],
+    evaluations: Sequence[Evaluation], metric: Quality, bar: float, drop: float
 ) -> list[Evaluation]:
-    """Those that are at most so much worse. Foretold ones may take half of it: forecasts at the
-    very edge are missed by every other candidate."""
-    parts = [0.5 if e.candidate.key in foretold else 1.0 for e in evaluations]
-    return [
-        e
-        for e, part in zip(evaluations, parts, strict=True)
-        if _keeps(metric, e.metrics[metric.name], bar, part * drop)
-    ]
+    """Those that are at most so much worse; foretold ones are so likelier than not."""
+    return [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
 
 
 def _most_accurate(evaluations: Sequence[Evaluation], metric: Quality) -> list[Evaluation]:
@@ -211,7 +213,7 @@ def _best(
     metric = experiment.quality
     bar = references[low_reference(references)].metrics[metric.name]
     drop = allowed_drops(metric, bar, experiment.export.accuracy_drop)["no_loss"]
-    good = [e for e in evaluations if _keeps(metric, e.metrics[metric.name], bar, drop)]
+    good = _kept_by(evaluations, metric, bar, drop)
     return best_measured(good, experiment.cost) if good else None
 
 

@@ -175,8 +175,13 @@ class FineTuner:
         forecast = self.forecast
         if evaluation.role != "search" or not forecast.known:
             return ""
-        (after,), (error,) = forecast.expected([evaluation])
-        return f" ({after:.4f} +- {error:.4f} was expected from {len(forecast.known)} others)"
+        found = forecast.foretold([evaluation]).get(evaluation.candidate.key)
+        if found is None:
+            return ""
+        return (
+            f" ({found.score:.4f} +- {found.doubt:.4f} was expected from {len(forecast.known)} "
+            "others)"
+        )
 
     @property
     def forecast(self) -> PolishForecast:

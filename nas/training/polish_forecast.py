@@ -26,6 +26,13 @@ class Polished(NamedTuple):
     few_bits: float
 
 
+class Foretold(NamedTuple):
+    """A score that is expected of a candidate, and its standard deviation: 0 of one that came."""
+
+    score: float
+    doubt: float
+
+
 def few_bits(candidate: Candidate) -> float:
     """Part of the layers that are stored in less than 8 bits."""
     return float(np.mean([precision.bits < 8 for precision in candidate.policy.values()]))
@@ -64,20 +71,21 @@ class PolishForecast:
             f"{self.metric.title} on average, on validation"
         )
 
-    def expected(self, evaluations: Sequence[Evaluation]) -> tuple[list[float], list[float]]:
-        """Scores that polishing is expected to lead to, and their standard deviations.
+    def foretold(self, evaluations: Sequence[Evaluation]) -> dict[str, Foretold]:
+        """Candidate's key -> the score that polishing is expected to lead to.
 
-        Those of polished candidates are as they came.
+        Those of polished candidates are as they came. Of none while too few were polished.
         """
-        before = [e.metrics[self.metric.name] for e in evaluations]
+        if not evaluations or len(self.known) < self.least:
+            return {}
+        before = np.array([e.metrics[self.metric.name] for e in evaluations])
         lacking = np.array([self.metric.worse_by(value, self.full) for value in before])
         parts = np.array([few_bits(e.candidate) for e in evaluations])
-        gains, errors = self.model.predict(lacking, parts)
-        after, doubt = np.array(before) + self.metric.sign * gains, errors
-        for row, evaluation in enumerate(evaluations):
-            if (own := self.known.get(evaluation.candidate.key)) is not None:
-                after[row], doubt[row] = own.after, 0.0
-        return after.tolist(), doubt.tolist()
+        gains, doubts = self.model.predict(lacking, parts)
+        rows = zip(evaluations, before + self.metric.sign * gains, doubts, strict=True)
+        found = {e.candidate.key: Foretold(float(after), float(doubt)) for e, after, doubt in rows}
+        came = {key: Foretold(row.after, 0.0) for key, row in self.known.items() if key in found}
+        return found | came
 
     def by(self, keys: Collection[str]) -> Self:
         """The same by these polished candidates alone."""
@@ -88,13 +96,9 @@ class PolishForecast:
 
         doubts: standard deviations that are counted in the candidates' favour.
         """
-        good = searched(evaluations)
-        if not good or len(self.known) < self.least:
-            return list(evaluations)
-        after, errors = self.expected(good)
         scores = {
-            e.candidate.key: value + self.metric.sign * doubts * error
-            for e, value, error in zip(good, after, errors, strict=True)
+            key: found.score + self.metric.sign * doubts * found.doubt
+            for key, found in self.foretold(searched(evaluations)).items()
         }
         return believed(evaluations, scores, self.metric.name)
 

@@ -120,6 +120,25 @@ def test_vectors_are_of_as_many_tokens_as_sentence_transformers_takes(folder: Pa
         opened(folder, task="embedding")
 
 
+def test_texts_are_written_small_where_sentence_transformers_does_so(folder: Path) -> None:
+    """As its `text.lower()` before the tokenizer, and so in what is shipped; not for classes."""
+    model = folder / "model"
+    content = json.loads((model / "tokenizer.json").read_text())
+    (model / "tokenizer.json").write_text(json.dumps({**content, "normalizer": None}))
+    (model / "modules.json").write_text("[]")
+    given, own = ["The CAT number 3", "a Dog sat"], AutoTokenizer.from_pretrained(model)
+    small, large = (own([w(text) for text in given])["input_ids"] for w in (str.lower, str))
+    assert small != large
+    for lower, task, expected in (
+        (False, "embedding", large), (True, "classification", large), (True, "embedding", small),
+    ):  # fmt: skip
+        (model / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": lower}))
+        preprocessor = opened(folder, task=task).preprocessor
+        preprocessor.save(folder / "saved")
+        shipped = AutoTokenizer.from_pretrained(folder / "saved")
+        assert shipped(given)["input_ids"] == expected
+
+
 def most(data: TaskData) -> int:
     """Tokens of the longest training text."""
     assert data.train.lengths is not None

@@ -60,6 +60,12 @@ def tokens_of(checkpoint: Checkpoint) -> float | None:
     return None
 
 
+def lowers(checkpoint: Checkpoint) -> bool:
+    """Whether sentence-transformers writes texts small before its tokenizer sees them."""
+    paths = sorted(checkpoint.folder.glob(TOKENS_FILES))
+    return any(read_json(path).get("do_lower_case") is True for path in paths[:1])
+
+
 def _modules(path: Path) -> list[dict[str, Any]]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))

@@ -49,6 +49,23 @@ def read_tokenizer(folder: Path, words: bool = False) -> PreTrainedTokenizerBase
     return tokenizer
 
 
+def lower_first(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write texts small before all else that a tokenizer does; it is saved so.
+
+    Raises ValueError for one that is not a fast one.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(
+            "model.checkpoint: do_lower_case is set for sentence-transformers, which only a fast "
+            "tokenizer (tokenizer.json) can do itself; save it as one, or take that out if it "
+            "writes small anyway"
+        )
+    backend = tokenizer.backend_tokenizer
+    small = normalizers.Lowercase()
+    own = backend.normalizer
+    backend.normalizer = small if own is None else normalizers.Sequence([small, own])
+
+
 def _give_padding(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Pad with another special token if there is none to pad with: what is padded is masked.
 

@@ -16,6 +16,7 @@ from nas.evaluation.record import Evaluation
 from nas.training.polish_forecast import Polished, PolishForecast, few_bits, to_try
 from predictors.gain import DOUBT, EXPECTED, NOISE, GainModel
 from supernets.metrics.classes import ACCURACY
+from supernets.metrics.registry import QUALITIES
 
 NOTHING = np.zeros(0)
 
@@ -77,13 +78,29 @@ def test_candidates_are_judged_by_what_they_will_be() -> None:
 
 
 def test_what_polishing_is_worth_is_said() -> None:
-    """And before any was tried, two thirds of what a model lacks are expected back."""
+    """And before any was tried, most of what a model lacks is expected back."""
     rows = {"a": Polished(0.80, 0.84, 0.0), "b": Polished(0.82, 0.82, 0.0)}
     told = PolishForecast(ACCURACY, 0.90, rows).gained()
     assert told.startswith("1 of 2 models are better for it, by +0.0200 +- 0.0200 accuracy")
     assert PolishForecast(ACCURACY, 0.90, {}).gained() == ""
     (usual,) = PolishForecast(ACCURACY, 0.90, {}, least=0).polished([evaluation(0.80, 1.0)])
-    assert usual.metrics["accuracy"] == pytest.approx(0.80 + EXPECTED[1] * 0.10)
+    assert usual.metrics["accuracy"] == pytest.approx(0.80 + EXPECTED[0] + EXPECTED[1] * 0.10)
+
+
+def test_where_less_is_better_scores_are_foretold_in_their_own_unit() -> None:
+    """An error of 30,000 as one of 0.3: the same parts of it are expected back."""
+    mae = QUALITIES["mae"]
+    found = []
+    for unit in (0.3, 30_000.0):
+        known = [evaluation(a, 1.0) for a in (1.2, 1.1, 1.05)]
+        known = [replace(e, metrics={"mae": unit * e.metrics["accuracy"]}) for e in known]
+        rows = {known[0].candidate.key: Polished(1.2 * unit, 1.04 * unit, 0.0)}
+        forecast = PolishForecast(mae, unit, rows, least=0).foretold(known)
+        found.append([(row.score / unit, row.doubt / unit) for row in forecast.values()])
+    small, large = np.array(found)
+    assert small == pytest.approx(large)
+    assert small[0] == pytest.approx([1.04, 0.0])
+    assert 1.0 < small[1, 0] < 1.05
 
 
 def test_the_fastest_at_drops_of_interest_are_tried() -> None:

@@ -53,11 +53,16 @@ class PolishForecast:
 
     @property
     def model(self) -> GainModel:
-        """Fitted to the polished ones, in the metric's own unit."""
+        """Fitted to the polished ones, see `_unit`."""
         rows = np.array(list(self.known.values())).reshape(-1, 3)
         gains = np.array([self.metric.worse_by(row[0], row[1]) for row in rows])
         lacking = np.array([self.metric.worse_by(row[0], self.full) for row in rows])
-        return GainModel.fit(lacking, rows[:, 2], gains)
+        return GainModel.fit(lacking / self._unit, rows[:, 2], gains / self._unit)
+
+    @property
+    def _unit(self) -> float:
+        """What gains are parts of: 1, or the full network's score where less is better."""
+        return 1.0 if self.metric.direction == "maximize" else abs(self.full) or 1.0
 
     def gained(self) -> str:
         """What polishing was worth, in words; empty before anything was polished."""
@@ -81,8 +86,9 @@ class PolishForecast:
         before = np.array([e.metrics[self.metric.name] for e in evaluations])
         lacking = np.array([self.metric.worse_by(value, self.full) for value in before])
         parts = np.array([few_bits(e.candidate) for e in evaluations])
-        gains, doubts = self.model.predict(lacking, parts)
-        rows = zip(evaluations, before + self.metric.sign * gains, doubts, strict=True)
+        gains, doubts = self.model.predict(lacking / self._unit, parts)
+        after = before + self.metric.sign * self._unit * gains
+        rows = zip(evaluations, after, self._unit * doubts, strict=True)
         found = {e.candidate.key: Foretold(float(after), float(doubt)) for e, after, doubt in rows}
         came = {key: Foretold(row.after, 0.0) for key, row in self.known.items() if key in found}
         return found | came

@@ -172,11 +172,9 @@ class FineTuner:
 
     def _foretold(self, evaluation: Evaluation) -> str:
         """What was expected of a candidate, in words, where others were polished before it."""
-        forecast = self.forecast
-        if evaluation.role != "search" or not forecast.known:
-            return ""
+        forecast = replace(self.forecast, least=1)
         found = forecast.foretold([evaluation]).get(evaluation.candidate.key)
-        if found is None:
+        if evaluation.role != "search" or found is None:
             return ""
         return (
             f" ({found.score:.4f} +- {found.doubt:.4f} was expected from {len(forecast.known)} "

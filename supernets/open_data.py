@@ -29,12 +29,12 @@ from supernets.data.text import (
     refuse_unknown_ids,
 )
 from supernets.data.vocabulary.pieces import Ids
-from supernets.data.vocabulary.tokenizer import lower_first, read_tokenizer, train_tokenizer
+from supernets.data.vocabulary.tokenizer import lowercase_first, read_tokenizer, train_tokenizer
 from supernets.families.sizes import ImageSizes, TextSizes
 from supernets.model_settings import ModelSettings
 from supernets.open_images import SPLITS, load_images
 from supernets.pretrained.checkpoint import open_checkpoint
-from supernets.pretrained.embedder import embedder_folder, lowers, pooling_of, tokens_of
+from supernets.pretrained.embedder import embedder_folder, lowercases, pooling_of, tokens_of
 from supernets.pretrained.weights import model_config
 from supernets.settings import DataSettings
 from supernets.tasks.registry import make_task
@@ -118,8 +118,8 @@ def _texts(
     else:
         checkpoint = open_checkpoint(model.checkpoint)
         tokenizer = read_tokenizer(checkpoint.folder, of_words)
-        if texts.task == "embedding" and lowers(checkpoint):
-            lower_first(tokenizer)
+        if texts.task == "embedding" and lowercases(checkpoint):
+            lowercase_first(tokenizer)
     own = _own_longest(model, tokenizer, texts.task)
     preprocessor = preparing(tokenizer, settings, config.max_positions, own)
     refuse_unknown_ids(preprocessor, config.vocab_size)

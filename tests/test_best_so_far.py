@@ -11,8 +11,9 @@ from hardware.formats.format import Format
 from hardware.formats.fp32 import FP32
 from hardware.formats.int8 import INT8
 from hardware.formats.policy import QuantPolicy
+from nas.delivery.best import best_measured
 from nas.delivery.fastest import AS_FAST
-from nas.delivery.selection import best_measured, best_so_far, wanted
+from nas.delivery.selection import best_so_far, wanted
 from nas.evaluation.candidate import Candidate
 from nas.evaluation.record import Evaluation, Role
 from nas.experiment.schema import Experiment

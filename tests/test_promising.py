@@ -8,8 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from nas.delivery.promising import most_promising
-from nas.delivery.selection import best_measured
+from nas.delivery.best import best_measured, most_promising
 from nas.evaluation.record import Evaluation
 from nas.experiment.objectives import Cost
 from tests.test_disturbed import evaluation
@@ -29,14 +28,14 @@ def test_the_largest_expected_saving_is_chosen(cost: Cost) -> None:
     rng, chosen = np.random.default_rng(0), set()
     for _ in range(200):
         known = found(rng.uniform(1.0, 5.0, 6).tolist())
-        rooms, errors = rng.uniform(0, 0.01, 6).tolist(), rng.uniform(0.001, 0.02, 6).tolist()
+        margins, errors = rng.uniform(0, 0.01, 6).tolist(), rng.uniform(0.001, 0.02, 6).tolist()
         doubts = {e.candidate.key: error for e, error in zip(known, errors, strict=True)}
         least = LOW_MS if cost == "latency_ms" else 8500.0
         savings = [
-            NormalDist(0, error).cdf(room) * math.log(least / e.metrics[cost])
-            for e, room, error in zip(known, rooms, errors, strict=True)
+            NormalDist(0, error).cdf(margin) * math.log(least / e.metrics[cost])
+            for e, margin, error in zip(known, margins, errors, strict=True)
         ]
-        best = most_promising(known, rooms, doubts, cost, least)
+        best = most_promising(known, margins, doubts, cost, least)
         if max(savings) <= 0:
             assert best is None
             continue

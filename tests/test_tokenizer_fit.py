@@ -120,7 +120,7 @@ def test_vectors_are_of_as_many_tokens_as_sentence_transformers_takes(folder: Pa
         opened(folder, task="embedding")
 
 
-def test_texts_are_written_small_where_sentence_transformers_does_so(folder: Path) -> None:
+def test_texts_are_lowercased_where_sentence_transformers_does_so(folder: Path) -> None:
     """As its `text.lower()` before the tokenizer, and so in what is shipped; not for classes."""
     model = folder / "model"
     content = json.loads((model / "tokenizer.json").read_text())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nas.delivery.best import best_delivered
 from nas.delivery.promise import Offer, allowed_drops, cost_of
 from nas.delivery.results import ValidatedModel
-from nas.delivery.selection import best_delivered
 from nas.experiment.objectives import Cost
 from supernets.metrics.metric import Quality
 

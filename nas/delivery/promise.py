@@ -34,7 +34,7 @@ def cost_of(need: Need, usual: Cost) -> Cost:
 
 def point(metric: Quality, reference: float) -> float:
     """A point of a metric: a hundredth, of the reference's value where less is better."""
-    return 0.01 if metric.direction == "maximize" else 0.01 * abs(reference)
+    return 0.01 * metric.scale(reference)
 
 
 def allowed_drops(metric: Quality, reference: float, no_loss: float | None) -> dict[Need, float]:

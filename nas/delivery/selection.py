@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nas.delivery.fastest import fastest_of
+from nas.delivery.best import best_delivered, best_measured, most_promising
 from nas.delivery.promise import allowed_drops, cost_of
-from nas.delivery.promising import most_promising
 from nas.delivery.results import Front, ValidatedModel, Versus
 from nas.evaluation.baselines import NotMeasuredError, low_reference, measured_references
 from nas.evaluation.record import Evaluation, believed, searched
@@ -87,9 +86,9 @@ def _for_needs(
         """Of those good enough, by what is expected to be saved over the low reference and what is
         chosen for it already."""
         there = [low, *(e for e in good if e.candidate.key in chosen)]
-        rooms = [drop - metric.worse_by(e.metrics[metric.name], bar) for e in good]
+        margins = [drop - metric.worse_by(e.metrics[metric.name], bar) for e in good]
         least = min(e.metrics[cost] for e in there)
-        return most_promising(good, rooms, doubts, cost, least) or best_measured(good, cost)
+        return most_promising(good, margins, doubts, cost, least) or best_measured(good, cost)
 
     unmet, met = list[Evaluation](), list[Evaluation]()
     for need, drop in drops.items():
@@ -119,38 +118,6 @@ def _most_accurate(evaluations: Sequence[Evaluation], metric: Quality) -> list[E
     """Those with the best score; none of none."""
     scores = [metric.sign * e.metrics[metric.name] for e in evaluations]
     return [e for e, score in zip(evaluations, scores, strict=True) if score == max(scores)]
-
-
-def best_measured(evaluations: Sequence[Evaluation], cost: Cost) -> Evaluation:
-    """The candidate with least of a cost; the fastest as `fastest_of` has it."""
-    if cost == "size_bytes":
-        return min(evaluations, key=_by_size)
-    return fastest_of(
-        evaluations,
-        lambda e: (e.disturbed,),
-        lambda e: e.metrics["latency_ms"],
-        lambda e: e.metrics["size_bytes"],
-    )
-
-
-def best_delivered(models: Sequence[ValidatedModel], cost: Cost) -> ValidatedModel:
-    """The same of delivered models, of those that no runtime answers otherwise for."""
-    if cost == "size_bytes":
-        return min(models, key=_by_file_size)
-    return fastest_of(
-        models,
-        lambda m: (m.differs, m.latency_disturbed),
-        lambda m: m.latency_ms[0],
-        lambda m: m.size_bytes,
-    )
-
-
-def _by_size(evaluation: Evaluation) -> tuple[float, ...]:
-    return evaluation.disturbed, evaluation.metrics["size_bytes"], evaluation.metrics["latency_ms"]
-
-
-def _by_file_size(model: ValidatedModel) -> tuple[float, ...]:
-    return model.differs, model.size_bytes, model.latency_disturbed, model.latency_ms[0]
 
 
 def best_so_far(evaluations: Sequence[Evaluation], experiment: Experiment) -> str:

@@ -53,16 +53,15 @@ class PolishForecast:
 
     @property
     def model(self) -> GainModel:
-        """Fitted to the polished ones, see `_unit`."""
+        """Fitted to the polished ones, on the scale of the full network's score."""
         rows = np.array(list(self.known.values())).reshape(-1, 3)
         gains = np.array([self.metric.worse_by(row[0], row[1]) for row in rows])
         lacking = np.array([self.metric.worse_by(row[0], self.full) for row in rows])
-        return GainModel.fit(lacking / self._unit, rows[:, 2], gains / self._unit)
+        return GainModel.fit(lacking / self._scale, rows[:, 2], gains / self._scale)
 
     @property
-    def _unit(self) -> float:
-        """What gains are parts of: 1, or the full network's score where less is better."""
-        return 1.0 if self.metric.direction == "maximize" else abs(self.full) or 1.0
+    def _scale(self) -> float:
+        return self.metric.scale(self.full) or 1.0  # an error of nothing has none
 
     def gained(self) -> str:
         """What polishing was worth, in words; empty before anything was polished."""
@@ -86,9 +85,9 @@ class PolishForecast:
         before = np.array([e.metrics[self.metric.name] for e in evaluations])
         lacking = np.array([self.metric.worse_by(value, self.full) for value in before])
         parts = np.array([few_bits(e.candidate) for e in evaluations])
-        gains, doubts = self.model.predict(lacking / self._unit, parts)
-        after = before + self.metric.sign * self._unit * gains
-        rows = zip(evaluations, after, self._unit * doubts, strict=True)
+        gains, doubts = self.model.predict(lacking / self._scale, parts)
+        after = before + self.metric.sign * self._scale * gains
+        rows = zip(evaluations, after, self._scale * doubts, strict=True)
         found = {e.candidate.key: Foretold(float(after), float(doubt)) for e, after, doubt in rows}
         came = {key: Foretold(row.after, 0.0) for key, row in self.known.items() if key in found}
         return found | came
@@ -118,7 +117,7 @@ def to_try(
     low: the reference in low precision, under which they lie by 2 to 8 points, evenly spaced.
     """
     bar = low.metrics[metric.name]
-    scale = 1.0 if metric.direction == "maximize" else abs(bar)
+    scale = metric.scale(bar)
     chosen: list[Evaluation] = []
     for aim in np.linspace(0.02, 0.08, n) * scale:
         left = [e for e in evaluations if e not in chosen]

@@ -37,6 +37,10 @@ class Quality:
         """What a value is multiplied by where more has to be better."""
         return 1.0 if self.direction == "maximize" else -1.0
 
+    def scale(self, reference: float) -> float:
+        """What points are hundredths of: 1, or a reference's value where less is better."""
+        return 1.0 if self.direction == "maximize" else abs(reference)
+
     def worse_by(self, value: float, other: float) -> float:
         """How much worse a value is than another one; negative where it is better."""
         return self.sign * (other - value)

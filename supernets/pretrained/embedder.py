@@ -49,21 +49,24 @@ def tokens_of(checkpoint: Checkpoint) -> float | None:
 
     Raises CheckpointError for what is no number of tokens.
     """
-    for path in sorted(checkpoint.folder.glob(TOKENS_FILES)):
-        given = read_json(path).get("max_seq_length")
-        if given is not None and not (isinstance(given, int | float) and given >= 1):
-            raise CheckpointError(
-                f"model.checkpoint: max_seq_length in {path} is {given!r}, but must be a number of "
-                "tokens; give one, or leave it out"
-            )
-        return given
-    return None
+    path = _tokens_file(checkpoint)
+    given = None if path is None else read_json(path).get("max_seq_length")
+    if given is not None and not (isinstance(given, int | float) and given >= 1):
+        raise CheckpointError(
+            f"model.checkpoint: max_seq_length in {path} is {given!r}, but must be a number of "
+            "tokens; give one, or leave it out"
+        )
+    return given
 
 
-def lowers(checkpoint: Checkpoint) -> bool:
-    """Whether sentence-transformers writes texts small before its tokenizer sees them."""
-    paths = sorted(checkpoint.folder.glob(TOKENS_FILES))
-    return any(read_json(path).get("do_lower_case") is True for path in paths[:1])
+def lowercases(checkpoint: Checkpoint) -> bool:
+    """Whether sentence-transformers lowercases texts before its tokenizer sees them."""
+    path = _tokens_file(checkpoint)
+    return path is not None and bool(read_json(path).get("do_lower_case"))
+
+
+def _tokens_file(checkpoint: Checkpoint) -> Path | None:
+    return next(iter(sorted(checkpoint.folder.glob(TOKENS_FILES))), None)
 
 
 def _modules(path: Path) -> list[dict[str, Any]]:

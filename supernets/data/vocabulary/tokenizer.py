@@ -49,8 +49,8 @@ def read_tokenizer(folder: Path, words: bool = False) -> PreTrainedTokenizerBase
     return tokenizer
 
 
-def lower_first(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write texts small before all else that a tokenizer does; it is saved so.
+def lowercase_first(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a tokenizer lowercase texts before all else that it does; it is saved so.
 
     Raises ValueError for one that is not a fast one.
     """
@@ -58,12 +58,11 @@ def lower_first(tokenizer: PreTrainedTokenizerBase) -> None:
         raise ValueError(
             "model.checkpoint: do_lower_case is set for sentence-transformers, which only a fast "
             "tokenizer (tokenizer.json) can do itself; save it as one, or take that out if it "
-            "writes small anyway"
+            "lowercases anyway"
         )
     backend = tokenizer.backend_tokenizer
-    small = normalizers.Lowercase()
-    own = backend.normalizer
-    backend.normalizer = small if own is None else normalizers.Sequence([small, own])
+    lowercase, own = normalizers.Lowercase(), backend.normalizer
+    backend.normalizer = lowercase if own is None else normalizers.Sequence([lowercase, own])
 
 
 def _give_padding(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

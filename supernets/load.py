@@ -113,6 +113,8 @@ def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
     network.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
     if settings.checkpoint is not None and "head.weight" not in tensors:
         scale_new_head(network)
+    if task.scale is not None:
+        network.count_in(task.scale, converted="head.weight" in tensors)
     return Start(network.eval(), tuple(notes))
 
 

@@ -109,7 +109,8 @@ def _texts(
     texts = _read_texts(settings, task, _hint(model))
     pair = len(texts.splits["train"].columns) == 2
     options = _embedder(model, texts) if texts.task == "embedding" else {}
-    asked = make_task(texts.task, texts.label_names, pair, **options)
+    targets = texts.splits["train"].labels
+    asked = make_task(texts.task, texts.label_names, pair, targets, **options)
     of_words, apart = asked.reads == "tokens", pair and asked.taught_alone
     if model.checkpoint is None:
         cells = [cell for column in texts.splits["train"].columns for cell in column]

@@ -61,7 +61,7 @@ def load_images(
     if known is not None and tables.about is None:
         kept["train"] = known.train, known.source.splits["train"]
     read = {n: _read(settings, preprocessor, tables, n) for n in SPLITS if n not in kept}
-    asked = make_task(tables.task, tables.label_names)
+    asked = make_task(tables.task, tables.label_names, targets=tables.train.labels)
     prepare: Preprocessor = preprocessor
     notes = preprocessor.notes
     opened: dict[str, tuple[Split, SplitSource]]

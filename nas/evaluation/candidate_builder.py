@@ -48,7 +48,7 @@ def template_of(supernet: SuperNetwork, space: SearchSpace) -> Template:
 
     It holds no weights: what the graph follows from is exported once in a process.
     """
-    described = supernet.config, supernet.num_labels, supernet.reads
+    described = supernet.config, supernet.num_labels, supernet.reads, supernet.scale
     free, choices = supernet.free_axes(space), space.named_choices
     key = repr((described, free, choices))
     if key not in _EXPORTED:

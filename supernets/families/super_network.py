@@ -34,6 +34,7 @@ from supernets.layers.elastic import (
     ElasticLinear,
     Quantizable,
 )
+from supernets.layers.scaled import ElasticScaledLinear, Scale
 from supernets.layers.side_by_side import SideBySide
 from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
@@ -202,13 +203,28 @@ class SuperNetwork(nn.Module, ABC):
         """Inputs as the active sub-network takes them, from those of the full network."""
         return dict(inputs)
 
+    def count_in(self, scale: Scale, *, converted: bool) -> None:
+        """Let the head count in a scale. converted: its weights gave the numbers themselves."""
+        assert isinstance(self.head, ElasticLinear)
+        self.head = head = ElasticScaledLinear.of(self.head, scale)
+        vars(self).pop("_layers_of_units", None)  # which names the head of before
+        if converted:
+            head.convert()
+
+    @property
+    def scale(self) -> Scale | None:
+        """In which the head counts, if it does."""
+        return self.head.scale if isinstance(self.head, ElasticScaledLinear) else None
+
     @property
     def remembered(self) -> dict[str, Any]:
         """What a saved network needs to know besides its weights and the order of its blocks."""
-        return {}
+        return {} if self.scale is None else {"scale": self.scale._asdict()}
 
     def remember(self, kept: Mapping[str, Any]) -> None:
         """Take back what `remembered` gave, which other entries may stand beside."""
+        if "scale" in kept:
+            self.count_in(Scale(**kept["scale"]), converted=False)
 
     def indispensable(self, block: str) -> bool:
         """Whether every depth keeps this block."""

@@ -12,6 +12,7 @@ from hardware.formats.format import Format
 from hardware.formats.fp32 import FP32
 from hardware.formats.scheme import QuantScheme
 from supernets.layers import fake_quant
+from supernets.layers.scaled import ScaledLinear
 from supernets.layers.twins.rounding import Range, activation
 
 
@@ -46,9 +47,10 @@ class FakeQuantized(nn.Module):
                 padding=(layer.padding[0], layer.padding[1]), groups=layer.groups,
             )  # fmt: skip
         assert isinstance(layer, nn.Linear), f"{type(layer).__name__} has no low precision"
-        return fake_quant.linear(
+        y = fake_quant.linear(
             x, layer.weight, layer.bias, precision, scheme, self.x_range, self.served
         )
+        return layer.scale.numbers(y) if isinstance(layer, ScaledLinear) else y
 
 
 def fake_quantize(

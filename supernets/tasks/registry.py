@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import Any
 
+from numpy.typing import NDArray
+
 TASKS: dict[str, str] = {
     "classification": "supernets.tasks.classification:Classification",
     "pairs": "supernets.tasks.classification:Pairs",
@@ -25,6 +27,14 @@ def task_named(name: str) -> str:
     return name
 
 
-def make_task(name: str, label_names: Sequence[str], pair: bool = False, **options: str) -> Any:
-    """The task of that name for these labels, a `Task`."""
-    return resolve_name(TASKS[name])(label_names, pair, **options)
+def make_task(
+    name: str,
+    label_names: Sequence[str],
+    pair: bool = False,
+    targets: NDArray[Any] | None = None,
+    **options: str,
+) -> Any:
+    """The task of that name for these labels, a `Task`. targets: those to train on."""
+    kind = resolve_name(TASKS[name])
+    told = {} if targets is None else kind.told_by(targets)
+    return kind(label_names, pair, **told, **options)

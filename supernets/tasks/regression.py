@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from supernets.layers.scaled import PLAIN, Scale
+from supernets.metrics.metric import Array
 from supernets.settings import TrainSettings
 from supernets.tasks.task import Loss, Targets, Task
 
 
 class Regression(Task):
-    """A number per sample: targets `(n,)` of a head with one output."""
+    """A number per sample: targets `(n,)` of a head with one output, which counts in a scale."""
 
     name = "regression"
     title = "a number a sample"
@@ -18,14 +25,27 @@ class Regression(Task):
     problem_type = "regression"
     answer_code = "print(logits[0, 0])\n"
 
+    def __init__(
+        self, label_names: Sequence[str] = (), pair: bool = False, scale: Scale = PLAIN
+    ) -> None:
+        super().__init__(label_names, pair)
+        self.scale: Scale = scale
+
+    @classmethod
+    def told_by(cls, targets: Array) -> dict[str, Any]:
+        """The scale: mean and standard deviation of the training targets."""
+        center, unit = float(targets.mean()), float(targets.std())
+        alike = unit <= np.finfo(np.float32).eps * abs(center)
+        return {"scale": Scale(center, 1.0 if alike else unit)}
+
     def loss(self, settings: TrainSettings, targets: Targets, outputs: int) -> Loss:
-        """Mean squared error."""
-        return _squared_error
+        """Mean squared error, in the units of the scale."""
+        return partial(_squared_error, self.scale)
 
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Mean squared distance to the teacher; a temperature does not change it."""
-        return F.mse_loss(student, teacher)
+        return _squared_error(self.scale, student, teacher[:, 0])
 
 
-def _squared_error(outputs: Tensor, numbers: Tensor) -> Tensor:
-    return F.mse_loss(outputs[:, 0], numbers)
+def _squared_error(scale: Scale, outputs: Tensor, numbers: Tensor) -> Tensor:
+    return F.mse_loss(scale.counted(outputs[:, 0]), scale.counted(numbers))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from supernets.layers.scaled import Scale
 from supernets.metrics.metric import Array
 from supernets.settings import TrainSettings
 
@@ -53,8 +54,16 @@ class Task(ABC):
     once_per_sample: ClassVar[bool] = True
     """Whether a sample has one row of outputs, so that a teacher's can be kept in one tensor."""
 
+    scale: Scale | None = None
+    """In which the head counts, where it does not classify."""
+
     def __init__(self, label_names: Sequence[str] = (), pair: bool = False) -> None:
         self.label_names, self.pair = tuple(label_names), pair
+
+    @classmethod
+    def told_by(cls, targets: Array) -> dict[str, Any]:
+        """What else a task is made with that the training targets tell."""
+        return {}
 
     @abstractmethod
     def loss(self, settings: TrainSettings, targets: Targets, outputs: int) -> Loss:

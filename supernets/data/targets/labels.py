@@ -107,13 +107,18 @@ def _classes(train: Dataset, column: str, given: list[str | None]) -> tuple[str,
     if not names:
         raise ValueError(f"data.label_column: {column!r} has no label in train")
     fractions = sum(_is_fraction(name) for name in names)
-    if len(names) > len(rows) // 2 or fractions > MOST_FRACTIONS:
+    if len(names) > most_classes(len(rows)) or fractions > MOST_FRACTIONS:
         kind = "numbers with fractions" if fractions else "values"
         raise ValueError(
             f"data.label_column: {column!r} has {len(names)} different {kind} in {len(rows)} "
             "rows, which are no classes; name another column"
         )
     return tuple(sorted(names, key=int if _all_whole(names) else None))
+
+
+def most_classes(rows: int) -> int:
+    """How many classes there can be: on average each has two rows."""
+    return rows // 2
 
 
 def _is_fraction(name: str) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from datasets import ClassLabel, Dataset
 
-from supernets.data.targets.labels import MOST_FRACTIONS
+from supernets.data.targets.labels import MOST_FRACTIONS, most_classes
 from supernets.data.targets.lists import holds_words, is_list
 from supernets.data.targets.multi_label import read_labels
 from supernets.data.targets.numbers import number, read_numbers
@@ -53,10 +54,13 @@ def tell_task(train: Dataset, labels: Sequence[str], hint: str | None, pair: boo
 
 
 def _is_scale(values: Sequence[Any], hint: str | None) -> bool:
-    """Whether numbers are amounts: many with fractions, or as the checkpoint says."""
+    """Whether numbers are amounts: many with fractions, too many to be classes, or as the
+    checkpoint says."""
     try:
-        found = {number(value, "") for value in values}
+        numbers = {number(value, "") for value in values}
     except ValueError:
         return False
-    fractions = sum(value == value and not value.is_integer() for value in found)
-    return hint == "regression" or fractions > MOST_FRACTIONS
+    found = {value for value in numbers if math.isfinite(value)}
+    fractions = sum(not value.is_integer() for value in found)
+    many = fractions if len(found) <= most_classes(len(values)) else len(found)
+    return hint == "regression" or many > MOST_FRACTIONS

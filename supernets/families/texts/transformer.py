@@ -218,10 +218,12 @@ class TextSuperNetwork(TransformerSuperNetwork, TextTransformer):
     def remembered(self) -> dict[str, Any]:
         """In which order pieces are kept, where that is not the tokenizer's."""
         pieces = self.kept_pieces
-        return {} if pieces is None else {"pieces": pieces.to_json()}
+        own = {} if pieces is None else {"pieces": pieces.to_json()}
+        return super().remembered | own
 
     def remember(self, kept: Mapping[str, Any]) -> None:
         """Keep pieces in the order of before."""
+        super().remember(kept)
         if "pieces" in kept:
             self.keep_pieces(KeptPieces.from_json(kept["pieces"]))
 

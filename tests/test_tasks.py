@@ -258,8 +258,9 @@ def test_a_smaller_vocabulary_is_shipped_as_it_was_evaluated(done: Done, tmp_pat
     samples = Samples.load(folder).inputs
     for number, given in enumerate(samples["input_ids"]):
         batch = next(data.validation.batches(1, start=number))
-        words = str(whole.decode(split_at_separator(batch, whole)[0])).split()
-        ids = opened(words, is_split_into_words=True, truncation=True)["input_ids"]
+        cells = whole.batch_decode(split_at_separator(batch, whole))
+        words = [cell.split() for cell in cells]
+        ids = opened(*words, is_split_into_words=True, truncation=True)["input_ids"]
         assert ids == given[samples["attention_mask"][number] > 0].tolist()
     assert samples["input_ids"].max() < size
     told = f"vocabulary of {size} of 64 pieces, texts of another source"

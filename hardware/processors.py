@@ -1,4 +1,5 @@
-"""How many processors this process may use, and how long its threads wait for one."""
+"""How many processors and how much memory there are for this process, and how long its threads wait
+for a processor."""
 
 from __future__ import annotations
 
@@ -33,14 +34,23 @@ def quota() -> float:
     The file `cpu.max` of a group, and of those around it, holds microseconds of every so many; one
     that may not be read limits nothing that is known.
     """
+    limits = (int(most) / int(period) for most, period in _limits("cpu.max") if most != "max")
+    return min(limits, default=math.inf)
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or a container's limit."""
+    limits = (int(most) for (most,) in _limits("memory.max") if most != "max")
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits])
+
+
+def _limits(file: str) -> Iterator[list[str]]:
+    """What a file of this name says in our control group, and in those around it."""
     lines = GROUP.read_text().splitlines() if GROUP.exists() else []
     group = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    limits = [math.inf]
     for place in (Path(group), *Path(group).parents):
         with suppress(OSError):  # the outermost group has none
-            most, period = (GROUPS / place / "cpu.max").read_text().split()
-            limits += [int(most) / int(period)] if most != "max" else []
-    return min(limits)
+            yield (GROUPS / place / file).read_text().split()
 
 
 def limit_threads() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hardware.processors import memory
 from supernets import open_data
 from supernets.data.data import Preprocessor, Split, TaskData
 from supernets.data.image_preprocessor import ImagePreprocessor
@@ -182,11 +182,10 @@ def _outline(config: Sizes, num_labels: int, reads: Reading) -> SuperNetwork:
     with torch.device("meta"):
         network = supernet(config, num_labels, reads)
     needed = network.weight_bytes
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
+    if needed > memory():
         raise ValueError(
-            f"model: weights of these sizes take {needed:,} bytes, but this machine has {there:,} "
-            f"of memory; give smaller sizes ({config.family})"
+            f"model: weights of these sizes take {needed:,} bytes, but there are {memory():,} of "
+            f"memory; give smaller sizes ({config.family})"
         )
     return network
 

@@ -99,12 +99,14 @@ def test_models_that_are_polished_for_the_forecast_take_time_too() -> None:
 
 
 def test_short_trainings_are_counted() -> None:
-    """Three whole ones of a sixth of the tuning, judged twice by two networks."""
+    """Three whole ones of a sixth of the tuning, judged twice by two networks; a teacher is asked
+    about the samples of each."""
     made = planned_for(None, polish=None, export={"models": 2})
     epochs = made.recipe.experiment.tune.epochs
     steps = min(200, epochs * 47 // 6)
     judged = 2 * 2 * 2.0 * 1_000 / 1_000
-    assert made.seconds["tuning trials"] == pytest.approx(3 * (steps * 0.3 + judged))
+    asked = 1.0 * min(1.0, steps * 64 / 3_000)
+    assert made.seconds["tuning trials"] == pytest.approx(3 * (asked + steps * 0.3 + judged))
     assert "polish trials" not in made.seconds
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import hardware.processors
 from hardware.formats.int8 import INT8
-from hardware.processors import PROCESSORS_VARIABLE, limit_threads, processors, quota
+from hardware.processors import PROCESSORS_VARIABLE, limit_threads, memory, processors, quota
 from hardware.providers import PROVIDERS
 from hardware.target import Target, TargetError, cpu_flags, cpu_name, parse_target
 
@@ -40,6 +40,11 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     limit_threads()
     assert os.environ["OMP_NUM_THREADS"] == "3"
+    machine = memory()
+    (inner / "memory.max").write_text("max\n")
+    assert memory() == machine > 2**20
+    (inner.parent / "memory.max").write_text(f"{2**20}\n")
+    assert memory() == 2**20
 
 
 def test_a_missing_provider_names_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +19,7 @@ from nas.recipe.timed_candidates import part_of, rounding_s, typical, unrounded,
 from supernets.data.builtin import digits
 from supernets.data.data import TaskData
 from supernets.data.image_preprocessor import ImagePreprocessor
+from supernets.data.images import ImageSplit
 from supernets.load import supernet
 from supernets.settings import DataSettings, SpaceSettings, TrainSettings, TuneSettings
 from supernets.training.train import Trainer
@@ -113,3 +117,25 @@ def test_slow_steps_are_timed_less_often(
     tuner = InstaTuner(network, network.space(SpaceSettings()), split, settings, 0)
     timing._timed(tuner, budget_s)
     assert tuner.step_number == max(2, steps)
+
+
+def test_a_teacher_is_asked_about_part_of_the_samples_and_counted_for_all(
+    data: TaskData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that counts batches it was asked about."""
+    settings, asked = TuneSettings(batch_size=8, epochs=2, teacher=True), list[int]()
+
+    def counted(call: Callable[[], object]) -> tuple[object, float]:
+        before = len(asked)
+        return call(), float(len(asked) - before)
+
+    monkeypatch.setattr(timing, "timed", counted)
+    assert isinstance(data.train, ImageSplit)
+    few = timing._enough(replace(data.train, augmentation=None), settings)
+    batches = 1 + timing.TIMED_STEPS
+    assert len(few) == 8 * batches < len(data.train)
+    network = supernet(sample_networks.VIT, 10)
+    tuner = InstaTuner(network, network.space(SpaceSettings()), few, settings, 0)
+    assert tuner.teacher is not None
+    tuner.teacher.head.register_forward_pre_hook(lambda *_: asked.append(1))
+    assert timing._timed(tuner, None, 10.0) == timing.Training(10.0 * batches, 0.0)

@@ -27,6 +27,7 @@ from hardware.formats.int8 import INT8
 from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch, Split
 from supernets.data.images import ImageSplit
+from supernets.data.text import TextPreprocessor, TextSplit
 from supernets.families.bert.config import BertConfig
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.resnet.network import ResNetSuperNetwork
@@ -43,12 +44,14 @@ from supernets.settings import (
     TuneSettings,
 )
 from supernets.tasks.task import divergence
+from supernets.training.answers import Answers
 from supernets.training.train import NonFiniteLossError, Trainer, schedule, score
 from supernets.training.tune import (
-    Answers,
     InstaTuner,
     Polisher,
+    _floats,
     feature_distance,
+    outputs_of,
     unexplained,
 )
 
@@ -566,3 +569,50 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_spoilt(tuned: bo
         trainer.run(progress=lambda step, total, losses: seen.append(step))
     assert trainer.step_number == len(seen) > 0
     assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
+
+
+def noisy_texts() -> TextSplit:
+    assert isinstance(TEXTS.train, TextSplit)
+    assert isinstance(TEXTS.preprocessor, TextPreprocessor)
+    return TEXTS.train.noisy(0.3, TEXTS.preprocessor.tokenizer)
+
+
+def text_polisher(kept_share: float) -> Polisher:
+    """Of two blocks of three, on noisy texts."""
+    network = load_supernet(ModelSettings.from_scratch(BERT3), TEXTS, seed=0).network
+    polish = polisher(
+        network, {"depth": 2}, {}, split=noisy_texts(), feature_weight=1.0, block_weight=0.5
+    )
+    polish.kept_share = kept_share
+    return polish
+
+
+@pytest.mark.parametrize("kept_share", [0.0, 1.0])
+def test_a_teacher_reads_texts_without_their_noise(kept_share: float) -> None:
+    """Once, if there is memory for what its blocks put out."""
+    polish = text_polisher(kept_share)
+    teacher, calls = polish.teacher, []
+    assert teacher is not None
+    teacher.head.register_forward_pre_hook(lambda _, inputs: calls.append(1))
+    batches = list(polish.split.batches(250, generator=torch.Generator().manual_seed(3)))
+    for batch in batches:
+        clean = TEXTS.train.batch(batch.rows).inputs
+        assert not torch.equal(clean["input_ids"], batch.inputs["input_ids"])
+        given = asked(polish, batch)
+        called = len(calls)
+        with outputs_of(polish.compared) as outputs:
+            torch.testing.assert_close(given.logits, teacher(**clean))
+        del calls[called:]
+        real = clean["attention_mask"] > 0
+        assert len(given.outputs) == len(outputs) == 1
+        torch.testing.assert_close(_floats(given.outputs[0])[real], _floats(outputs[0])[real])
+    asked(polish, batches[0])
+    assert len(calls) == len(batches) + (0 if kept_share else 1)
+
+
+def test_what_is_kept_of_a_teacher_teaches_as_it_does() -> None:
+    kept, anew = text_polisher(1.0), text_polisher(0.0)
+    for _ in range(3):
+        assert kept.step()["loss"] == pytest.approx(anew.step()["loss"], rel=1e-4)
+    for name, tensor in anew.network.state_dict().items():
+        torch.testing.assert_close(kept.network.state_dict()[name], tensor, atol=1e-5, rtol=1e-3)

@@ -143,9 +143,11 @@ def trials_s(recipe: Recipe, costs: Costs, counts: SampleCounts) -> dict[str, fl
     judging_s = costs.accuracy_s * min(1.0, JUDGED / counts.validation)
     for section, stage in TRIAL_STAGES.items():
         if steps := tried_steps(recipe, section, counts.train):
-            step_s = (costs.tuning if section == "tune" else costs.polish).step_s
-            networks = 2 if section == "tune" else 1
-            one_s = steps * step_s + len(LOOKS) * networks * judging_s
+            of, networks = (costs.tuning, 2) if section == "tune" else (costs.polish, 1)
+            settings = recipe.experiment.tune if section == "tune" else polish
+            assert settings is not None, "what is not done is not tried"
+            seen = min(1.0, steps * settings.batch_size / counts.train)
+            one_s = seen * of.once_s + steps * of.step_s + len(LOOKS) * networks * judging_s
             found[stage] = MOST[section] * one_s
             if section == "polish" and polish is not None and polish.teacher is not None:
                 found[stage] += costs.teacher.step_s * steps

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from hardware.files import cache_folder
 from hardware.graph.template import Template
@@ -25,9 +26,10 @@ from nas.recipe.timed_candidates import candidate_costs, part_of, rounding_s, ty
 from nas.run_session import candidate_builder
 from nas.search.problem import History, SearchProblem
 from nas.search.strategy import make_strategy
-from supernets.data.data import TaskData
+from supernets.data.data import Split, TaskData
 from supernets.families.super_network import SuperNetwork
 from supernets.open_data import noisy
+from supernets.settings import TrainSettings
 from supernets.space.space import SearchSpace
 from supernets.training.order_by_importance import order_by_importance
 from supernets.training.train import Trainer, keep_freed_memory, score, training_device
@@ -99,8 +101,9 @@ def measure(experiment: Experiment, data: TaskData, untuned: Untuned) -> Costs:
     if experiment.model.training is not None:
         settings = experiment.model.training
         plain = _timed(Trainer(deepcopy(network), split, settings, seed), budget_s)
-    tuner = InstaTuner(deepcopy(network), space, split, tune, seed, scheme)
-    tuning = _timed(tuner, budget_s)
+    few = _enough(split, tune)
+    tuner = InstaTuner(deepcopy(network), space, few, tune, seed, scheme)
+    tuning = _timed(tuner, budget_s, len(split) / len(few))
     ordering = _ordering(experiment, data, deepcopy(network))
     tuning = Training(tuning.once_s + ordering, tuning.step_s)
     candidates = typical(builder, seed)
@@ -132,11 +135,22 @@ class _AnyMetric(dict[str, float]):
 _ANY = _AnyMetric()
 
 
+def _steps(device: torch.device) -> int:
+    return GPU_STEPS if device.type == "cuda" else TIMED_STEPS
+
+
+def _enough(split: Split, settings: TrainSettings) -> Split:
+    """Training samples for all steps that are timed: a teacher is asked about no more."""
+    steps = 1 + _steps(training_device(settings.device))
+    return part_of(split, steps * settings.batch_size)
+
+
 @waiting_by_load()
-def _timed(trainer: Trainer, budget_s: float | None = None) -> Training:
-    """Where a frozen network teaches, the first step may ask it about all samples."""
+def _timed(trainer: Trainer, budget_s: float | None = None, parts: float = 1.0) -> Training:
+    """Where a frozen network teaches, the first step may ask it about all samples: of as many
+    `parts` as the samples of a run are."""
     on_gpu = trainer.network.device.type == "cuda"
-    most, most_s = (GPU_STEPS, GPU_S) if on_gpu else (TIMED_STEPS, TIMED_S)
+    most, most_s = _steps(trainer.network.device), GPU_S if on_gpu else TIMED_S
     most_s = min(most_s, TIMED_SHARE * (budget_s or math.inf))
     asked = isinstance(trainer, Distiller) and trainer.teacher is not None
     _, first = timed(trainer.step)
@@ -146,7 +160,7 @@ def _timed(trainer: Trainer, budget_s: float | None = None) -> Training:
     while len(taken) < min(most, max(1, trainer.total_steps - 1)) and sum(taken) <= most_s:
         taken.append(timed(trainer.step)[1])
     step_s = float(np.mean(sorted(taken)[: -(-len(taken) // 2)] if on_gpu else taken))
-    return Training(max(0.0, first - step_s) if asked else 0.0, step_s)
+    return Training(parts * max(0.0, first - step_s) if asked else 0.0, step_s)
 
 
 def _ordering(experiment: Experiment, data: TaskData, network: SuperNetwork) -> float:
@@ -171,13 +185,14 @@ def _polishing(
 ) -> Training:
     settings = experiment.polish
     assert settings is not None
-    copy = deepcopy(network)
-    levels = builder.round_copy(copy, candidate)
+    copy, few = deepcopy(network), _enough(noisy(data, settings.token_noise), settings)
+    levels, parts = builder.round_copy(copy, candidate), len(data.train) / len(few)
     polisher = Polisher(
         copy, deepcopy(network), dict(candidate.architecture), candidate.policy,
-        noisy(data, settings.token_noise), settings, experiment.seed, builder.scheme, levels,
+        few, settings, experiment.seed, builder.scheme, levels,
     )  # fmt: skip
-    return _timed(polisher, experiment.budget_s)
+    polisher.kept_share /= parts
+    return _timed(polisher, experiment.budget_s, parts)
 
 
 def _proposing(experiment: Experiment, problem: SearchProblem) -> float:

@@ -66,6 +66,12 @@ class Split(ABC):
         """Whether samples are changed at random each time they are drawn."""
 
     @property
+    def unchanged(self) -> Split:
+        """What a teacher is asked about: texts without noise. An image that is changed is another,
+        in which all lies elsewhere."""
+        return self
+
+    @property
     def lengths(self) -> Tensor | None:
         """Tokens of each text `(n,)`; images alone have none."""
         return None

@@ -250,6 +250,11 @@ class TextSplit(Split):
         )
         return replace(self, noise=noise)
 
+    @cached_property
+    def unchanged(self) -> TextSplit:
+        """The same texts without noise."""
+        return self if self.noise is None else replace(self, noise=None)
+
     def _common(self, special: Tensor) -> Tensor:
         ids = torch.cat([text[0] for text in self.texts])
         return ids[~torch.isin(ids, special)]

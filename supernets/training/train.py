@@ -261,6 +261,7 @@ class Trainer:
         """
         keep_freed_memory()
         self._synchronise()
+        self.begin()
         most = max(self.total_steps, round(room * self.settings.epochs * self.steps_per_epoch))
         first, before_s = self.step_number, left_s() if left_s is not None else math.inf
         while self.step_number < self.total_steps:
@@ -276,6 +277,9 @@ class Trainer:
         self.finish()
         self.network.activate({})
         lay_out(self.network.eval().cpu(), torch.contiguous_format)
+
+    def begin(self) -> None:
+        """What is left to do before the first step."""
 
     def finish(self) -> None:
         """What is left to do after the last step."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -16,11 +17,13 @@ from torch.nn import functional as F
 from hardware.formats.format import Format
 from hardware.formats.scheme import QuantScheme
 from supernets.data.data import Batch, Split
+from supernets.data.text import TextSplit
 from supernets.families.super_network import Output, SuperNetwork
 from supernets.layers.elastic import ElasticConv2d, ElasticLinear
 from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
 from supernets.space.space import VOCABULARY, Architecture, SearchSpace
+from supernets.training.answers import Answers, Known, memory_of, without_padding
 from supernets.training.distributed import Ranks
 from supernets.training.train import Trainer, lay_out
 from supernets.training.trained_parts import ActiveParts
@@ -66,29 +69,19 @@ def _floats(output: Output) -> Output:
     return output.float() if isinstance(output, Tensor) else tuple(x.float() for x in output)
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Logits `(B, classes)` of a batch, the features `(B, width)` they are computed from.
-
-    outputs: of the blocks that are compared, if any.
-    """
-
-    logits: Tensor
-    features: Tensor
-    outputs: Sequence[Output] = ()
-
-
 class Distiller(Trainer):
     """Trains on the labels and on a teacher's answers."""
 
     settings: DistillSettings
     scheme: QuantScheme
     teacher: SuperNetwork | None = None
+    kept_share = 1 / 8
+    """Part of the memory that outputs of the teacher's blocks may take."""
     compared: Sequence[nn.Module] = ()
     """Blocks of the teacher whose outputs are taught."""
     whole: Split | None = None
     """The split in the teacher's own pieces, where it is trained on in fewer."""
-    _known: Answers | None = None
+    _known: Known | None = None
 
     def freeze_teacher(self, network: SuperNetwork) -> None:
         """Let a full network teach that nothing else trains."""
@@ -115,34 +108,72 @@ class Distiller(Trainer):
     def _teach(self, batch: Batch) -> Answers | None:
         """What the teacher answers; about samples that never change it is asked once.
 
-        Not where outputs of its blocks are compared: those of all samples take too much memory.
+        Of texts with noise, too: it reads what they were before. Not where outputs of its blocks
+        are compared that take too much memory, all together.
         """
         if self.teacher is None:
             return None
-        anew = self.split.augmented or not self.task.once_per_sample
-        if anew or (self.compared and self.whole is None):
-            return self._answer(self.teacher, batch.inputs, self.compared)
+        self.begin()
         if self._known is None:
-            self._known = self._answer_all(self.teacher, self.whole or self.split)
+            return self._ask(self.teacher, batch)
         logits, features = self._known.logits[batch.rows], self._known.features[batch.rows]
-        if not self.compared:
-            return Answers(logits, features)
-        outputs = self._answer(self.teacher, batch.inputs, self.compared).outputs
-        return Answers(logits, features, outputs)
+        if self._keeps_outputs:
+            return Answers(logits, features, self._known.outputs_of(batch.rows))
+        return Answers(logits, features, self._ask(self.teacher, batch).outputs)
 
-    def _answer_all(self, teacher: SuperNetwork, split: Split) -> Answers:
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Ask the teacher about all samples, if their answers are kept."""
+        anew = self.split.unchanged.augmented or not self.task.once_per_sample
+        kept = not anew and (self.whole is not None or self._keeps_outputs)
+        if kept and self.teacher is not None and self._known is None:
+            self._known = self._ask_all(self.teacher)
+
+    def _ask(self, teacher: SuperNetwork, batch: Batch) -> Answers:
+        """What it answers about the samples of a batch, without their noise."""
+        asked = self.split.unchanged
+        if asked is not self.split:
+            batch = asked.batch(batch.rows.cpu(), device=batch.rows.device)
+        return self._answer(teacher, batch.inputs, self.compared)
+
+    @cached_property
+    def _keeps_outputs(self) -> bool:
+        """Whether there is memory for what blocks put out for all samples, if that is compared."""
+        split, width = self.split, getattr(self.network.config, "embed_dim", 0)
+        if not (self.compared and isinstance(split, TextSplit)):
+            return not self.compared
+        needed = 4 * int(split.lengths.sum()) * width * len(self.compared)
+        return needed <= self.kept_share * memory_of(self.network.device)
+
+    def _ask_all(self, teacher: SuperNetwork) -> Known:
+        """Answers about all samples, and outputs of blocks if they are kept."""
+        compared = self.compared if self._keeps_outputs else ()
+        if self.whole is None:
+            return self._answer_all(teacher, self.split.unchanged, compared)
+        known = self._answer_all(teacher, self.whole.unchanged)
+        if not compared:
+            return known
+        outputs = self._answer_all(teacher, self.split.unchanged, compared).outputs
+        return replace(known, outputs=outputs)
+
+    def _answer_all(
+        self, teacher: SuperNetwork, split: Split, blocks: Sequence[nn.Module] = ()
+    ) -> Known:
         """Answers about a whole split, shared out among the processes; features if needed."""
         device, size = self.network.device, len(split)
         width = teacher.head.in_features if self.settings.feature_weight else 0
         logits = torch.zeros(size, teacher.head.out_features, device=device)
         features = torch.zeros(size, width, device=device)
+        outputs = dict[int, Tensor]()
         shuffled = torch.Generator().manual_seed(0)  # batches then hold texts of like length
         batches = split.batches(self.settings.batch_size, generator=shuffled, device=device)
         for batch in islice(batches, self.ranks.rank, None, self.ranks.count):
-            found = self._answer(teacher, batch.inputs)
+            found = self._answer(teacher, batch.inputs, blocks)
             logits[batch.rows], features[batch.rows] = found.logits, found.features[:, :width]
+            if found.outputs:
+                outputs |= without_padding(found.outputs, batch)
         self.ranks.add_up([logits, features])
-        return Answers(logits, features)
+        return Known(logits, features, outputs)
 
     def _use_full_network(self) -> None:
         self.network.activate({})

@@ -142,7 +142,8 @@ class PolishSettings(DistillSettings):
         ge=0,
         le=0.5,
         description="Part of a text's tokens replaced at random, half of them masked, half by "
-        "others, so that the teacher answers about more texts than there are.",
+        "others, so that the network reads more texts than there are; the teacher reads them as "
+        "they were.",
     )
     block_weight: float = Field(
         0.0,

@@ -266,7 +266,7 @@ def _polish(experiment: Experiment, facts: Facts, factor: float) -> Iterator[Der
     yield Derived("polish.learning_rate", rate, "twice the tuning's, as the schedule starts anew")
     noise = 0.15 if facts.noisy and facts.pretrained else 0.0
     if noise:
-        reason = "the teacher answers about more texts than there are"
+        reason = "the network reads more texts than there are"
         yield Derived("polish.token_noise", noise, reason)
     if is_given(experiment, "polish.token_noise"):
         noise = experiment.polish.token_noise

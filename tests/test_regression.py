@@ -28,13 +28,13 @@ from supernets.families.bert.config import BertConfig
 from supernets.families.resnet.config import ResNetConfig
 from supernets.families.sizes import Sizes
 from supernets.families.super_network import SuperNetwork
-from supernets.layers.elastic import ElasticLinear
-from supernets.layers.scaled import PLAIN, ElasticScaledLinear, Scale
+from supernets.layers.elastic import ElasticLinear, ElasticScaledLinear
 from supernets.load import load_data, load_saved, supernet
 from supernets.model_settings import ModelSettings
 from supernets.pretrained.weights import initialise
 from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
 from supernets.tasks.regression import Regression
+from supernets.tasks.scale import PLAIN, Scale
 from supernets.training.tune import InstaTuner, Polisher
 
 BERT = BertConfig(embed_dim=16, depth=2, num_heads=2, hidden_dim=16, vocab_size=512)

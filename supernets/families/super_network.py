@@ -32,9 +32,9 @@ from supernets.layers.elastic import (
     ElasticConv2d,
     ElasticEmbedding,
     ElasticLinear,
+    ElasticScaledLinear,
     Quantizable,
 )
-from supernets.layers.scaled import ElasticScaledLinear, Scale
 from supernets.layers.side_by_side import SideBySide
 from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.settings import DEFAULT_PRECISION, SpaceSettings
@@ -42,6 +42,7 @@ from supernets.space.cost import Cost
 from supernets.space.dimensions import DepthDimension, in_order, problems
 from supernets.space.space import Architecture, Gene, Genomes, Requires, SearchSpace
 from supernets.tasks.embedding import UnitLength
+from supernets.tasks.scale import Scale
 from supernets.tasks.task import Reading
 
 CONFIG_FILE = "config.json"

@@ -19,6 +19,7 @@ from hardware.formats.fp32 import FP32
 from hardware.formats.scheme import QuantScheme
 from supernets.layers import fake_quant
 from supernets.layers.twins.fixed_levels import FixedLevels
+from supernets.tasks.scale import Scale
 
 
 def _copy(target: Tensor | None, source: Tensor | None) -> None:
@@ -102,6 +103,53 @@ class ElasticLinear(nn.Linear, Elastic, Quantizable):
             *self.active_parameters(),
             in_features=self.active_in,
             out_features=self.active_out,
+        )
+
+
+class ScaledLinear(nn.Linear):
+    """A linear layer that counts in a scale."""
+
+    scale: Scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., in)` to `(..., out)`."""
+        return self.scale.numbers(super().forward(x))
+
+
+class ElasticScaledLinear(ElasticLinear):
+    """The same at any smaller size.
+
+    Its weights are of a size, and learn at a pace, that do not depend on what is measured.
+    """
+
+    scale: Scale
+
+    @classmethod
+    def of(cls, layer: ElasticLinear, scale: Scale) -> ElasticScaledLinear:
+        """A layer with the weights of this one, which count in a scale from now on."""
+        found = cls(layer.in_features, layer.out_features)
+        found.load_state_dict(layer.state_dict())
+        found.scale = scale
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., active_in)` to `(..., active_out)`."""
+        return self.scale.numbers(super().forward(x))
+
+    @torch.no_grad()
+    def convert(self) -> None:
+        """Let weights that were to give the numbers themselves give them still."""
+        self.weight.copy_(self.weight / self.scale.unit)
+        self.bias.copy_(self.scale.counted(self.bias))
+
+    def extract(self) -> ScaledLinear:
+        """Copy the active part into a plain layer."""
+        return plain_layer(
+            ScaledLinear,
+            *self.active_parameters(),
+            in_features=self.active_in,
+            out_features=self.active_out,
+            scale=self.scale,
         )
 
 

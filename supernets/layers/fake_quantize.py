@@ -12,7 +12,7 @@ from hardware.formats.format import Format
 from hardware.formats.fp32 import FP32
 from hardware.formats.scheme import QuantScheme
 from supernets.layers import fake_quant
-from supernets.layers.scaled import ScaledLinear
+from supernets.layers.elastic import ScaledLinear
 from supernets.layers.twins.rounding import Range, activation
 
 

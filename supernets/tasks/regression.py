@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from supernets.layers.scaled import PLAIN, Scale
 from supernets.metrics.metric import Array
 from supernets.settings import TrainSettings
+from supernets.tasks.scale import PLAIN, Scale
 from supernets.tasks.task import Loss, Targets, Task
 
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from supernets.layers.scaled import Scale
 from supernets.metrics.metric import Array
 from supernets.settings import TrainSettings
+from supernets.tasks.scale import Scale
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss of outputs and targets, a row each."""

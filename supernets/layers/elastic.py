@@ -32,9 +32,7 @@ LayerT = TypeVar("LayerT", bound=nn.Module)
 _OF_CONV2D = vars(nn.Conv2d(1, 1, 1, device="meta")).keys() - vars(nn.Module()).keys()
 
 
-def plain_layer(
-    kind: type[LayerT], weight: Tensor, bias: Tensor | None, **fields: object
-) -> LayerT:
+def _plain(kind: type[LayerT], weight: Tensor, bias: Tensor | None, **fields: object) -> LayerT:
     """A layer of torch with these fields and copies of these parameters.
 
     Its constructor would first fill parameters that nobody sees, which takes longer than the copy.
@@ -98,7 +96,7 @@ class ElasticLinear(nn.Linear, Elastic, Quantizable):
 
     def extract(self) -> nn.Linear:
         """Copy the active part into a plain layer."""
-        return plain_layer(
+        return _plain(
             nn.Linear,
             *self.active_parameters(),
             in_features=self.active_in,
@@ -144,7 +142,7 @@ class ElasticScaledLinear(ElasticLinear):
 
     def extract(self) -> ScaledLinear:
         """Copy the active part into a plain layer."""
-        return plain_layer(
+        return _plain(
             ScaledLinear,
             *self.active_parameters(),
             in_features=self.active_in,
@@ -286,7 +284,7 @@ class ElasticConv2d(nn.Conv2d, Elastic, Quantizable):
             "out_channels": self.active_out,
             "groups": self.active_groups,
         }
-        return plain_layer(nn.Conv2d, *self.active_parameters(), **fields)
+        return _plain(nn.Conv2d, *self.active_parameters(), **fields)
 
 
 class ElasticBatchNorm2d(nn.BatchNorm2d, Elastic):

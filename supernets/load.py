@@ -114,7 +114,7 @@ def load_supernet(settings: ModelSettings, data: TaskData, seed: int) -> Start:
     if settings.checkpoint is not None and "head.weight" not in tensors:
         scale_new_head(network)
     if task.scale is not None:
-        network.count_in(task.scale, converted="head.weight" in tensors)
+        network.use_scale(task.scale, converted="head.weight" in tensors)
     return Start(network.eval(), tuple(notes))
 
 

@@ -34,7 +34,7 @@ from supernets.model_settings import ModelSettings
 from supernets.pretrained.weights import initialise
 from supernets.settings import DataSettings, PolishSettings, SpaceSettings, TuneSettings
 from supernets.tasks.regression import Regression
-from supernets.tasks.scale import PLAIN, Scale
+from supernets.tasks.scale import UNSCALED, Scale
 from supernets.training.tune import InstaTuner, Polisher
 
 BERT = BertConfig(embed_dim=16, depth=2, num_heads=2, hidden_dim=16, vocab_size=512)
@@ -63,7 +63,7 @@ def fresh(config: Sizes, scale: Scale | None) -> SuperNetwork:
     network = supernet(config, 1)
     initialise(network, torch.Generator().manual_seed(0))
     if scale is not None:
-        network.count_in(scale, converted=False)
+        network.use_scale(scale, converted=False)
     return network.eval()
 
 
@@ -90,7 +90,7 @@ def trained(kind: str, scale: Scale) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("kind", OF)
 def test_numbers_are_learnt_alike_in_any_scale(kind: str) -> None:
     """Up to what single precision tells apart: 128 in 1.7e9."""
-    expected = trained(kind, PLAIN)
+    expected = trained(kind, UNSCALED)
     assert float(expected[0].std()) > 0.02, "answers differ"
     for scale in SCALES:
         for found, wanted in zip(trained(kind, scale), expected, strict=True):
@@ -99,9 +99,9 @@ def test_numbers_are_learnt_alike_in_any_scale(kind: str) -> None:
 
 def test_the_scale_is_that_of_the_training_targets() -> None:
     targets = np.array([3.0, 5.0, 10.0])
-    assert Regression.told_by(targets)["scale"] == (6.0, pytest.approx(np.std([3, 5, 10])))
-    assert Regression.told_by(np.full(5, 0.1))["scale"] == (pytest.approx(0.1), 1.0)
-    assert Regression.told_by(np.zeros(5))["scale"] == (0.0, 1.0)
+    assert Regression.options_from(targets)["scale"] == (6.0, pytest.approx(np.std([3, 5, 10])))
+    assert Regression.options_from(np.full(5, 0.1))["scale"] == (pytest.approx(0.1), 1.0)
+    assert Regression.options_from(np.zeros(5))["scale"] == (0.0, 1.0)
 
 
 def test_the_loss_is_in_units_of_the_scale() -> None:

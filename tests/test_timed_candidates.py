@@ -131,7 +131,7 @@ def test_a_teacher_is_asked_about_part_of_the_samples_and_counted_for_all(
 
     monkeypatch.setattr(timing, "timed", counted)
     assert isinstance(data.train, ImageSplit)
-    few = timing._enough(replace(data.train, augmentation=None), settings)
+    few = timing._samples_to_time(replace(data.train, augmentation=None), settings)
     batches = 1 + timing.TIMED_STEPS
     assert len(few) == 8 * batches < len(data.train)
     network = supernet(sample_networks.VIT, 10)

@@ -101,7 +101,7 @@ def measure(experiment: Experiment, data: TaskData, untuned: Untuned) -> Costs:
     if experiment.model.training is not None:
         settings = experiment.model.training
         plain = _timed(Trainer(deepcopy(network), split, settings, seed), budget_s)
-    few = _enough(split, tune)
+    few = _samples_to_time(split, tune)
     tuner = InstaTuner(deepcopy(network), space, few, tune, seed, scheme)
     tuning = _timed(tuner, budget_s, len(split) / len(few))
     ordering = _ordering(experiment, data, deepcopy(network))
@@ -135,13 +135,13 @@ class _AnyMetric(dict[str, float]):
 _ANY = _AnyMetric()
 
 
-def _steps(device: torch.device) -> int:
+def _timed_steps(device: torch.device) -> int:
     return GPU_STEPS if device.type == "cuda" else TIMED_STEPS
 
 
-def _enough(split: Split, settings: TrainSettings) -> Split:
+def _samples_to_time(split: Split, settings: TrainSettings) -> Split:
     """Training samples for all steps that are timed: a teacher is asked about no more."""
-    steps = 1 + _steps(training_device(settings.device))
+    steps = 1 + _timed_steps(training_device(settings.device))
     return part_of(split, steps * settings.batch_size)
 
 
@@ -150,7 +150,7 @@ def _timed(trainer: Trainer, budget_s: float | None = None, parts: float = 1.0) 
     """Where a frozen network teaches, the first step may ask it about all samples: of as many
     `parts` as the samples of a run are."""
     on_gpu = trainer.network.device.type == "cuda"
-    most, most_s = _steps(trainer.network.device), GPU_S if on_gpu else TIMED_S
+    most, most_s = _timed_steps(trainer.network.device), GPU_S if on_gpu else TIMED_S
     most_s = min(most_s, TIMED_SHARE * (budget_s or math.inf))
     asked = isinstance(trainer, Distiller) and trainer.teacher is not None
     _, first = timed(trainer.step)
@@ -185,7 +185,7 @@ def _polishing(
 ) -> Training:
     settings = experiment.polish
     assert settings is not None
-    copy, few = deepcopy(network), _enough(noisy(data, settings.token_noise), settings)
+    copy, few = deepcopy(network), _samples_to_time(noisy(data, settings.token_noise), settings)
     levels, parts = builder.round_copy(copy, candidate), len(data.train) / len(few)
     polisher = Polisher(
         copy, deepcopy(network), dict(candidate.architecture), candidate.policy,

@@ -66,9 +66,9 @@ class Split(ABC):
         """Whether samples are changed at random each time they are drawn."""
 
     @property
-    def unchanged(self) -> Split:
-        """What a teacher is asked about: texts without noise. An image that is changed is another,
-        in which all lies elsewhere."""
+    def without_noise(self) -> Split:
+        """What a teacher is asked about: texts whose tokens nothing replaces. Images stay changed,
+        as all lies elsewhere in what they were."""
         return self
 
     @property

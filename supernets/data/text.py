@@ -251,7 +251,7 @@ class TextSplit(Split):
         return replace(self, noise=noise)
 
     @cached_property
-    def unchanged(self) -> TextSplit:
+    def without_noise(self) -> TextSplit:
         """The same texts without noise."""
         return self if self.noise is None else replace(self, noise=None)
 

@@ -204,7 +204,7 @@ class SuperNetwork(nn.Module, ABC):
         """Inputs as the active sub-network takes them, from those of the full network."""
         return dict(inputs)
 
-    def count_in(self, scale: Scale, *, converted: bool) -> None:
+    def use_scale(self, scale: Scale, *, converted: bool) -> None:
         """Let the head count in a scale. converted: its weights gave the numbers themselves."""
         assert isinstance(self.head, ElasticLinear)
         self.head = head = ElasticScaledLinear.of(self.head, scale)
@@ -225,7 +225,7 @@ class SuperNetwork(nn.Module, ABC):
     def remember(self, kept: Mapping[str, Any]) -> None:
         """Take back what `remembered` gave, which other entries may stand beside."""
         if "scale" in kept:
-            self.count_in(Scale(**kept["scale"]), converted=False)
+            self.use_scale(Scale(**kept["scale"]), converted=False)
 
     def indispensable(self, block: str) -> bool:
         """Whether every depth keeps this block."""

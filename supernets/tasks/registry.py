@@ -36,5 +36,5 @@ def make_task(
 ) -> Any:
     """The task of that name for these labels, a `Task`. targets: those to train on."""
     kind = resolve_name(TASKS[name])
-    told = {} if targets is None else kind.told_by(targets)
+    told = {} if targets is None else kind.options_from(targets)
     return kind(label_names, pair, **told, **options)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from supernets.metrics.metric import Array
 from supernets.settings import TrainSettings
-from supernets.tasks.scale import PLAIN, Scale
+from supernets.tasks.scale import UNSCALED, Scale
 from supernets.tasks.task import Loss, Targets, Task
 
 
@@ -26,13 +26,13 @@ class Regression(Task):
     answer_code = "print(logits[0, 0])\n"
 
     def __init__(
-        self, label_names: Sequence[str] = (), pair: bool = False, scale: Scale = PLAIN
+        self, label_names: Sequence[str] = (), pair: bool = False, scale: Scale = UNSCALED
     ) -> None:
         super().__init__(label_names, pair)
         self.scale: Scale = scale
 
     @classmethod
-    def told_by(cls, targets: Array) -> dict[str, Any]:
+    def options_from(cls, targets: Array) -> dict[str, Any]:
         """The scale: mean and standard deviation of the training targets."""
         center, unit = float(targets.mean()), float(targets.std())
         alike = unit <= np.finfo(np.float32).eps * abs(center)

@@ -22,4 +22,4 @@ class Scale(NamedTuple):
         return counted.float() * self.unit + self.center
 
 
-PLAIN = Scale(0.0, 1.0)
+UNSCALED = Scale(0.0, 1.0)

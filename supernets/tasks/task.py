@@ -61,7 +61,7 @@ class Task(ABC):
         self.label_names, self.pair = tuple(label_names), pair
 
     @classmethod
-    def told_by(cls, targets: Array) -> dict[str, Any]:
+    def options_from(cls, targets: Array) -> dict[str, Any]:
         """What else a task is made with that the training targets tell."""
         return {}
 

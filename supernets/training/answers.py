@@ -27,7 +27,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownAnswers:
     """Logits `(n, classes)` and features `(n, width)` of a split.
 
     outputs: of a text what each of the compared blocks puts out for its tokens `(T, blocks, D)`.

@@ -23,7 +23,7 @@ from supernets.layers.elastic import ElasticConv2d, ElasticLinear
 from supernets.layers.twins.fixed_levels import FixedLevels
 from supernets.settings import DistillSettings, PolishSettings, TuneSettings
 from supernets.space.space import VOCABULARY, Architecture, SearchSpace
-from supernets.training.answers import Answers, Known, memory_of, without_padding
+from supernets.training.answers import Answers, KnownAnswers, memory_of, without_padding
 from supernets.training.distributed import Ranks
 from supernets.training.train import Trainer, lay_out
 from supernets.training.trained_parts import ActiveParts
@@ -81,7 +81,7 @@ class Distiller(Trainer):
     """Blocks of the teacher whose outputs are taught."""
     whole: Split | None = None
     """The split in the teacher's own pieces, where it is trained on in fewer."""
-    _known: Known | None = None
+    _known: KnownAnswers | None = None
 
     def freeze_teacher(self, network: SuperNetwork) -> None:
         """Let a full network teach that nothing else trains."""
@@ -124,14 +124,14 @@ class Distiller(Trainer):
     @torch.no_grad()
     def begin(self) -> None:
         """Ask the teacher about all samples, if their answers are kept."""
-        anew = self.split.unchanged.augmented or not self.task.once_per_sample
+        anew = self.split.without_noise.augmented or not self.task.once_per_sample
         kept = not anew and (self.whole is not None or self._keeps_outputs)
         if kept and self.teacher is not None and self._known is None:
             self._known = self._ask_all(self.teacher)
 
     def _ask(self, teacher: SuperNetwork, batch: Batch) -> Answers:
         """What it answers about the samples of a batch, without their noise."""
-        asked = self.split.unchanged
+        asked = self.split.without_noise
         if asked is not self.split:
             batch = asked.batch(batch.rows.cpu(), device=batch.rows.device)
         return self._answer(teacher, batch.inputs, self.compared)
@@ -139,26 +139,27 @@ class Distiller(Trainer):
     @cached_property
     def _keeps_outputs(self) -> bool:
         """Whether there is memory for what blocks put out for all samples, if that is compared."""
-        split, width = self.split, getattr(self.network.config, "embed_dim", 0)
+        split = self.split
         if not (self.compared and isinstance(split, TextSplit)):
             return not self.compared
+        width = self.network.head.in_features  # of a text's tokens in every block, too
         needed = 4 * int(split.lengths.sum()) * width * len(self.compared)
         return needed <= self.kept_share * memory_of(self.network.device)
 
-    def _ask_all(self, teacher: SuperNetwork) -> Known:
+    def _ask_all(self, teacher: SuperNetwork) -> KnownAnswers:
         """Answers about all samples, and outputs of blocks if they are kept."""
         compared = self.compared if self._keeps_outputs else ()
         if self.whole is None:
-            return self._answer_all(teacher, self.split.unchanged, compared)
-        known = self._answer_all(teacher, self.whole.unchanged)
+            return self._answer_all(teacher, self.split.without_noise, compared)
+        known = self._answer_all(teacher, self.whole.without_noise)
         if not compared:
             return known
-        outputs = self._answer_all(teacher, self.split.unchanged, compared).outputs
+        outputs = self._answer_all(teacher, self.split.without_noise, compared).outputs
         return replace(known, outputs=outputs)
 
     def _answer_all(
         self, teacher: SuperNetwork, split: Split, blocks: Sequence[nn.Module] = ()
-    ) -> Known:
+    ) -> KnownAnswers:
         """Answers about a whole split, shared out among the processes; features if needed."""
         device, size = self.network.device, len(split)
         width = teacher.head.in_features if self.settings.feature_weight else 0
@@ -173,7 +174,7 @@ class Distiller(Trainer):
             if found.outputs:
                 outputs |= without_padding(found.outputs, batch)
         self.ranks.add_up([logits, features])
-        return Known(logits, features, outputs)
+        return KnownAnswers(logits, features, outputs)
 
     def _use_full_network(self) -> None:
         self.network.activate({})
